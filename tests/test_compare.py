@@ -189,7 +189,7 @@ def plan(folder: Path, seconds: dict[str, float], seeds: int = 3, rows: int = 80
     declare(request)
     lines: list[Line] = []
     whole = budget.Plan(request, tuple(lines), 7)
-    costs = [budget.Cost(name, value, value) for name, value in seconds.items()]
+    costs = [budget.Cost(name, value, value, value) for name, value in seconds.items()]
     object.__setattr__(whole, "_costs", costs)
     return whole
 
@@ -218,6 +218,12 @@ def test_a_budget_gives_up_seeds_then_rows_then_methods(
     }
     assert len(fitted.given_up) >= (seeds < 3) + (share < 1) + (methods < 3)
     assert 3 <= fitted.most <= 7
+
+
+def test_fewer_rows_save_no_answering() -> None:
+    rows = [budget.Cost("lora", trial=10, run=20, training=12)]
+    assert budget.total(rows, seeds=2) == 4 * 10 + 2 * 20
+    assert budget.total(rows, seeds=2, share=0.5) == 4 * 5 + 2 * (6 + 8)
 
 
 def test_seeds_that_fit_are_counted_by_the_trials_times(folder: Path) -> None:

@@ -14,7 +14,7 @@ is known from its trials, and only so many seeds are begun as fit. Nothing of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from lora_repro.compare.declare import FULL
@@ -33,11 +33,12 @@ SEARCH_SHARE = 2 / 3
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one row: forecast seconds of a trial (0: nothing is searched) and of a run."""
+    """Of one row: forecast seconds of a trial (0: nothing is searched) and of a run, of which `training` grows with the rows."""
 
     name: str
     trial: float
     run: float
+    training: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        return total(self.costs, self.request.seeds)
+        return total(self.costs, self.request.seeds, trials=min(TRIALS, self.most))
 
     @property
     def text(self) -> str:
@@ -85,6 +86,11 @@ def plan(request: Request, arguments: Sequence[str]) -> Plan:
     return fit(Plan(request, tuple(lines), most), request.seconds)
 
 
+def again(shorter: Plan, arguments: Sequence[str]) -> Plan:
+    """A shortened plan with the forecasts of its own runs, whose files are written."""
+    return replace(shorter, lines=tuple(plan_runs(declared(shorter.request, arguments))))
+
+
 def declared(request: Request, arguments: Sequence[str]) -> list[Cell]:
     """The comparison's runs, each once, in the order of its rows."""
     return unique(
@@ -100,8 +106,11 @@ def fit(whole: Plan, seconds: float) -> Plan:
     left = {row.name: row for row in rows}
     seeds, share = request.seeds, 1.0
 
+    def needed() -> float:
+        return total([*left.values()], seeds, share)
+
     def fits() -> bool:
-        return share * total(list(left.values()), seeds) <= seconds
+        return needed() <= seconds
 
     while not fits() and seeds > FEWEST:
         seeds -= 1
@@ -120,9 +129,8 @@ def fit(whole: Plan, seconds: float) -> Plan:
         del left[dearest]
         given_up.append(f"method {dearest}")
     if not fits():
-        needed = share * total(list(left.values()), seeds)
         raise UserError(
-            f"--budget: even so shortened {len(left)} methods need about {clock(needed)} here; give more time"
+            f"--budget: even so shortened {len(left)} methods need about {clock(needed())} here; give more time"
         )
     searching = share * sum(row.trial for row in left.values())
     most = max(3, min(whole.most, int(SEARCH_SHARE * seconds / searching))) if searching else whole.most
@@ -145,14 +153,16 @@ def costs(lines: Sequence[Line]) -> list[Cost]:
             if any(line.cell.unsearched for line in mine)
             else 0.0
         )
-        missing = [line.seconds for line in mine if line.state != "yes"]
-        found.append(Cost(name, trial, sum(missing) / len(mine)))
+        missing = [line for line in mine if line.state != "yes"]
+        run = sum(line.seconds for line in missing) / len(mine)
+        training = sum(min(line.seconds, line.forecast.train_seconds) for line in missing) / len(mine)
+        found.append(Cost(name, trial, run, training))
     return found
 
 
-def total(rows: Sequence[Cost], seeds: int) -> float:
-    """Seconds of their searches and of `seeds` runs of each."""
-    return sum(TRIALS * row.trial + seeds * row.run for row in rows)
+def total(rows: Sequence[Cost], seeds: int, share: float = 1.0, trials: int = TRIALS) -> float:
+    """Seconds of the searches and of `seeds` runs of each row, with this share of the training rows: answering costs the same."""
+    return sum(share * trials * row.trial + seeds * (row.run - (1 - share) * row.training) for row in rows)
 
 
 def seeds_that_fit(request: Request, rows: Sequence[Cost], seconds: float) -> int:

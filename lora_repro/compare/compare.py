@@ -53,6 +53,7 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
         if plan.request is not request:
             request = plan.request
             declare(request)
+            plan = budget.again(plan, arguments_of(request))
         print(f"\n{plan.text}", flush=True)
         if dry_run:
             return None
