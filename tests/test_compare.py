@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -218,6 +219,22 @@ def test_a_budget_gives_up_seeds_then_rows_then_methods(
     }
     assert len(fitted.given_up) >= (seeds < 3) + (share < 1) + (methods < 3)
     assert 3 <= fitted.most <= 7
+
+
+def test_what_a_budget_gave_up_is_kept_for_the_same_request_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an interruption less is left to do, so that more would fit: other rows would be other runs, and nothing resumed."""
+    whole = plan(folder, {"full": 500.0, "lora": 500.0, "adapter_h": 2000.0})
+    monkeypatch.setattr(budget.Plan, "costs", property(lambda self: self._costs))
+    request = whole.request.shorter(seconds=9000.0)
+    decided = budget.fit(whole, 9000.0)
+    budget.keep(decided, request)
+    again = budget.decided_before(replace(whole, request=request))
+    assert again is not None and (again.request.seeds, again.request.overrides, again.most, again.given_up) == (
+        2, decided.request.overrides, decided.most, decided.given_up)  # fmt: skip
+    for other in (request.shorter(seconds=8000.0), request.shorter(seeds=4), request.shorter(ranks=(8,))):
+        assert budget.decided_before(replace(whole, request=other)) is None
+    (request.folder / budget.FILE).write_text("{", encoding="utf-8")
+    assert budget.decided_before(replace(whole, request=request)) is None
 
 
 def test_fewer_rows_save_no_answering() -> None:

@@ -9,18 +9,23 @@ Before anything trains, a run's time is forecast from this machine's measured sp
 
 The search then gets at most two thirds of the time: `tune.most` is lowered, for all methods alike. After it the time of a run
 is known from its trials, and only so many seeds are begun as fit. Nothing of this looks at a score.
+
+What was decided is kept in FOLDER/plan.json: the same command, after an interruption or on a busier machine, goes on with it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
 from lora_repro.compare.declare import FULL
 from lora_repro.compare.request import TEXTS, Request
 from lora_repro.costs.plan import Line, clock, plan_runs, size
 from lora_repro.errors import UserError
+from lora_repro.files import write_json
 from lora_repro.planning.cells import Cell, cells, unique
 
 TRIALS = 4  # of an ordinary search
@@ -29,6 +34,7 @@ LEAST = 500  # training rows
 FEWEST_TEXTS = 64
 KEPT = (FULL, "lora")
 SEARCH_SHARE = 2 / 3
+FILE = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,39 @@ def plan(request: Request, arguments: Sequence[str]) -> Plan:
     """The plan of a request whose files are written. arguments: of its `run`. Raises UserError if nothing fits the time."""
     lines = plan_runs(declared(request, arguments))
     most = int(lines[0].cell.asked.get("tune", {}).get("most", 7)) if lines else 7
+    whole = Plan(request, tuple(lines), most)
     if request.seconds is None:
-        return Plan(request, tuple(lines), most)
-    return fit(Plan(request, tuple(lines), most), request.seconds)
+        return whole
+    return decided_before(whole) or fit(whole, request.seconds)
+
+
+def keep(decided: Plan, request: Request) -> None:
+    """Write down what was decided for a request."""
+    shorter = decided.request
+    values = {"seeds": shorter.seeds, "without": shorter.without, "overrides": shorter.overrides,
+              "most": decided.most, "given_up": decided.given_up}  # fmt: skip
+    write_json(request.folder / FILE, {"request": _facts(request), **values})
+
+
+def decided_before(whole: Plan) -> Plan | None:
+    """What was decided for the same request before; None if nothing was, or if the file is not one that `keep` wrote."""
+    request = whole.request
+    try:
+        known = json.loads((request.folder / FILE).read_text(encoding="utf-8"))
+        if known["request"] != _facts(request):
+            return None
+        without, overrides = tuple(map(str, known["without"])), tuple(map(str, known["overrides"]))
+        shorter = request.shorter(seeds=int(known["seeds"]), without=without, overrides=overrides)
+        return Plan(shorter, whole.lines, int(known["most"]), tuple(map(str, known["given_up"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _facts(request: Request) -> dict[str, Any]:
+    """What tells one request from another, as JSON gives it back."""
+    names = ("model", "revision", "methods", "ranks", "targets", "metric", "function", "seeds", "seconds", "overrides")
+    facts = {name: getattr(request, name) for name in names} | {"sha256": dict(request.data.sha256)}
+    return dict(json.loads(json.dumps(facts)))
 
 
 def again(shorter: Plan, arguments: Sequence[str]) -> Plan:

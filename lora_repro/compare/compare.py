@@ -41,7 +41,7 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
     Returns None for a dry run, or if fewer than two methods have a result. Raises UserError for whatever cannot work, before
     anything is trained.
     """
-    began = time.monotonic()
+    began, asked = time.monotonic(), request
     audited(request)
     _ = request.backbone
     said_if_changed(request)
@@ -57,16 +57,21 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
         print(f"\n{plan.text}", flush=True)
         if dry_run:
             return None
+        if asked.seconds:
+            budget.keep(plan, asked)
         searched(request, plan)
         chosen = seeds_left(request, plan, began)
         if chosen < request.seeds:
             gone = f"{request.seeds - chosen} more seeds, since the search took longer than was forecast"
             print(f"given up for the budget: {gone}")
-            plan = replace(plan, given_up=(*plan.given_up, gone))
+            request = request.shorter(seeds=chosen)
+            declare(request)
+            plan = replace(plan, request=request, given_up=(*plan.given_up, gone))
+            budget.keep(plan, asked)
         from lora_repro.sweep.launch import swept
 
         print(flush=True)
-        swept([*arguments_of(request), f"seed={','.join(map(str, range(chosen)))}"])
+        swept(arguments_of(request))
         return answered(request, guesses, plan)
 
 
