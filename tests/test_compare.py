@@ -112,6 +112,18 @@ def test_a_bad_file_is_one_line(name: str, folder: Path) -> None:
     refused(dry(train="bad.csv"), *parts)
 
 
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.csv")
+    refused(dry(train="pipe.csv"), "pipe.csv", "pipe")
+
+
+@pytest.mark.parametrize("code", ["raise SystemError('x')", "raise SystemExit(0)", "1 / 0", "import nothing_such"])
+def test_a_score_s_file_that_fails_is_one_line(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "s.py").write_text(code)
+    monkeypatch.setenv(paths.TRUSTED, "s.py")
+    refused(dry("--function", "s.py:f", train="texts.jsonl", model="random_gpt2"), "s.py cannot be run")
+
+
 def test_bytes_that_are_no_utf8_and_labels_that_training_lacks_are_one_line(folder: Path) -> None:
     (folder / "bad.csv").write_bytes(b"text,label\ncaf\xe9,x\nb,y\n")
     refused(dry(train="bad.csv"), "bad.csv", "UTF-8")

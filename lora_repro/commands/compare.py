@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--metric", metavar="NAME", help="the main score, of those the task has")
     made.add_argument(
-        "--function", metavar="score.py:NAME", help="your own score for texts, with --trust score.py"
+        "--function", metavar="FILE:NAME", help="your own score for texts, as score.py:f, with --trust score.py"
     )
     made.add_argument("--seeds", metavar="N", help="seeds a method; default: 3")
     made.add_argument(

@@ -26,13 +26,15 @@ def use() -> None:
 def content_hash(source: str | None) -> str | None:
     """sha256 of a file's bytes, or of a folder's names and bytes; a pinned data set of the hub is its own hash.
 
-    None for None. Of `score.py:function` the file counts. Raises UserError if there is no such file or folder.
+    None for None. Of `score.py:function` the file counts. Raises UserError if it is no file or folder.
     """
     if source is None:
         return None
     path = Path(re.sub(r"(?<=\.py):\w+$", "", source)).expanduser()
     if HUB.fullmatch(source) and not path.exists():
         return source
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for without end
+        raise UserError(f"{source} is a device or a pipe: give a file")
     try:
         return _hashed(path, stamp(path))
     except OSError as error:

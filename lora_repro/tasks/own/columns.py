@@ -112,10 +112,12 @@ def _only(names: Sequence[str]) -> str | None:
 
 def _question(table: Table, fitting: Sequence[Columns], kind: str | None, given: Mapping[str, str]) -> str:
     roles = ("prompt", "completion"), ("text", "label")
-    written, labelled = (f"task.columns.{one}=... and task.columns.{other}=..." for one, other in roles)
+    written, labelled = (f"--columns {one}=...,{other}=... (of run: task.columns.{one}=... task.columns.{other}=...)"
+                         for one, other in roles)  # fmt: skip
     if fitting:
         said = f"could be read as {' or as '.join(one.said for one in fitting)}"
-        how = " or ".join(f"task.columns.{role}={column}" for one in fitting for role, column in [*one.roles.items()][:1])
+        firsts = [next(iter(one.roles.items())) for one in fitting]
+        how = " or ".join(f"--columns {role}={name} (of run: task.columns.{role}={name})" for role, name in firsts)
     else:
         beside = f" beside {', '.join(given)}" if given else ""
         said = f"has the columns {', '.join(table.header)}, and which are meant{beside} is not clear"

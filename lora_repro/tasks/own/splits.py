@@ -58,7 +58,8 @@ def divide(
         said.append(f"no dev file: {len(dev):,} of the training rows are held out to choose epoch and rate by")
     if not train or not dev or not test:
         n = len({content(row) for row in files["train"]})
-        raise UserError(f"{n} different training inputs are too few to hold some out: give more, or task.dev and task.test")
+        how = "give more, or --dev and --test (of run: task.dev and task.test)"
+        raise UserError(f"{n} different training inputs are too few to hold some out: {how}")
     return Parts(tuple(train), tuple(dev), tuple(test), tuple(said))
 
 

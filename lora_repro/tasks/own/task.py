@@ -137,7 +137,7 @@ def own_function(named: str) -> Score:
     try:
         # Compiled from its text: Python's bytecode cache takes a file of the same size and second for the one it knows.
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except (OSError, SyntaxError, ValueError, ImportError, NameError) as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"task.function: {path} cannot be run ({type(error).__name__}: {error})".replace("\n", " ")) from None
     found: Any = getattr(module, name, None)
     if not callable(found):
