@@ -45,7 +45,7 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.held_by_tests import HeldByTests
 from lora_repro.report.claims.intruders import Intruders
 from lora_repro.report.claims.levels import pocock
-from lora_repro.report.claims.norms import NormRatio
+from lora_repro.report.claims.norms import NormRatio, StableRank
 from lora_repro.report.claims.outlook import outlook
 from lora_repro.report.claims.overlap import Overlap, WithWeight
 from lora_repro.report.claims.rates import RateQuotient, with_grid
@@ -144,6 +144,7 @@ STATEMENTS = {
     "top_direction": "top singular direction",
     "seeds_overlap": "two seeds", "q_more_than_v": "ΔW_q shares more", "update_in_weight": "more than a random matrix",
     "not_the_top": "does not repeat", "amplification": "factor is large", "amplification_rank": "smaller at a larger rank",
+    "update_rank": "far below r",
     "merged_latency": "Merging adds no latency", "adapter_latency": "most at the smallest batch", "start": "unchanged",
     "step_faster": "step is faster", "step_lighter": "less memory", "checkpoint": "10,000 times", "saving_gpt3": "99.93 %",
     "saving_base": "99.0 %", "lora_with_prefixes": "Combining LoRA with prefixes",
@@ -1092,6 +1093,34 @@ def test_a_larger_rank_holds_more_of_w_in_random_directions_too(tmp_path: Path) 
                 run.arrays[f"{kind}.weight_random_{run.rank}"] = base * (times if run.rank == 8 else 1)
         readings = test.read(evidence)
         assert [reading.value for reading in readings] == [pytest.approx(times)] * 2 and test.verdict(readings) == verdict
+
+
+def test_the_stable_rank_of_an_update_beside_its_r(tmp_path: Path) -> None:
+    """Of a literal ΔW = B A of rank 8, whose squared norm one direction holds nearly alone; of rank 4 with four equal ones."""
+    rng, cells = np.random.default_rng(0), []
+    for rank, weights in ((4, [1, 1, 1, 1]), (8, [9, 1, 1, 1, 1, 1, 1, 1]), (1, [1]), (0, [3.0, 4.0])):
+        for seed in range(3):
+            left, right = (np.linalg.qr(rng.standard_normal((16, len(weights))))[0] for _ in "BA")
+            update = left @ np.diag(weights) @ right.T
+            key, row = f"r{rank}s{seed}", "lora" if rank else "full"
+            method = {"rank": rank, "alpha": 16} if rank else {}
+            asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method}
+            cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, asked, Path(key)))
+            plant(tmp_path, key, 1)
+            (tmp_path / "updates").mkdir(exist_ok=True)
+            values = np.linalg.svd(update, compute_uv=False)[None].astype(np.float32)
+            norms = np.array([[7.0], [np.linalg.norm(update)]], np.float32)  # of two observed steps the last counts
+            save_file({"query.norm": norms, "query.spectrum": values}, tmp_path / "updates" / f"{key}.safetensors")
+    evidence = noted_evidence(tmp_path)
+    evidence._cells["delta_w"] = cells
+    equal, one = StableRank(["query"], least=4, ceiling=0.5).read(evidence)
+    assert (equal.value, one.value) == (pytest.approx(1), pytest.approx((81 + 7) / 81 / 8))
+    assert (equal.verdict, one.verdict) == (REFUTED, REPLICATED) and "r = 8" in one.what
+    assert "stable rank: 1.09" in one.notes and f"of full fine-tuning: {(9 + 16) / 16:.2f}" in one.notes
+    evidence = noted_evidence(tmp_path)
+    evidence._cells["delta_w"] = [cell for cell in cells if cell.signature not in ("r8s0", "r4s0", "r4s1", "r4s2")]
+    (two,) = StableRank(["query"], least=4, ceiling=0.5).read(evidence)
+    assert (two.n, two.verdict) == (2, INCONCLUSIVE)
 
 
 def test_the_source_s_own_numbers_are_the_quotients_of_table_7() -> None:

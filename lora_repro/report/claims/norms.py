@@ -1,4 +1,4 @@
-"""Tests on norms: how large updates are, and how much of W lies in their directions (Table 7 of the paper)."""
+"""Tests on norms: how large updates are, in how many directions, and how much of W lies in these (Table 7 of the paper)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
-from lora_repro.report.claims.reading import CONTRADICTED, REFUTED, Reading, plain
+from lora_repro.report.claims.reading import CONTRADICTED, NOT_RUN, REFUTED, Reading, plain
+from lora_repro.report.views.probed import probed_runs
+from lora_repro.results import runs
 
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ expected of random directions"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
@@ -95,3 +97,47 @@ class NormRatio(Probing):
         array = run.arrays[f"{kind}.{name}" if name == "norm" else f"{kind}.{name}_{run.rank}"]
         last = np.asarray(array[-1] if array.ndim == 2 else array, np.float64)
         return last / run.scaling if name == "norm" and not scaled and run.scaling else last
+
+
+class StableRank(Probing):
+    """||D||_F² / ||D||_2² over r: which part of the r directions LoRA's update D uses, at each rank from `least` on.
+
+    The stable rank is the number of equal directions that would have the squared norm at this largest singular value: 1 if one
+    direction holds all of it, r if r share it. It does not change with alpha / rank. Full fine-tuning's own stands in the notes.
+    """
+
+    table = "delta_w"
+
+    def __init__(self, kinds: Sequence[str], least: int, floor: float | None = None, ceiling: float | None = None) -> None:
+        super().__init__(kinds, floor, ceiling)
+        self.least = least
+
+    def rows(self) -> dict[str, set[str]]:
+        return {self.table: {"lora", "full"}}
+
+    @property
+    def rule(self) -> str:
+        what = "stable rank ‖ΔW‖²_F / ‖ΔW‖²₂ over r, at each rank from"
+        return f"{what} {self.least} on: {region_rule(self.region)}"
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        every = probed_runs(runs(evidence.cells(self.table), evidence.store))
+        every = [run for run in every if f"{self.kinds[0]}.spectrum" in run.arrays]
+        sizes = {int(rank) for cell in evidence.cells(self.table) if (rank := cell.asked["method"].get("rank"))}
+        found = []
+        for kind, rank in itertools.product(self.kinds, sorted(size for size in sizes if size >= self.least)):
+            values = [((run,), stable_rank(run, kind) / rank) for run in every if run.rank == rank]
+            notes = [f"stable rank: {np.mean([rank * layers for _, layers in values]):.2f}"] if values else []
+            if full := [stable_rank(run, kind) for run in every if run.row == "full"]:
+                notes.append(f"of full fine-tuning: {np.mean(full):.2f}")
+            what = f"stable rank / r, {NAMES[kind]}, r = {rank}"
+            read = of_values(what, "of r", values, self.region, evidence, notes=notes)
+            found += read or [Reading(what, "of r", NOT_RUN)]
+        return found
+
+
+def stable_rank(run: ProbedRun, kind: str) -> Array:
+    """(L,): ||D||_F² / ||D||_2² of the final update in every layer; NaN where nothing was updated."""
+    norm = np.asarray(run.arrays[f"{kind}.norm"], np.float64)[-1]
+    largest = np.asarray(run.arrays[f"{kind}.spectrum"], np.float64)[:, 0]
+    return np.asarray(np.square(np.divide(norm, largest, out=np.full_like(norm, np.nan), where=largest > 0)))
