@@ -20,6 +20,7 @@ from scipy.special import ndtri
 from lora_repro.errors import UserError
 from lora_repro.metrics.bootstrap import LEVEL, Draws, Floats, counted_score, detectable, paired_draws
 from lora_repro.records.record import load_predictions
+from lora_repro.report.kept import Arrays, kept
 from lora_repro.report.table import EMPTY, SINGLE, Number, bound, signed
 from lora_repro.results import Run
 
@@ -230,13 +231,22 @@ def _predictions(file: File) -> list[dict[str, Any]]:
 
 @cache
 def _resampled(files: tuple[File | None, ...], metric: str, seed: int) -> Draws:
-    runs = [None if file is None else _predictions(file) for file in files]
-    return paired_draws(runs[::2], runs[1::2], seed=seed, metric=metric)
+    def draw() -> Arrays:
+        runs = [None if file is None else _predictions(file) for file in files]
+        found = paired_draws(runs[::2], runs[1::2], seed=seed, metric=metric)
+        return {name: np.asarray(value) for name, value in found._asdict().items()}
+
+    found = kept(["draws", metric, seed], [None if file is None else file[0] for file in files], draw)
+    scalars = {name: found[name].item() for name in ("difference", "inputs", "freedom")}
+    return Draws(each=found["each"], by_seeds=found["by_seeds"], **scalars)
 
 
 @cache
 def _inputs(file: File) -> tuple[str, ...]:
-    return tuple(str(line["key"]) for line in _predictions(file))
+    def keys() -> Arrays:
+        return {"keys": np.asarray([str(line["key"]) for line in _predictions(file)], dtype=str)}
+
+    return tuple(kept(["inputs"], [file[0]], keys)["keys"].tolist())
 
 
 def check_same_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool = True) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lora_repro import results
 from lora_repro.analysis.overlaps import rank_pairs
 from lora_repro.analysis.probed_run import NAMES, ProbedRun, directions
 from lora_repro.analysis.spectra import Array
@@ -15,7 +16,6 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
 from lora_repro.report.claims.reading import CONTRADICTED, NOT_RUN, REFUTED, Reading, plain
 from lora_repro.report.views.probed import probed_runs
-from lora_repro.results import runs
 
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ expected of random directions"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
@@ -121,7 +121,7 @@ class StableRank(Probing):
         return f"{what} {self.least} on: {region_rule(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        every = probed_runs(runs(evidence.cells(self.table), evidence.store))
+        every = probed_runs(results.runs(evidence.cells(self.table), evidence.store))
         every = [run for run in every if f"{self.kinds[0]}.spectrum" in run.arrays]
         sizes = {int(rank) for cell in evidence.cells(self.table) if (rank := cell.asked["method"].get("rank"))}
         found = []
