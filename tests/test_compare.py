@@ -213,7 +213,8 @@ def plan(folder: Path, seconds: dict[str, float], seeds: int = 3, rows: int = 80
         (21000.0, 3, 1.0, 3),  # (4 + 3) x 3,000: all of it
         (18000.0, 2, 1.0, 3),  # a seed fewer
         (9000.0, 2, 0.5, 3),  # and half of the rows
-        (750.0, 2, 0.125, 2),  # and without the dearest method that is neither full fine-tuning nor LoRA
+        (6300.0, 2, 0.35, 3),  # or as many as fit
+        (650.0, 2, 0.65 / 6, 2),  # and without the dearest method that is neither full fine-tuning nor LoRA
     ],
 )
 def test_a_budget_gives_up_seeds_then_rows_then_methods(
@@ -221,7 +222,7 @@ def test_a_budget_gives_up_seeds_then_rows_then_methods(
 ) -> None:
     whole = plan(folder, {"full": 500.0, "lora": 500.0, "adapter_h": 2000.0})
     monkeypatch.setattr(budget.Plan, "costs", property(lambda self: self._costs))
-    fitted = budget.fit(whole, seconds)
+    fitted = budget.fit(whole, seconds / budget.ROOM)
     cut = [item for item in fitted.request.overrides if item.startswith("task.max_train=")][1:]
     train = len(whole.request.data.parts.train)
     assert fitted.request.seeds == seeds

@@ -4,8 +4,10 @@ Before anything trains, a run's time is forecast from this machine's measured sp
 `tune.most` trials; it is counted as `TRIALS`. What does not fit is given up in this order, each step for all methods alike:
 
 1. seeds, down to `FEWEST`;
-2. training rows, by halves, down to `LEAST` (and 64 prompts);
+2. training rows, as many as do not fit, down to `LEAST` (and 64 prompts);
 3. methods, the costliest first, but neither full fine-tuning nor LoRA while another one is left.
+
+`ROOM` of the time is planned, since a forecast is none too sure.
 
 The search then gets at most two thirds of the time: `tune.most` is lowered, for all methods alike. After it the time of a run
 is known from its trials, and only so many seeds are begun as fit. Nothing of this looks at a score.
@@ -34,6 +36,7 @@ LEAST = 500  # training rows
 FEWEST_TEXTS = 64
 KEPT = (FULL, "lora")
 SEARCH_SHARE = 2 / 3
+ROOM = 0.85
 FILE = "plan.json"
 
 
@@ -146,7 +149,13 @@ def fit(whole: Plan, seconds: float) -> Plan:
         return total([*left.values()], seeds, share)
 
     def fits() -> bool:
-        return needed() <= seconds
+        return needed() <= ROOM * seconds * (1 + 1e-9)
+
+    def fewer_rows() -> float:
+        """The largest share of the rows that fits."""
+        answering = total([*left.values()], seeds, 0.0)
+        room, training = ROOM * seconds - answering, total([*left.values()], seeds) - answering
+        return min(1.0, max(least / train, room / training)) if training else 1.0
 
     while not fits() and seeds > FEWEST:
         seeds -= 1
@@ -154,17 +163,20 @@ def fit(whole: Plan, seconds: float) -> Plan:
         given_up.append(f"{request.seeds - seeds} of {request.seeds} seeds")
     train = len(request.data.parts.train)
     least = FEWEST_TEXTS if request.family == TEXTS else LEAST
-    while not fits() and share * train / 2 >= least:
-        share /= 2
-    if share < 1:
-        given_up.append(f"{train - int(share * train):,} of {train:,} training rows")
+    if not fits() and train > least:
+        share = fewer_rows()
     methods = {variant.name: variant.method for variant in request.variants}
+    gone = []
     while not fits() and len(left) > 2:
         others = [name for name in left if methods[name] not in KEPT] or [*left]
         dearest = max(others, key=lambda name: left[name].trial * TRIALS + left[name].run * seeds)
         del left[dearest]
-        given_up.append(f"method {dearest}")
-    if not fits():
+        gone.append(f"method {dearest}")
+        share = fewer_rows() if train > least else share
+    if share < 1:
+        given_up.append(f"{train - int(share * train):,} of {train:,} training rows")
+    given_up += gone
+    if needed() > seconds:
         raise UserError(
             f"--budget: even so shortened {len(left)} methods need about {clock(needed())} here; give more time"
         )
@@ -173,8 +185,8 @@ def fit(whole: Plan, seconds: float) -> Plan:
     if most < whole.most:
         given_up.append(f"a search of more than {most} rates")
     cut = [f"task.max_train={int(share * train)}"] if share < 1 else []
-    gone = tuple(name for name in methods if name not in left)
-    shorter = request.shorter(seeds=seeds, without=gone, overrides=(*request.overrides, *cut))
+    without = tuple(name for name in methods if name not in left)
+    shorter = request.shorter(seeds=seeds, without=without, overrides=(*request.overrides, *cut))
     kept = [line for line in whole.lines if line.cell.row.name in left and line.cell.seed < seeds]
     return Plan(shorter, tuple(kept), most, tuple(given_up))
 
