@@ -14,6 +14,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from lora_repro import files, metrics
 from lora_repro.config.paths import CACHE
 
-Arrays = Mapping[str, NDArray[np.generic]]
+Arrays = Mapping[str, NDArray[Any]]
 
 
 def kept(asked: Sequence[object], read: Sequence[Path | None], make: Callable[[], Arrays]) -> Arrays:
@@ -37,8 +38,8 @@ def kept(asked: Sequence[object], read: Sequence[Path | None], make: Callable[[]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         pass
     arrays = make()
-    with contextlib.suppress(OSError), files.replacing(place) as target, target.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    with contextlib.suppress(OSError), files.replacing(place) as target, target.open("wb") as written:
+        np.savez(written, **arrays)  # type: ignore[arg-type]
     return arrays
 
 
