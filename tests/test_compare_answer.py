@@ -81,7 +81,7 @@ def answered(
     **measured: Any,
 ) -> Answer:
     cells, store = planted(folder, correct, **measured)
-    monkeypatch.setattr(answering, "_learnt", lambda rows, metric, pairs: (50.0, {}))
+    monkeypatch.setattr(answering, "_learnt", lambda rows, metric: (50.0, {}))
     found = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
     assert found is not None
     return found
@@ -192,13 +192,27 @@ def test_noise_is_not_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     cells, store = planted(tmp_path, {name: alike(half, generator) for name in ("a", "b")})
     constant = [{"correct": int(one)} for one in generator.random(ROWS) < 0.5]
 
-    def learnt(rows: Any, metric: str, pairs: Any) -> tuple[float, dict[str, Any]]:
+    def learnt(rows: Any, metric: str) -> tuple[float, dict[str, Any]]:
         return answering.from_constant(rows, metric, 0.5, constant)
 
     monkeypatch.setattr(answering, "_learnt", learnt)
     found = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
     assert found is not None and found.nothing_learnt
     assert advice(found)[0].startswith("Nothing is learnt")
+
+
+def test_texts_are_learnt_where_two_seeds_lie_far_above_the_untuned_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corrected for the four trained rows, not for the ten pairs that a table of five rows has."""
+    generator = np.random.default_rng(8)
+    rows = {"untuned": np.full(ROWS, 0.2)} | {name: np.full(ROWS, 0.7) for name in ("full", "lora", "bitfit", "adapter_h")}
+    cells, store = planted(tmp_path, {name: alike(chance, generator, 2) for name, chance in rows.items()}, (0, 1))
+    for cell in cells:
+        if cell.row.name == "untuned":
+            store.records[cell.signature]["measured"]["parameters"] |= {"method": 0, "head": 0}
+    found = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
+    assert found is not None and found.constant is None and len(found.learnt) == 4
+    assert not found.nothing_learnt and not advice(found)[0].startswith("Nothing")
+    assert all(found.learnt[name].p < found.pairs[name, "untuned"].p for name in found.learnt)
 
 
 def test_the_frame_has_a_line_for_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,10 @@ def advice(answer: Answer) -> list[str]:
             if answer.constant is not None
             else "the untuned model"
         )
+        labels = answer.constant is not None
+        what = "labels may not follow from the texts" if labels else "completions may not follow from the prompts"
         return [f"Nothing is learnt: no method is shown to do better than {least}. "
-                "The labels may not follow from the texts, or the rows or epochs are too few.", *doubts(answer)]  # fmt: skip
+                f"The {what}, or the rows, epochs or seeds are too few.", *doubts(answer)]  # fmt: skip
     others = [row for row in answer.row_trained if row is not best]
     if not others:
         return [f"Only {best.label} was trained, so nothing is compared."]

@@ -225,11 +225,12 @@ def answer(
         (name for name in names if name == FULL), next((name for name in names if name == UNTUNED), names[0])
     )
     pairs = _pairs(rows, metric)
-    constant, learnt = _learnt(rows, metric, pairs)
+    constant, learnt = _learnt(rows, metric)
     inputs = max(
         len(load_predictions(run.predictions)) for row in rows for run in row.runs.values() if run.trained
     )
-    return Answer(title, score_label(rows[0].cell), tuple(rows), pairs, reference, constant, learnt, inputs)
+    label = score_label(rows[0].cell).replace(" rouge score", "").replace("rouge", "ROUGE-")
+    return Answer(title, label, tuple(rows), pairs, reference, constant, learnt, inputs)
 
 
 def _row(each: Sequence[Run], guesses: Mapping[str, Guess], wanted: Callable[[str], bool]) -> Row:
@@ -253,12 +254,13 @@ def _row(each: Sequence[Run], guesses: Mapping[str, Guess], wanted: Callable[[st
     )
 
 
-def _pairs(rows: Sequence[Row], metric: str) -> dict[tuple[str, str], Difference]:
-    """(a, b) -> a minus b, for all ordered pairs; p corrected for all unordered ones."""
+def _pairs(rows: Sequence[Row], metric: str, against: str = "") -> dict[tuple[str, str], Difference]:
+    """(a, b) -> a minus b, for all ordered pairs (or those with one row); p corrected for all unordered ones of these."""
     found = {}
     for ours, theirs in itertools.combinations(rows, 2):
         if (
-            metric in METRICS
+            against in ("", ours.name, theirs.name)
+            and metric in METRICS
             and (both := paired(ours.runs, theirs.runs))
             and (one := difference([(both, metric)]))
         ):
@@ -271,12 +273,14 @@ def _reversed(found: Difference) -> Difference:
     return Difference(-found.mean, -found.high, -found.low, found.n, found.error, found.p)
 
 
-def _learnt(
-    rows: Sequence[Row], metric: str, pairs: Mapping[tuple[str, str], Difference]
-) -> tuple[float | None, dict[str, Difference]]:
-    """(the constant answer's score in per cent, each trained row's difference from it); of texts (None, from untuned)."""
+def _learnt(rows: Sequence[Row], metric: str) -> tuple[float | None, dict[str, Difference]]:
+    """(the constant answer's score in per cent, each trained row's difference from it); of texts (None, from untuned).
+
+    p is corrected for as many differences as there are trained rows.
+    """
     trained = [row for row in rows if row.trained]
-    if any(row.name == UNTUNED for row in rows):
+    if untuned := next((row for row in rows if row.name == UNTUNED), None):
+        pairs = _pairs([untuned, *trained], metric, against=untuned.name)
         return None, {row.name: pairs[row.name, UNTUNED] for row in trained if (row.name, UNTUNED) in pairs}
     config: Any = OmegaConf.create(rows[0].cell.asked)
     task, data = build(config.task), build(config.data)
