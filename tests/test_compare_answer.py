@@ -201,7 +201,7 @@ def test_noise_is_not_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert advice(found)[0].startswith("Nothing is learnt")
 
 
-def test_texts_are_learnt_where_two_seeds_lie_far_above_the_untuned_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_are_learnt_where_two_seeds_lie_far_above_the_untuned_model(tmp_path: Path) -> None:
     """Corrected for the four trained rows, not for the ten pairs that a table of five rows has."""
     generator = np.random.default_rng(8)
     rows = {"untuned": np.full(ROWS, 0.2)} | {name: np.full(ROWS, 0.7) for name in ("full", "lora", "bitfit", "adapter_h")}

@@ -122,7 +122,7 @@ def ran(
             cells.append(Cell(declared, seed, {}, (), signature, {**asked, "seed": seed}, place, guess=1e-3))
     guesses = {name: Guess(1e-3, 10.0, 4) for name in right}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answering, "_learnt", lambda rows, metric, pairs: (constant, {}))
+        patch.setattr(answering, "_learnt", lambda rows, metric: (constant, {}))
         title = f"a BERT on {request.data.names['train']}, by {len(right)} methods"
         found_answer = answer(title, cells, Store(OWN, runs / "laptop", records), guesses, {metric}.__contains__)
     assert found_answer is not None
