@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from faults import counted, interrupted
 from peft_models import logits, smoke_run
 
 from lora_repro.commands import export as export_command
@@ -237,3 +238,18 @@ def test_a_full_disk_leaves_nothing(runs: dict[str, Path], tmp_path: Path, monke
     with pytest.raises(UserError, match="No space left on device"):
         export.export(runs["text"], tmp_path / "out", "merged")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_nothing(runs: dict[str, Path], tmp_path: Path, form: str) -> None:
+    def exported() -> int:
+        try:
+            export.export(runs["sentence"], tmp_path / "out", form)
+        except UserError as error:
+            return 2 if "cannot write" in str(error) and "\n" not in str(error) else 1
+        return 0
+
+    _, writes = counted(exported, tmp_path, 0, "kill")
+    shutil.rmtree(tmp_path / "out")
+    assert {interrupted(exported, tmp_path, number, "full") for number in range(1, writes)} <= {0, 2}
+    assert not [path for path in tmp_path.iterdir() if path.name != "out"]

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import refused
+from safetensors import SafetensorError
 
 from lora_repro.backbone.fetch import MANIFEST, backbone_folder, dequantise, fetch, prepare, read_spec
 from lora_repro.backbone.wheel import Wheel, find_weights
@@ -163,11 +165,22 @@ def test_a_failing_conversion_leaves_no_new_folder_and_keeps_the_old_one(cache: 
     assert cache.names() == {"wheels", "fake"} and (cache.root / "fake" / MANIFEST).exists()
 
 
+def test_weights_that_the_disk_does_not_take_are_one_line(cache: Cache) -> None:
+    def full(gguf: Path, folder: Path, wheel: Wheel) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    refused(lambda: fetch("fake", full, cache.conf), "cannot write", "No space left")
+    assert cache.names() == {"wheels"}
+
+
 def test_the_rest_of_a_killed_process_is_cleared(cache: Cache) -> None:
     (cache.root / ".fake.building-dead" / "fake").mkdir(parents=True)
     (cache.root / ".other.building-alive").mkdir()
     cache.fetch()
     assert cache.names() == {"wheels", "fake", ".other.building-alive"}
+    (cache.root / ".fake.building-dead" / "old").mkdir(parents=True)  # killed after the new one had taken its place
+    cache.fetch()
+    assert cache.names() == {"wheels", "fake", ".other.building-alive"} and cache.converted == 1
 
 
 def test_two_processes_build_once(cache: Cache) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults import interrupted
 from local_hub import Fault, LocalHub
 
 from lora_repro.backbone import catalogue
@@ -176,3 +177,19 @@ def test_the_page_of_the_data_names_every_source_at_its_commit() -> None:
         for about in source.files.values():
             commit = re.search(r"[0-9a-f]{40}", about["url"])
             assert (commit[0] if commit else "fbaipublicfiles.com") in page, about["url"]
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_connection(server: LocalHub, tmp_path: Path) -> None:
+    """It was tried three times, and the answer said that the network failed (exit code 3)."""
+
+    def fetched() -> int:
+        try:
+            download.retrieve(f"{server.url}/plain/x.txt", tmp_path, "x.txt")
+        except NotAvailable:
+            return 3
+        except UserError as error:
+            return 2 if "cannot write" in str(error) and "No space left" in str(error) else 1
+        return 0
+
+    assert [interrupted(fetched, tmp_path, number, "full") for number in (1, 2)] == [2, 2]
+    assert interrupted(fetched, tmp_path, 0) == 0 and (tmp_path / "x.txt").read_bytes() == BODY

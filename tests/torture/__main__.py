@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,27 @@ from lora_repro.exchange.restore import configuration
 from lora_repro.files import sealed, write_json, write_text
 from lora_repro.records import manifest, provenance, record
 from lora_repro.results import own
+from tests.faults import FAULTS
 from tests.torture.foreign import Foreign
 from tests.torture.machine import Machine
 from tests.torture.properties import Properties
 from tests.torture.runs import child, finish, left, wrong
 from tests.torture.strangers import Strangers
+from tests.torture.writes import COMMANDS, Writes
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 JUNK = "abc null nan inf -inf 1.5 -1 1e400 true [] [1,x] {a:1} '' 100000000000 ${foo} '${oc.env:HOME}'".split()
-SHARES = {"kill -9 of a run": 5}  # of the time, where a kind takes more than one; a hundred kills take minutes
+AT_WRITES = "a fault at a write of "
+QUICK = {"run": 60, "fetch": 20, "export": 15}  # every n-th write; the other commands take a minute to prepare
+SHARES = {"kill -9 of a run": 5} | {AT_WRITES + name: 3 for name in COMMANDS}  # of the time, where a kind takes more than one
+NOT_TRIED = [
+    "Not tried: the loss of what was not flushed to disk (power failure), errors of reads, other machines' file systems (NFS).",
+    "Not tried: kills of programs that a command starts (pip, git), of generated figures' fonts and of the compositions' cache.",
+]
 Trial = Callable[[], str]  # what went wrong; empty if nothing
 
 
-class Faults(Machine, Foreign, Strangers, Properties):
+class Faults(Machine, Foreign, Strangers, Properties, Writes):
     """Kills, damage and bad input."""
 
     def stopped(self, number: int) -> str:
@@ -173,7 +182,9 @@ class Faults(Machine, Foreign, Strangers, Properties):
 def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
     """(kind, a trial, how many)."""
     few = quick
+    steps = QUICK if few else dict.fromkeys(COMMANDS, 1)
     return [
+        *((AT_WRITES + name, partial(next, bench.places(name, every)), 10**6) for name, every in steps.items()),
         ("merging and unmerging", bench.merged, 4 if few else 60),
         ("an update at its start", bench.at_start, 4 if few else 60),
         ("padding and order", bench.padded, 4 if few else 60),
@@ -231,17 +242,24 @@ def main(arguments: list[str]) -> int:
             tried = survived = 0
             while tried < times and (time.monotonic() < until or not tried):
                 tried += 1
-                if bad := ended(trial):
+                try:
+                    bad = ended(trial)
+                except StopIteration:  # that was all of them
+                    tried -= 1
+                    break
+                if bad:
                     failures.append(f"{kind}, trial {tried}: {bad}")
                     print(failures[-1], flush=True)
                 else:
                     survived += 1
             counts[kind] = {"survived": survived, "tried": tried}
+            if writes := bench.writes.get(kind.removeprefix(AT_WRITES)):
+                counts[kind]["of"] = len(FAULTS) * writes
             print(f"{kind:<30}{survived} / {tried}", flush=True)
     print(*([] if given.quick else skipped()), *failures, sep="\n")
     if not given.quick and not given.only:
         seconds = round(time.monotonic() - began)
-        told = {"counts": counts, "stops": bench.stops, "failures": failures, "skipped": skipped(), "where": where}
+        told = {"counts": counts, "stops": bench.stops, "failures": failures, "skipped": [*NOT_TRIED, *skipped()], "where": where}
         with manifest.changing(RESULTS) as change:
             path = change.staged / "torture" / "last.json"
             write_json(path, {"seed": given.seed, "seconds": seconds, **told})
@@ -253,6 +271,8 @@ def ended(trial: Trial) -> str:
     """What went wrong in a trial, or with it."""
     try:
         return trial()
+    except StopIteration:
+        raise
     except Exception as error:
         return f"the trial ended by {type(error).__name__}: {error}"
 
@@ -263,7 +283,9 @@ def page(path: Path) -> Path:
     where, counts = found["where"], found["counts"]
     said = "The last `make torture`: trials that ended as undisturbed, or with one line that says why not."
     lines = ["# What survived", "", said, "", "| kind | survived | tried |", "|---|---|---|"]
-    lines += [f"| {kind} | {count['survived']} | {count['tried']} |" for kind, count in counts.items()]
+    for kind, count in counts.items():
+        of = f" of {count['of']}" if "of" in count else ""
+        lines.append(f"| {kind} | {count['survived']} | {count['tried']}{of} |")
     total = [sum(count[key] for count in counts.values()) for key in ("survived", "tried")]
     code = f"{str(where['git_sha'])[:7]}{' with changes' if where['dirty'] else ''}"
     said = f"{where['device']}, {where['finished_at'][:10]}, code {code}, seed {found['seed']}"

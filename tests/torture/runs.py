@@ -96,6 +96,7 @@ class Bench:
         self.random, self.folder, self.seconds = random.Random(seed), folder, 1.0
         self.whole: dict[str, dict[str, str]] = {}
         self.stops: Counter[str] = Counter()  # signals that met a run
+        self.writes: dict[str, int] = {}  # by a command, undisturbed
 
     def job(self) -> tuple[list[str], dict[str, str]]:
         """A command without its runs folder, and what it leaves undisturbed."""
