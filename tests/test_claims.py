@@ -22,7 +22,7 @@ from scipy.special import ndtri
 from scipy.stats import multivariate_normal
 
 from lora_repro.analysis.spectra import random_basis
-from lora_repro.commands import claims as command
+from lora_repro.commands import render as command
 from lora_repro.config.compose import CONF
 from lora_repro.config.paths import choices
 from lora_repro.errors import UserError
@@ -215,7 +215,7 @@ def test_arithmetic_is_what_a_hand_computes() -> None:
 
 
 def test_the_library_part_knows_no_torch() -> None:
-    code = "import sys, lora_repro.commands.claims; lora_repro.commands.claims.ledger.load(); sys.exit('torch' in sys.modules)"
+    code = "import sys, lora_repro.report.render as render; render.ledger.load(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -1193,14 +1193,14 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
     some = ("e2e_lora_full", "start", "saving_base", "merged_latency", "top_direction")
     chosen = [claim for claim in CLAIMS if claim.id in some]
     monkeypatch.setattr(ledger, "load", lambda: chosen)
-    assert command.main([], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
+    assert command.main(["claims"], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
     folder = tmp_path / "results" / "smoke"
     for cell in declared_cells("e2e", "smoke", ["row/e2e=lora,full", "seed=0,1,2"]):
         e2e(folder, cell.signature, 9 if cell.row.name == "lora" else 6)
     note(tmp_path / "results")
     written = []
     for _ in range(2):
-        assert command.main([], tmp_path) == 0
+        assert command.main(["claims"], tmp_path) == 0
         written.append([(tmp_path / "results" / f"claims.{ending}").read_text(encoding="utf-8") for ending in ("md", "csv")])
     assert written[0] == written[1]
     assert "smoke: 1 arithmetic, 1 inconclusive, 2 not run at this scale, 1 tested" in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """results/README.md: what was run of each table at each profile, with how many seeds, which learning rates, at what cost.
 
-`python -m lora_repro claims` and `render` write it from the published records, trials and measurements, and from
+`python -m lora_repro render claims` writes it from the published records, trials and measurements, and from
 conf/pruned.yaml, which sums up what is no longer published.
 """
 

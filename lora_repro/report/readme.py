@@ -1,6 +1,6 @@
 """The results in README.md: which claims are replicated and which are not at each profile.
 
-`python -m lora_repro claims` and `render` write these lines between two marks, from results/report.json alone.
+`python -m lora_repro render claims` writes these lines between two marks, from results/report.json alone.
 """
 
 from __future__ import annotations

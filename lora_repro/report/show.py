@@ -1,4 +1,4 @@
-"""Renders what an experiment shows: this checkout's runs on the terminal, published ones into results/ (`commands/table.py`)."""
+"""Renders what an experiment shows: this checkout's runs on the terminal, published ones into results/ (`commands/render.py`)."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
     if found:
         print(terminal([table(name, profile, found, machines(runs(declared, ours), runs(declared, theirs)))]))
     elif runs(declared, theirs) or measures.load(theirs.folder, name):
-        by_eye = f"python -m lora_repro table {name} profile={profile}"
+        by_eye = f"python -m lora_repro render {name} profile={profile}"
         print(f"{name}: not compared, it has no scores; to compare by eye: {by_eye}\n")
         return [UNSCORED]
     return [one.verdict for one in found]
