@@ -42,6 +42,6 @@ def write(root: Path) -> bool:
     head, rest = text.split(MARKS[0])
     for left in root.glob(".README.md.*.tmp"):  # by a killed process
         left.unlink()
-    told = lines(report_json.read(root / "results")["claims"])
-    write_text(path, f"{head}{MARKS[0]}{told}{MARKS[1]}{rest.split(MARKS[1])[1]}")
+    claims = lines(report_json.read(root / "results")["claims"])
+    write_text(path, f"{head}{MARKS[0]}{claims}{MARKS[1]}{rest.split(MARKS[1])[1]}")
     return True

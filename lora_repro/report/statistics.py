@@ -101,21 +101,21 @@ class Difference:
         return Number(f"{signed(self.mean, digits)} [{low}, {high}]{mark}{least}", self.mean, None, self.n, self.low, self.high)
 
 
-def holm(found: Sequence[Difference]) -> list[Difference]:
+def holm(differences: Sequence[Difference]) -> list[Difference]:
     """The differences with p corrected by Holm (1979): the k-th smallest of m times m - k + 1, made non-decreasing, at most 1.
 
     A difference without a p (NaN) stays as it is, and does not count in m.
     """
-    order = sorted((place for place, one in enumerate(found) if not math.isnan(one.p)), key=lambda place: found[place].p)
-    corrected, least = list(found), 0.0
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * found[place].p))
-        corrected[place] = replace(found[place], p=least)
+    order = sorted((at for at, one in enumerate(differences) if not math.isnan(one.p)), key=lambda at: differences[at].p)
+    corrected, least = list(differences), 0.0
+    for rank, at in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * differences[at].p))
+        corrected[at] = replace(differences[at], p=least)
     return corrected
 
 
-def text_of(found: Mean | Difference | None, digits: int) -> str:
-    return EMPTY if found is None else found.text(digits)
+def text_of(value: Mean | Difference | None, digits: int) -> str:
+    return EMPTY if value is None else value.text(digits)
 
 
 def summarise(values: Sequence[float]) -> Mean:

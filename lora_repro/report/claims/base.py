@@ -56,10 +56,10 @@ class Operand:
 
     @classmethod
     def of(cls, text: str) -> Operand:
-        found = re.fullmatch(r"(\w+)/(\w+)(?:@(\d+|min|max|mid|\*))?", text)
-        if not found:
+        match = re.fullmatch(r"(\w+)/(\w+)(?:@(\d+|min|max|mid|\*))?", text)
+        if not match:
             raise UserError(f"a cell is table/row or table/row@size, not {text!r}")
-        return cls(*found.groups())
+        return cls(*match.groups())
 
     @property
     def name(self) -> str:
@@ -68,10 +68,10 @@ class Operand:
 
 def rows_by_table(cells: Iterable[Operand]) -> dict[str, set[str]]:
     """table -> the rows that these cells belong to."""
-    found: dict[str, set[str]] = {}
+    by_table: dict[str, set[str]] = {}
     for cell in cells:
-        found.setdefault(cell.table, set()).add(cell.row)
-    return found
+        by_table.setdefault(cell.table, set()).add(cell.row)
+    return by_table
 
 
 def expanded(cells: Sequence[Operand], sizes: Sequence[int]) -> list[list[Operand]]:
