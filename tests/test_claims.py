@@ -27,7 +27,6 @@ from lora_repro.config.compose import CONF
 from lora_repro.config.paths import choices
 from lora_repro.errors import UserError
 from lora_repro.files import write_json, write_text
-from lora_repro.metrics.bootstrap import InputVariance
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import record
 from lora_repro.report.claims import ledger
@@ -44,12 +43,17 @@ from lora_repro.report.claims.cost import MeasuredMemory, MeasuredStep, Slowdown
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.held_by_tests import HeldByTests
 from lora_repro.report.claims.intruders import Intruders
-from lora_repro.report.claims.levels import pocock
 from lora_repro.report.claims.norms import NormRatio
-from lora_repro.report.claims.outlook import outlook
 from lora_repro.report.claims.overlap import Overlap, WithWeight
 from lora_repro.report.claims.rates import RateQuotient, with_grid
-from lora_repro.report.claims.reading import (
+from lora_repro.report.claims.reading import Reading
+from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words, sentence
+from lora_repro.report.statistics import difference
+from lora_repro.results import declared_cells
+from lora_repro.stats.bootstrap import InputVariance
+from lora_repro.stats.comparable import paired
+from lora_repro.stats.multiplicity import pocock
+from lora_repro.stats.verdict import (
     ARITHMETIC,
     BESIDE,
     CONTRADICTED,
@@ -58,15 +62,12 @@ from lora_repro.report.claims.reading import (
     REFUTED,
     REPLICATED,
     TESTED,
-    Reading,
     Region,
     combined,
     inside,
     judge,
+    outlook,
 )
-from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words, sentence
-from lora_repro.report.statistics import difference, paired
-from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ledger.load()

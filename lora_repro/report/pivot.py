@@ -25,9 +25,10 @@ from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.machines import machines
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
 from lora_repro.report.sheet import Scores, tables_of
-from lora_repro.report.statistics import Metric, check_same_origin, is_generated
+from lora_repro.report.statistics import Metric
 from lora_repro.report.table import REPRODUCE
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
+from lora_repro.stats.comparable import check_same_origin, is_generated
 
 SCORE = Metric("score", "Score (%)")
 # How far another machine moves the score of one seed.

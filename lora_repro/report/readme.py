@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_repro.files import write_text
 from lora_repro.report import report_json
-from lora_repro.report.claims.reading import CONTRADICTED, REFUTED, REPLICATED
+from lora_repro.stats.verdict import CONTRADICTED, REFUTED, REPLICATED
 
 MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
 

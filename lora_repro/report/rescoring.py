@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import METRICS, columns
+from lora_repro.metrics.corpus import METRICS, columns
 
 
 def score_mismatch(record: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> str | None:

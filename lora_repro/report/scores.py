@@ -11,18 +11,9 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
-from lora_repro.report.statistics import (
-    Difference,
-    Mean,
-    Pair,
-    check_same_origin,
-    difference,
-    holm,
-    paired,
-    score,
-    summarise,
-)
+from lora_repro.report.statistics import Difference, Mean, difference, holm, score, summarise
 from lora_repro.results import OWN, Run, Store, grouped, runs
+from lora_repro.stats.comparable import Pair, check_same_origin, paired
 
 Seeds = dict[int, Run]
 

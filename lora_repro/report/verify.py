@@ -14,13 +14,12 @@ from lora_repro import console
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import ROOT
 from lora_repro.costs import measures
-from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.planning.cells import Cell, unique
 from lora_repro.report import integrity, show
 from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric, check_same_origin, score, summarise
+from lora_repro.report.statistics import Metric, score, summarise
 from lora_repro.report.table import EMPTY, Table, signed
 from lora_repro.report.terminal import terminal
 from lora_repro.results import (
@@ -35,6 +34,8 @@ from lora_repro.results import (
     runs,
     runs_folder,
 )
+from lora_repro.stats.comparable import check_same_origin
+from lora_repro.stats.intervals import LEVEL
 
 REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED, UNSCORED = "reproduced", "differs", "not run", "undecided", "not compared"
 LEAST = 3  # the fewest differences of other rows that give a spread over machines

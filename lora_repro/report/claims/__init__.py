@@ -2,5 +2,5 @@
 
 Import `ledger.load` and `ledger.judge_all`; conf/claim names the classes of tests.
 To add a claim, write a block in conf/claim; to add a kind of test, a class with `rule`, `rows`, `read` and `verdict` (`base`).
-Never change a test after its result was read, nor what a verdict needs (`reading`, `levels`).
+Never change a test after its result was read, nor what a verdict needs (`stats.verdict`, `stats.multiplicity`).
 """

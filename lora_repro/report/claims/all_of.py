@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import NOT_RUN, Reading, combined
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.verdict import NOT_RUN, combined
 
 
 class AllOf(ClaimTest):

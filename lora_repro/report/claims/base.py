@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import BESIDE, Reading, combined
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.intervals import LEVEL
+from lora_repro.stats.verdict import BESIDE, combined
 
 
 class ClaimTest(abc.ABC):

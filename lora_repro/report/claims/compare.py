@@ -11,41 +11,33 @@ from typing import Any
 import numpy as np
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL, Draws, InputVariance, detectable
 from lora_repro.planning.cells import Cell
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.levels import Levels
-from lora_repro.report.claims.outlook import outlook
-from lora_repro.report.claims.reading import (
+from lora_repro.report.claims.reading import Doubt, Reading
+from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words
+from lora_repro.report.claims.settled import doubts
+from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.statistics import score
+from lora_repro.report.table import bound, signed
+from lora_repro.results import Run, backbone_name, by_place, grouped
+from lora_repro.stats.bootstrap import Draws, InputVariance, interval, standard_error
+from lora_repro.stats.comparable import check_same_origin, inputs, is_generated, resampled, same_inputs
+from lora_repro.stats.intervals import LEVEL, detectable
+from lora_repro.stats.multiplicity import Levels
+from lora_repro.stats.verdict import (
     HOW,
     INCONCLUSIVE,
     LEAST,
     NOT_RUN,
     REFUTED,
     REPLICATED,
-    Doubt,
-    Reading,
     Region,
     inside,
     judge,
+    outlook,
     plain,
 )
-from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words
-from lora_repro.report.claims.settled import doubts
-from lora_repro.report.columns import score_label, task_label
-from lora_repro.report.statistics import (
-    check_same_origin,
-    inputs,
-    interval,
-    is_generated,
-    resampled,
-    same_inputs,
-    score,
-    standard_error,
-)
-from lora_repro.report.table import bound, signed
-from lora_repro.results import Run, backbone_name, by_place, grouped
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 INPUTS = 200  # the fewest test inputs for a verdict

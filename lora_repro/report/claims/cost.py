@@ -11,10 +11,11 @@ from lora_repro.costs.measures import BUSY, PLAIN
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence, Record
-from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, inside, judge
-from lora_repro.report.statistics import is_generated
+from lora_repro.report.claims.reading import Reading
 from lora_repro.report.table import bound
 from lora_repro.results import by_place
+from lora_repro.stats.comparable import is_generated
+from lora_repro.stats.verdict import INCONCLUSIVE, Region, inside, judge
 
 PEAK = "peak memory of the process"
 BATCHES = ("all", "least", "least − most")

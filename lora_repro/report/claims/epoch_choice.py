@@ -9,20 +9,13 @@ import numpy as np
 
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import (
-    INCONCLUSIVE,
-    LEAST,
-    Doubt,
-    Reading,
-    Region,
-    inside,
-    judge,
-    student,
-)
+from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import is_generated
 from lora_repro.results import Run, by_place
+from lora_repro.stats.comparable import is_generated
+from lora_repro.stats.intervals import student
+from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, Region, inside, judge
 
 EVALUATIONS = 10  # the fewest of a run to read: among two or three the last is nearly always the best
 Look = tuple[float, float]  # one evaluation: the scores of either half of the held-out rows

@@ -8,26 +8,14 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import (
-    INCONCLUSIVE,
-    LEAST,
-    NOT_RUN,
-    Doubt,
-    Reading,
-    Region,
-    inside,
-    judge,
-    student,
-)
+from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import (
-    check_same_origin,
-    detectable_by,
-    general_loss_rise,
-    is_generated,
-)
+from lora_repro.report.statistics import general_loss_rise
 from lora_repro.results import Run, backbone_name, grouped
+from lora_repro.stats.comparable import check_same_origin, is_generated
+from lora_repro.stats.intervals import detectable_by, student
+from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, NOT_RUN, Region, inside, judge
 
 Value = Callable[[dict[str, Any]], float | None]
 

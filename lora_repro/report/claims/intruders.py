@@ -10,9 +10,10 @@ import numpy as np
 from lora_repro.analysis.probed_run import NAMES, ProbedRun
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
-from lora_repro.report.claims.reading import BESIDE, NOT_RUN, Reading, Region
+from lora_repro.report.claims.reading import Reading
 from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import runs
+from lora_repro.stats.verdict import BESIDE, NOT_RUN, Region
 
 
 def update_norm(run: ProbedRun, kind: str) -> float:

@@ -14,14 +14,15 @@ from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF, build
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.captions import models
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.levels import pocock
-from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, combined
+from lora_repro.report.claims.reading import Reading
 from lora_repro.report.claims.sentence import sentence
-from lora_repro.report.statistics import is_generated
+from lora_repro.stats.comparable import is_generated
+from lora_repro.stats.intervals import LEVEL
+from lora_repro.stats.multiplicity import pocock
+from lora_repro.stats.verdict import INCONCLUSIVE, NOT_RUN, combined
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
 SHOWN = 3  # readings in a cell of the overview; the claim's own section has all of them

@@ -13,7 +13,8 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
-from lora_repro.report.claims.reading import CONTRADICTED, REFUTED, Reading, plain
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.verdict import CONTRADICTED, REFUTED, plain
 
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ expected of random directions"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",

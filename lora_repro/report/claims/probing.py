@@ -19,8 +19,10 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, inside, judge
-from lora_repro.report.statistics import check_same_origin, detectable_by, is_generated
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.comparable import check_same_origin, is_generated
+from lora_repro.stats.intervals import detectable_by
+from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, NOT_RUN, Region, inside, judge
 
 
 def region_rule(region: Region) -> str:

@@ -16,10 +16,11 @@ from lora_repro.records import rates
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, Doubt, Reading, Region, inside, judge
+from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.results import backbone_name, grouped
+from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, Region, inside, judge
 
 STEP = 3.0  # the factor between neighbours on the grid of a search
 GRID = math.log(STEP) / math.sqrt(6)  # standard deviation of log(a / b) where the best rates lie anywhere within half a step

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_repro.report.claims.reading import (
+from lora_repro.report.claims.reading import Reading
+from lora_repro.report.table import bound, signed
+from lora_repro.stats.verdict import (
     ARITHMETIC,
     BESIDE,
     CONTRADICTED,
@@ -16,9 +18,7 @@ from lora_repro.report.claims.reading import (
     REFUTED,
     REPLICATED,
     TESTED,
-    Reading,
 )
-from lora_repro.report.table import bound, signed
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # Verdict of a comparison -> how one such went, and how several did.

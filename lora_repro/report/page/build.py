@@ -26,8 +26,8 @@ from lora_repro.report.page.figures import BESIDE, EmbeddedFigure, belonging, em
 from lora_repro.report.page.markdown import inline, pieces
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, claims_of, counted, headline, reading
-from lora_repro.report.statistics import is_generated
 from lora_repro.report.table import REPRODUCE, Table
+from lora_repro.stats.comparable import is_generated
 
 HERE = Path(__file__).parent
 FIRST = ("e2e", "glue")  # the first sections; the others follow by name

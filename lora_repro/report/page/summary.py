@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_repro.report.claims.reading import (
+from lora_repro.report.columns import ANY, AVERAGE
+from lora_repro.report.page.runs import table_of
+from lora_repro.report.table import EMPTY, Table
+from lora_repro.results import PUBLISHED
+from lora_repro.stats.verdict import (
     ARITHMETIC,
     CONTRADICTED,
     INCONCLUSIVE,
@@ -16,10 +20,6 @@ from lora_repro.report.claims.reading import (
     REPLICATED,
     TESTED,
 )
-from lora_repro.report.columns import ANY, AVERAGE
-from lora_repro.report.page.runs import table_of
-from lora_repro.report.table import EMPTY, Table
-from lora_repro.results import PUBLISHED
 
 # Verdict, which is the text of its badge -> what it means; in the order shown.
 VERDICTS = {

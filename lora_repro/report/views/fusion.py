@@ -14,9 +14,10 @@ from lora_repro.report import captions
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import is_generated, summarise
+from lora_repro.report.statistics import summarise
 from lora_repro.report.table import REPRODUCE, Table, format_count
 from lora_repro.results import Run, Store, grouped, runs
+from lora_repro.stats.comparable import is_generated
 
 NOTE = (
     "The share of each source's adapter in the attention of the fusion: the softmax weight, mean over all positions of the test "

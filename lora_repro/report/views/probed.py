@@ -12,9 +12,9 @@ from safetensors.numpy import load_file
 from lora_repro.analysis.probed_run import ProbedRun, scaling_of
 from lora_repro.report.captions import caption_facts
 from lora_repro.report.exhibit import Exhibit, ReportRequest
-from lora_repro.report.statistics import check_same_origin
 from lora_repro.report.table import REPRODUCE, Table
 from lora_repro.results import Run, Store, runs
+from lora_repro.stats.comparable import check_same_origin
 
 
 def probed_runs(runs: Sequence[Run]) -> list[ProbedRun]:
