@@ -89,7 +89,7 @@ reproduce-%: setup ## run an experiment (reproduce-e2e), then print its table be
 reproduce-latency: setup ## measure what each method costs in time, memory and disk, then print the tables
 	@status=0; \
 	$(PY) -m lora_repro latency $(OVERRIDES) || status=$$?; \
-	$(PY) -m lora_repro table latency $(OVERRIDES) || status=$$?; \
+	$(PY) -m lora_repro render latency $(OVERRIDES) || status=$$?; \
 	exit $$status
 
 # Writes measurements of the adapter, none of its tensors.
@@ -103,14 +103,14 @@ publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE
 	@$(PY) -m lora_repro publish profile=$(PROFILE)
 
 tables: $(INSTALLED) ## re-render every published table and figure from results/, offline
-	@$(PY) -m lora_repro table --published
+	@$(PY) -m lora_repro render tables
 
 dashboard: $(INSTALLED) ## save PROFILE's dashboard to W&B (needs WANDB_API_KEY; DRY_RUN=1 prints it instead)
 	@$(PY) -m lora_repro dashboard profile=$(PROFILE)
 
 # With DATA the page shows the data's own texts, so it is written under runs/, which git ignores.
 report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA: PROFILE's alone, with its texts, in runs/
-	@$(PY) -m lora_repro report $(if $(DATA),profile=$(PROFILE) "paths.data='$(DATA)'")
+	@$(PY) -m lora_repro render report $(if $(DATA),profile=$(PROFILE) "paths.data='$(DATA)'")
 
 site: $(INSTALLED_DOCS) ## build site/ for any static host: results, claims, docs and API
 	@$(PY) -m mkdocs build --clean && echo "open site/index.html"
@@ -119,11 +119,11 @@ render: $(INSTALLED) ## tables, claims and report in one process, twice as fast
 	@$(PY) -m lora_repro render
 
 claims: $(INSTALLED) ## judge every claim of the paper by what results/ holds, offline; writes results/claims.md
-	@$(PY) -m lora_repro claims
+	@$(PY) -m lora_repro render claims
 
 # The paper's scale, whatever PROFILE says: RoBERTa base from the model hub; MNLI too, unless DATA names a folder with MNLI/.
 check-authors-adapter: $(INSTALLED) ## accuracy of the authors' own adapter on MNLI: ADAPTER=/path/to/roberta_base_lora_mnli.bin
-	@$(NAMED)$(PY) -m lora_repro authors "$(ADAPTER)" $(if $(DATA),"paths.data='$(DATA)'",task.source=hub) $(ARGS)
+	@$(NAMED)$(PY) -m lora_repro score "$(ADAPTER)" $(if $(DATA),"paths.data='$(DATA)'",task.source=hub) $(ARGS)
 
 clean: ## remove .venv and what tools leave behind; runs/, results/ and fetched backbones stay
 	@rm -rf $(VENV) build site outputs multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

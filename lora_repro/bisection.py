@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import counted_score
+from lora_repro.metrics.corpus import counted_score
 from lora_repro.planning.cells import Cell
 from lora_repro.records import record
 from lora_repro.records.run_folder import ATTEMPTS, LOCK, RECORD

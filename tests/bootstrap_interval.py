@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lora_repro.metrics.bootstrap import paired_draws
-from lora_repro.report import statistics
+from lora_repro.stats.bootstrap import interval, paired_draws
 
 
 class Interval(NamedTuple):
@@ -23,4 +22,4 @@ class Interval(NamedTuple):
 def paired_bootstrap(*given: Any, **more: Any) -> Interval:
     found = paired_draws(*given, **more)
     defined = int(np.count_nonzero(~np.isnan(found.resamples)))
-    return Interval(found.difference, *statistics.interval(found.resamples), found.inputs, defined)
+    return Interval(found.difference, *interval(found.resamples), found.inputs, defined)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from lora_repro.metrics.bootstrap import Draws, Floats, paired_draws
+from lora_repro.metrics.corpus import Floats
+from lora_repro.stats.bootstrap import Draws, paired_draws
 
 Rule = Callable[[Draws], Floats]
 INPUTS, RESAMPLES = 40, 1000

@@ -204,7 +204,7 @@ def test_nobody_asks_of_what_kind_a_task_is() -> None:
         ("wandb_workspaces", {"tracking.wandb_board"}),
         ("trackio", {"tracking.trackio_run"}),
         ("bitsandbytes", {"backbone.nf4"}),
-        ("hydra", {"config.compose", "config.blocks", "sweep.ray_launcher"}),
+        ("hydra", {"config.hydra_internals", "config.compose", "config.blocks", "sweep.ray_launcher"}),
         ("ray", {"sweep.ray_launcher"}),
         ("evaluate", {"metrics.evaluate_e2e", "metrics.evaluate_glue"}),
     ],

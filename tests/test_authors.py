@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import loralib
@@ -18,7 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.commands import authors as authors_command
+from lora_repro.commands import export as export_command
+from lora_repro.commands import score as score_command
 from lora_repro.errors import UserError
 from lora_repro.exchange import authors
 from lora_repro.methods.base import Trainable
@@ -281,8 +283,10 @@ def mnli(folder: Path) -> str:
     return f"paths.data={folder}"
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    code = authors_command.main([str(argument) for argument in arguments])
+def run(
+    capsys: pytest.CaptureFixture[str], *arguments: object, command: ModuleType = score_command
+) -> tuple[int, str, str]:
+    code = command.main([str(argument) for argument in arguments])
     shown = capsys.readouterr()
     return code, shown.out, shown.err
 
@@ -344,19 +348,22 @@ def test_a_mistake_of_the_command_is_one_line(
     assert (code, out) == (status, "") and mistake.startswith("error: ") and message in mistake
 
 
-def test_a_missing_or_unnamed_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "") == (2, "", "error: no adapter named: give ADAPTER=/path/to/roberta_base_lora_mnli.bin\n")
+def test_a_missing_file_or_an_option_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "--json: the authors' adapter takes settings of a run, KEY=VALUE, such as paths.data=DIR"
+    assert run(capsys, tmp_path / "no.bin", "--json") == (2, "", f"error: {said}\n")
     code, out, err = run(capsys, tmp_path / "no.bin", *TINY)
     assert (code, out) == (2, "") and err.startswith("error: cannot read") and err.count("\n") == 1
 
 
 def test_the_command_converts_there_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, ours, again = saved(tmp_path, adapter()), tmp_path / "adapter.safetensors", tmp_path / "again.bin"
-    code, out, _ = run(capsys, source, "--convert", ours)
+    code, out, _ = run(capsys, source, "--to", ours, command=export_command)
     values = 2 * LAYERS * 2 * R * D + D * D + D + 3 * D + 3
     assert code == 0 and out == f"12 tensors, {values:,} values written to {ours}\n"
     assert same(load_file(ours), authors.to_ours(adapter()))
-    assert run(capsys, ours, "--back", again)[0] == 0
+    assert run(capsys, ours, "--to", again, "--format", "authors", command=export_command)[0] == 0
     assert same(authors.read(again), adapter())
 
 
@@ -364,16 +371,15 @@ def test_a_mistake_of_a_conversion_is_one_line(tmp_path: Path, capsys: pytest.Ca
     source, other, out = saved(tmp_path, adapter()), tmp_path / "other.safetensors", tmp_path / "out"
     save_file({"wte.weight": torch.ones(2)}, other)
     for arguments, message in (
-        (
-            [source, "--convert", out, "data.n_test=4"],
-            "a conversion takes no settings: leave out data.n_test=4",
-        ),
-        ([source, "--back", out], "cannot read"),
-        ([tmp_path / "no.safetensors", "--back", out], "cannot read"),
-        ([other, "--back", out], "give the adapter of a RoBERTa"),
-        ([source, "--convert", source / "out"], "cannot write"),
+        ([source, "--to", out, "--format", "merged"], "leave out --format merged"),
+        ([source, "--to", out, "--dequantise"], "leave out --dequantise"),
+        ([source, "--to", out, "--format", "authors"], "cannot read"),
+        ([tmp_path, "--to", out, "--format", "authors"], "cannot read"),
+        ([tmp_path / "no.safetensors", "--to", out, "--format", "authors"], "cannot read"),
+        ([other, "--to", out, "--format", "authors"], "give the adapter of a RoBERTa"),
+        ([source, "--to", source / "out"], "cannot write"),
     ):
-        code, shown, err = run(capsys, *arguments)
+        code, shown, err = run(capsys, *arguments, command=export_command)
         assert (code, shown, err.count("\n")) == (2, "", 1) and message in err and not out.exists()
 
 
@@ -390,8 +396,8 @@ def test_make_asks_the_command() -> None:
         ]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert '-m lora_repro authors "/some where/x.bin" task.source=hub' in asked("DATA=")
-    assert """-m lora_repro authors "/some where/x.bin" "paths.data='/my glue'" """ in asked("DATA=/my glue")
+    assert '-m lora_repro score "/some where/x.bin" task.source=hub' in asked("DATA=")
+    assert """-m lora_repro score "/some where/x.bin" "paths.data='/my glue'" """ in asked("DATA=/my glue")
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from interval_coverage import LIKE_OURS, Case, counted_twice, held, ours
 
 from lora_repro.errors import UserError
-from lora_repro.metrics import bleu, bootstrap, glue
-from lora_repro.metrics.bootstrap import METRICS, corpus_bleu, counted_score, paired_draws
+from lora_repro.metrics import bleu, glue
+from lora_repro.metrics.corpus import METRICS, corpus_bleu, counted_score
+from lora_repro.stats import bootstrap
+from lora_repro.stats.bootstrap import paired_draws
 
 Row = dict[str, Any]
 Answers = tuple[list[str], list[str], list[str]]  # of method a, of method b, gold

@@ -22,12 +22,11 @@ from scipy.special import ndtri
 from scipy.stats import multivariate_normal
 
 from lora_repro.analysis.spectra import random_basis
-from lora_repro.commands import claims as command
+from lora_repro.commands import render as command
 from lora_repro.config.compose import CONF
 from lora_repro.config.paths import choices
 from lora_repro.errors import UserError
 from lora_repro.files import write_json, write_text
-from lora_repro.metrics.bootstrap import InputVariance
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import record
 from lora_repro.report.claims import ledger
@@ -44,12 +43,17 @@ from lora_repro.report.claims.cost import MeasuredMemory, MeasuredStep, Slowdown
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.held_by_tests import HeldByTests
 from lora_repro.report.claims.intruders import Intruders
-from lora_repro.report.claims.levels import pocock
 from lora_repro.report.claims.norms import NormRatio, StableRank
-from lora_repro.report.claims.outlook import outlook
 from lora_repro.report.claims.overlap import Overlap, WithWeight
 from lora_repro.report.claims.rates import RateQuotient, with_grid
-from lora_repro.report.claims.reading import (
+from lora_repro.report.claims.reading import Reading
+from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words, sentence
+from lora_repro.report.statistics import difference
+from lora_repro.results import declared_cells
+from lora_repro.stats.bootstrap import InputVariance
+from lora_repro.stats.comparable import paired
+from lora_repro.stats.multiplicity import pocock
+from lora_repro.stats.verdict import (
     ARITHMETIC,
     BESIDE,
     CONTRADICTED,
@@ -58,15 +62,12 @@ from lora_repro.report.claims.reading import (
     REFUTED,
     REPLICATED,
     TESTED,
-    Reading,
     Region,
     combined,
     inside,
     judge,
+    outlook,
 )
-from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words, sentence
-from lora_repro.report.statistics import difference, paired
-from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
 CLAIMS = ledger.load()
@@ -216,7 +217,7 @@ def test_arithmetic_is_what_a_hand_computes() -> None:
 
 
 def test_the_library_part_knows_no_torch() -> None:
-    code = "import sys, lora_repro.commands.claims; lora_repro.commands.claims.ledger.load(); sys.exit('torch' in sys.modules)"
+    code = "import sys, lora_repro.report.render as render; render.ledger.load(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -1222,14 +1223,14 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
     some = ("e2e_lora_full", "start", "saving_base", "merged_latency", "top_direction")
     chosen = [claim for claim in CLAIMS if claim.id in some]
     monkeypatch.setattr(ledger, "load", lambda: chosen)
-    assert command.main([], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
+    assert command.main(["claims"], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
     folder = tmp_path / "results" / "smoke"
     for cell in declared_cells("e2e", "smoke", ["row/e2e=lora,full", "seed=0,1,2"]):
         e2e(folder, cell.signature, 9 if cell.row.name == "lora" else 6)
     note(tmp_path / "results")
     written = []
     for _ in range(2):
-        assert command.main([], tmp_path) == 0
+        assert command.main(["claims"], tmp_path) == 0
         written.append([(tmp_path / "results" / f"claims.{ending}").read_text(encoding="utf-8") for ending in ("md", "csv")])
     assert written[0] == written[1]
     assert "smoke: 1 arithmetic, 1 inconclusive, 2 not run at this scale, 1 tested" in capsys.readouterr().out

@@ -11,9 +11,9 @@ from test_claims import evidence_of
 from lora_repro.config import signature
 from lora_repro.report.claims import settled
 from lora_repro.report.claims.compare import Compare
-from lora_repro.report.claims.reading import INCONCLUSIVE, REPLICATED
 from lora_repro.report.claims.settled import sampling_error
 from lora_repro.results import published
+from lora_repro.stats.verdict import INCONCLUSIVE, REPLICATED
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAT = [(step, 0.70 if step <= 10 else 0.40 + 0.01 * (step % 20 == 0)) for step in range(5, 101, 5)]  # learnt, then level

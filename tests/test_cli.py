@@ -200,7 +200,7 @@ def test_an_unknown_option_of_a_parser_is_refused() -> None:
 
 
 def test_a_terminal_without_an_arrow_still_gets_its_table(tmp_path: Path) -> None:
-    command = ("table", "experiment=rank", "profile=mini", f"paths.runs={tmp_path}")
+    command = ("render", "experiment=rank", "profile=mini", f"paths.runs={tmp_path}")
     done = call("-m", "lora_repro", *command, PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert "Rank of the update" in done.stdout and "r 1 ?" in done.stdout
@@ -223,7 +223,7 @@ def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
     [
         ("pl", "plan"),
         ("run method=lo", "method=lora"),
-        ("table e2e experiment=e2e row/e2e=adapter_l_l", "row/e2e=adapter_l_large"),
+        ("render e2e experiment=e2e row/e2e=adapter_l_l", "row/e2e=adapter_l_large"),
         ("run experiment=e2e row/e2", "row/e2e="),
         ("run train.label", "train.label_smoothing="),
     ],
@@ -267,7 +267,7 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
         cli.apply_common_options(["--config-dir", "nowhere"])
 
 
-@pytest.mark.parametrize("arguments", [["runs", "--al"], ["claims", "extra"], ["sweep", "--emit", "foo"], ["export"]])
+@pytest.mark.parametrize("arguments", [["runs", "--al"], ["publish", "--emit"], ["export"]])
 def test_a_wrong_argument_is_one_line_that_names_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
@@ -300,7 +300,7 @@ def test_an_installed_package_has_searches_and_no_records(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("said", ["mini", "profile=", "seed=mini", "profile=../runs", "profile=mini/records", "profile=.."])
 def test_a_command_on_a_profile_takes_a_name_and_no_folder(said: str) -> None:
-    """`prune profile=.. --delete` would look for what nothing asks for beside results/."""
+    """`publish --prune --delete profile=..` would look for what nothing asks for beside results/."""
     assert console.named_profile("profile=mini") == "mini"
     with pytest.raises(UserError, match=f"^'{re.escape(said)}': write profile=mini$"):
         console.named_profile(said)

@@ -12,7 +12,7 @@ from conftest import plant_record
 from planted import note
 
 from experiments import e2e
-from lora_repro.commands.table import main
+from lora_repro.commands.render import main
 from lora_repro.planning.cells import Cell
 from lora_repro.report import exhibit
 from lora_repro.report.statistics import GENERAL_RISE
@@ -135,7 +135,7 @@ def test_published_tables_repeat_byte_for_byte(tmp_path: Path, composed: list[Ce
     fill(tmp_path, composed, dict.fromkeys(ROWS, 1) | {"lora": 3}, published=True)
     contents = []
     for _ in range(2):
-        assert main(["--published", "e2e"], tmp_path) == 0
+        assert main(["tables", "e2e"], tmp_path) == 0
         made = sorted(path for path in (tmp_path / "results/mini").rglob("e2e.*"))
         contents.append({path: path.read_bytes() for path in made})
     assert [path.suffix for path in made] == [".png", ".svg", ".csv", ".md", ".tex"]
@@ -149,7 +149,7 @@ def test_published_tables_repeat_byte_for_byte(tmp_path: Path, composed: list[Ce
 def test_what_a_training_takes_stands_beside_the_scores_where_it_was_measured(tmp_path: Path, composed: list[Cell]) -> None:
     fill(tmp_path, composed, {"lora": 2, "full": 1}, published=True)
     table = tmp_path / "results/mini/tables/e2e.md"
-    assert main(["--published", "e2e"], tmp_path) == 0
+    assert main(["tables", "e2e"], tmp_path) == 0
     assert "eneral loss" not in table.read_text()
     for cell in composed:
         path = tmp_path / f"results/mini/records/{cell.signature}.json"
@@ -158,7 +158,7 @@ def test_what_a_training_takes_stands_beside_the_scores_where_it_was_measured(tm
             run["measured"]["general_loss"] = {"before": 3.0, "after": 3.5 + cell.seed}
             plant_record(path, run)
     note(tmp_path / "results")
-    assert main(["--published", "e2e"], tmp_path) == 0
+    assert main(["tables", "e2e"], tmp_path) == 0
     header, *rows = [[text.strip() for text in line.split("|")] for line in table.read_text().splitlines() if line[:1] == "|"]
     place = header.index("General loss: rise (nats per token) ↓")
     shown = {(row[1], row[2]): row[place] for row in rows}
@@ -186,7 +186,10 @@ def test_published_runs_on_other_data_are_not_shown_beside_ours(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["e2e", "profile=nowhere"], ["e2e", "mini"], ["--published", "e2e", "seed=0"], ["e2e", "method.rnak=4"], ["e3e"], []],
+    [
+        *(["e2e", "profile=nowhere"], ["e2e", "mini"], ["e2e", "method.rnak=4"], ["e3e"], ["table", "e2e"], ["profile=mini"]),
+        *(["tables", "e2e", "seed=0"], ["claims", "e2e"]),
+    ],
 )
 def test_mistakes_are_one_line(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments, tmp_path) == 2

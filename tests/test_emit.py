@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from lora_repro.commands import sweep as sweep_command
+from lora_repro.commands import run
 from lora_repro.config.compose import compose
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import cell_of, cells, unique
@@ -21,13 +21,13 @@ GRID = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1"]
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert sweep_command.main(list(arguments)) == 0
+    assert run.started(list(arguments)) == 0
     return capsys.readouterr().out
 
 
 def test_a_line_composes_the_run_it_stands_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = f"paths.runs={tmp_path}/some where"
-    lines = told(capsys, "-m", *GRID, runs).splitlines()
+    lines = told(capsys, "--emit=lines", "-m", *GRID, runs).splitlines()
     found = [shlex.split(line) for line in lines]
     assert all(words[:3] == ["python", "-m", "lora_repro.run"] and words[-1] == "hydra.mode=RUN" for words in found)
     names = [cell_of(compose(words[3:-1]), words[3:-1]).signature for words in found]
@@ -48,7 +48,7 @@ def test_a_command_finds_the_user_s_own_files_and_classes(
 
 def test_starts_come_first_and_once(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["experiment=glue", "profile=paper", "row/glue=lora", "backbone=roberta_base", "seed=0", "task=rte,mrpc,mnli"]
-    lines = told(capsys, *asked).splitlines()
+    lines = told(capsys, "--emit", "lines", *asked).splitlines()
     assert len(lines) == 3 and "task=mnli" in lines[0]
 
 
@@ -67,8 +67,15 @@ def test_a_sweep_of_w_and_b_is_the_grid_of_an_experiment(capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("form", emit.FORMS)
 def test_seeds_that_no_row_has_are_nothing_to_run(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sweep_command.main(["--emit", form, "profile=smoke", "task=sentiment", "method=lora", "seed=9999"]) == 2
+    assert run.started(["--emit", form, "profile=smoke", "task=sentiment", "method=lora", "seed=9999"]) == 2
     assert "nothing to run: no row has these seeds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--emit", "foo"], ["--emit=", "foo"], ["--emit"]])
+def test_an_unknown_form_is_one_line_that_names_the_known(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.started([*GRID, *given]) == 2
+    said = "--emit needs one of lines, slurm-array, sky, wandb; see python -m lora_repro run --help"
+    assert capsys.readouterr() == ("", f"error: {said}\n")
 
 
 def test_seeds_that_not_every_row_has_are_left_out_of_a_grid_and_no_grid_is_said() -> None:

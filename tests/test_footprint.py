@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from lora_repro.backbone import nf4
-from lora_repro.commands import footprint as footprint_command
 from lora_repro.costs import footprint
 from lora_repro.costs.arithmetic import NF4_BITS, limit
 from lora_repro.costs.measures import declared
@@ -24,7 +23,7 @@ def measured(row: str, *overrides: str) -> dict[str, Any]:
 
 
 def test_without_a_benchmark_nothing_says_what_to_measure(capsys: pytest.CaptureFixture[str]) -> None:
-    assert footprint_command.main(["profile=smoke", "method=lora"]) == UserError.exit_code
+    assert footprint.main(["profile=smoke", "method=lora"]) == UserError.exit_code
     assert capsys.readouterr().err.startswith("error: nothing says what to measure: name experiment=latency and a row")
 
 

@@ -24,8 +24,8 @@ from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.claims.epoch_choice import EpochChoice, inflation
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.forgetting import ForgetsLess
-from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED
 from lora_repro.run import run
+from lora_repro.stats.verdict import INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])

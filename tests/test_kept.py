@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lora_repro.report import kept as module
-from lora_repro.report.kept import kept
+from lora_repro.stats import kept as module
+from lora_repro.stats.kept import kept
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from latency_measure import measurement
 from omegaconf import OmegaConf
 from planted import note
 
-from lora_repro.commands.table import main
+from lora_repro.commands.render import main
 from lora_repro.config.compose import build
 from lora_repro.costs import measures
 from lora_repro.costs.latency_settings import Bench
@@ -64,12 +64,12 @@ def test_published_is_rendered_from_the_json_alone_and_repeats_itself(tmp_path: 
     write(tmp_path / "results" / "mini" / "measures" / "latency.json")
     write(tmp_path / "results" / "paper" / "measures" / "latency_cuda.json", profile="paper")
     note(tmp_path / "results")
-    assert main(["--published", "latency"], tmp_path) == 0
+    assert main(["tables", "latency"], tmp_path) == 0
     first = rendered(tmp_path)
     assert len(first) == 10 and {Path(name).suffix for name in first} == {".md", ".csv", ".tex", ".svg", ".png"}
     for folder in ("tables", "figures"):
         shutil.rmtree(tmp_path / "results" / "mini" / folder)
-    assert main(["--published", "latency"], tmp_path) == 0
+    assert main(["tables", "latency"], tmp_path) == 0
     assert rendered(tmp_path) == first
     lines = list(csv.DictReader(first["results/mini/tables/latency.csv"].decode().splitlines()))
     merged = next(line for line in lines if (line["row"], line["quantity"]) == ("lora_merged", "slowdown_percent"))
@@ -80,12 +80,12 @@ def test_published_is_rendered_from_the_json_alone_and_repeats_itself(tmp_path: 
     (tmp_path / "results" / "mini" / "measures" / "latency.json").unlink()  # as `prune` deletes a record
     (tmp_path / "results" / "mini" / "tables" / "latency_two.md").write_text("of a table that it has no more")
     note(tmp_path / "results")
-    assert main(["--published", "latency"], tmp_path) == 0
+    assert main(["tables", "latency"], tmp_path) == 0
     assert rendered(tmp_path) == {name: text for name, text in first.items() if name.startswith("results/paper")}
 
 
 def test_nothing_published_is_no_mistake(tmp_path: Path) -> None:
-    assert main(["--published", "latency"], tmp_path) == 0 and not list(tmp_path.iterdir())
+    assert main(["tables", "latency"], tmp_path) == 0 and not list(tmp_path.iterdir())
 
 
 def test_own_numbers_stand_beside_the_published_and_are_written_under_runs(
@@ -115,7 +115,7 @@ def test_changed_settings_are_said(tmp_path: Path, capsys: pytest.CaptureFixture
     [(["latency", "profile=smoke"], "nothing is measured for latency at profile smoke"), (["latency", "mini"], "not an override"),
      (["latency", "profile=smoke"], "run: python -m lora_repro latency profile=smoke\n"),
      (["delta_w", "profile=smoke", "seed=0"], "run: python -m lora_repro.run experiment=delta_w profile=smoke seed=0\n"),
-     (["--published", "latency", "profile=mini"], "takes no overrides")],
+     (["tables", "latency", "profile=mini"], "takes no overrides")],
 )  # fmt: skip
 def test_mistakes_are_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

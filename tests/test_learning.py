@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lora_repro.commands.table import main
+from lora_repro.commands.render import main
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.report import exhibit
 from lora_repro.report.figures import learning
@@ -79,7 +79,7 @@ def test_a_published_table_on_texts_has_the_figure_of_its_records_to_the_byte(
     figures = tmp_path / "results/mini/figures"
     for losses in (CURVE, CURVE, None):
         fill(tmp_path, cells, {"lora": 2, "full": 1}, published=True, losses=losses)
-        assert main(["--published", "e2e"], tmp_path) == 0
+        assert main(["tables", "e2e"], tmp_path) == 0
         contents.append([path.read_bytes() for path in sorted(figures.glob("e2e_learning.*"))])
     assert len(contents[0]) == 2 and contents[0] == contents[1]
     assert b"E2E NLG: from the third to the last quarter of the steps" in contents[0][1]

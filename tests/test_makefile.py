@@ -124,16 +124,16 @@ def test_the_authors_adapter_is_analysed_from_a_path_with_spaces() -> None:
 
 
 def test_a_report_with_data_names_its_profile() -> None:
-    assert commands("report")[-1].split()[1:] == ["-m", "lora_repro", "report"]
+    assert commands("report")[-1].split()[1:] == ["-m", "lora_repro", "render", "report"]
     with_data = commands("report", "PROFILE=laptop", "DATA=/some where/e2e")[-1]
-    assert with_data.endswith("""-m lora_repro report profile=laptop "paths.data='/some where/e2e'\"""")
+    assert with_data.endswith("""-m lora_repro render report profile=laptop "paths.data='/some where/e2e'\"""")
 
 
 def test_costs_are_measured_then_shown_with_the_same_arguments() -> None:
     lines = commands("reproduce-latency", "PROFILE=laptop", "ARGS=device=cpu bench.rounds=9")
     run = next(i for i, line in enumerate(lines) if "-m lora_repro latency profile=laptop" in line)
     assert "device=cpu bench.rounds=9" in lines[run]
-    assert "-m lora_repro table latency profile=laptop" in lines[run + 1] and "bench.rounds=9" in lines[run + 1]
+    assert "-m lora_repro render latency profile=laptop" in lines[run + 1] and "bench.rounds=9" in lines[run + 1]
     assert not any("lora_repro.run" in line for line in lines)
 
 
@@ -167,7 +167,7 @@ def test_what_was_measured_of_costs_is_shown_even_after_a_failure(tmp_path: Path
         manifest.parent.mkdir(parents=True)
         manifest.touch()
     done = make("reproduce-latency", "LORA_REPRO_CACHE=", folder=tmp_path)
-    assert done.stdout.split() == ["latency", "table"]
+    assert done.stdout.split() == ["latency", "render"]
     assert done.returncode == 2, done.stderr
 
 

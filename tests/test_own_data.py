@@ -20,7 +20,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from lora_repro.config.file_hashes import content_hash
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import detectable
+from lora_repro.stats.intervals import detectable
 from lora_repro.tasks.own import columns, data, splits, tables
 from lora_repro.tasks.own.audit import DISAGREE, audit
 

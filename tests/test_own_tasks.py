@@ -20,7 +20,7 @@ from lora_repro.costs.forecast import data_of
 from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.exchange.score import score_checkpoint
 from lora_repro.metrics import chrf
-from lora_repro.metrics.bootstrap import METRICS, columns
+from lora_repro.metrics.corpus import METRICS, columns
 from lora_repro.objectives.chat import Chat
 from lora_repro.planning import cells
 from lora_repro.planning.rerun_command import command
@@ -28,9 +28,10 @@ from lora_repro.records import record
 from lora_repro.records.record import load_predictions
 from lora_repro.records.run_folder import PREDICTIONS
 from lora_repro.report.rescoring import score_mismatch
-from lora_repro.report.statistics import difference, paired
+from lora_repro.report.statistics import difference
 from lora_repro.results import long, own, runs
 from lora_repro.run.run import run
+from lora_repro.stats.comparable import paired
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.own.classes import OwnLabels
 from lora_repro.tasks.own.task import OWN_SCORE

@@ -19,7 +19,7 @@ import pytest
 from conftest import plant_record
 from planted import note
 
-from lora_repro.commands.report import main
+from lora_repro.commands.render import main
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
 from lora_repro.config.override import override_value
@@ -462,15 +462,15 @@ def test_the_command_line_writes_the_page_and_names_mistakes(
     results: Path, html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = results.parent
-    assert main(["profile=mini"], root) == 0
+    assert main(["report", "profile=mini"], root) == 0
     assert (results / "mini" / "report.html").read_text(encoding="utf-8") == html
-    assert main(["profile=mini", f"paths.data='{tmp_path}'"], root) == 0  # texts of a reader's data stay out of results/
+    assert main(["report", "profile=mini", f"paths.data='{tmp_path}'"], root) == 0  # a reader's texts stay out of results/
     assert (root / "runs" / "mini" / "report.html").is_file()
     capsys.readouterr()
-    for arguments in (["mini"], ["profile=none"], ["profile=mini", "--data", "/no/such"]):
-        assert main(arguments, root) == 2
+    for arguments in (["mini"], ["profile=none"], ["profile=mini", "paths.data=/no/such"], ["profile=mini", "profile=laptop"]):
+        assert main(["report", *arguments], root) == 2
         assert re.fullmatch(r"error: .+\n", capsys.readouterr().err)
-    assert main([], tmp_path) == 2
+    assert main(["report"], tmp_path) == 2
 
 
 @pytest.mark.parametrize("profile", sorted({path.parts[-3] for path in PUBLISHED}))

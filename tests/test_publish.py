@@ -11,7 +11,6 @@ import pytest
 from conftest import refused
 from planted import LINE, left, note, run, seal
 
-from lora_repro.commands import prune as prune_command
 from lora_repro.commands import publish as publish_command
 from lora_repro.commands.publish import main
 from lora_repro.config.paths import ROOT
@@ -404,14 +403,15 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     note(results)
     for options, count in (([], 9), (["--delete"], 5), ([], 5)):
         before = (results / manifest.NAME).stat().st_mtime_ns
-        assert prune_command.main(["profile=smoke", *options], tmp_path) == 0
+        assert main(["profile=smoke", "--prune", *options], tmp_path) == 0
         assert options or (results / manifest.NAME).stat().st_mtime_ns == before  # who only lists writes nothing
         said = capsys.readouterr().out.splitlines()
         assert len(left(results)) == count
         assert sorted(said[:-1]) == ([] if count == 5 and not options else [f"results/smoke/{path}" for path in old])
     assert not (results / "smoke" / "updates").exists()
     assert len(manifest.read_manifest(results) or ()) == 5 and "0 records" in said[-1]
-    assert prune_command.main(["profile=none"], tmp_path) == 2 and prune_command.main(["none"], tmp_path) == 2
+    assert main(["profile=none", "--prune"], tmp_path) == 2 and main(["none", "--prune"], tmp_path) == 2
+    assert main(["profile=smoke", "--delete"], tmp_path) == 2 and len(left(results)) == 5
 
 
 @pytest.mark.parametrize("profile", ["mini", "laptop"])

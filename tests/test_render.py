@@ -1,4 +1,4 @@
-"""`python -m lora_repro render` is `table --published`, `claims` and `report`, in that order."""
+"""`python -m lora_repro render`: everything published in its order, or the part that is named."""
 
 from __future__ import annotations
 
@@ -7,18 +7,48 @@ from typing import Any
 
 import pytest
 
-from lora_repro.commands import claims, render, table
-from lora_repro.commands import report as pages
+from lora_repro.commands import render as command
+from lora_repro.errors import UserError
+from lora_repro.report import render, show
 
 
-def test_all_three_in_their_order_and_a_failure_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    done: list[tuple[str, list[str], Path]] = []
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What was rendered: the name of the function and its arguments."""
+    calls: list[tuple[Any, ...]] = []
+    for module, name in ((show, "render_published"), (render, "render_claims"), (render, "render_pages")):
+        monkeypatch.setattr(module, name, lambda *given, name=name: calls.append((name, *given)))
+    return calls
 
-    def stands_for(name: str, status: int) -> Any:
-        return lambda given, root: done.append((name, given, root)) or status
 
-    for module, status in ((table, 0), (claims, 2), (pages, 0)):
-        monkeypatch.setattr(module, "main", stands_for(module.__name__.removeprefix("lora_repro."), status))
-    assert render.main([], tmp_path) == 2
-    names = [("commands.table", ["--published"]), ("commands.claims", []), ("commands.report", [])]
-    assert done == [(*each, tmp_path) for each in names]
+def test_all_three_in_their_order(done: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    """The pages show the tables, and the verdicts read them."""
+    assert command.main([], tmp_path) == 0
+    assert done == [
+        ("render_published", show.names(), tmp_path), ("render_claims", tmp_path), ("render_pages", tmp_path, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["tables", "e2e", "experiment=glue"], ("render_published", ["e2e", "glue"])),
+        (["claims"], ("render_claims",)),
+        (["report", "profile=laptop"], ("render_pages", "profile=laptop")),
+        (["report", "paths.data='/some where'"], ("render_pages", None, "/some where")),
+    ],
+)
+def test_one_part(arguments: list[str], expected: tuple[Any, ...], done: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    assert command.main(arguments, tmp_path) == 0
+    assert [tuple(item for item in call if item != tmp_path) for call in done] == [expected]
+
+
+def test_a_failure_ends_it_in_one_line(
+    done: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(root: Path) -> None:
+        raise UserError("no ledger")
+
+    monkeypatch.setattr(render, "render_claims", fails)
+    assert command.main([], tmp_path) == 2 and capsys.readouterr().err == "error: no ledger\n"
+    assert [name for name, *_ in done] == ["render_published"]

@@ -19,7 +19,6 @@ from planted import noted
 from test_bootstrap import runs as drawn
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import Draws, paired_draws
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import rates
 from lora_repro.records.record import save
@@ -28,8 +27,11 @@ from lora_repro.report.columns import Column
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured_results, quoted_results
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Difference, Mean, Metric, check_same_origin, holm, summarise, text_of
+from lora_repro.report.statistics import Difference, Mean, Metric, holm, summarise, text_of
 from lora_repro.results import Run, Store, declared_cells, long, own, runs
+from lora_repro.stats import bootstrap, comparable
+from lora_repro.stats.bootstrap import Draws, paired_draws
+from lora_repro.stats.comparable import check_same_origin
 from lora_repro.tasks.triples.dart import DART
 from lora_repro.tasks.triples.webnlg import WebNLG
 
@@ -127,7 +129,7 @@ def test_a_diverged_seed_counts_in_a_difference(tmp_path: Path) -> None:
         (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sides = [{run.cell.seed: run for run in runs(row(name, 1, keys), found)} for name, keys in
              (("lora", ["l0", "l1"]), ("full", ["f0", "f1"]))]  # fmt: skip
-    found_difference = statistics.difference([(statistics.paired(*sides), "slot_error_rate")])
+    found_difference = statistics.difference([(comparable.paired(*sides), "slot_error_rate")])
     assert found_difference and found_difference.n == 2 and found_difference.mean == pytest.approx((0 + 90) / 2)
 
 
@@ -139,10 +141,10 @@ def test_a_seed_that_diverged_on_both_sides_is_a_difference_of_nothing(tmp_path:
         (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sides = [{run.cell.seed: run for run in runs(row(name, 1, keys), found)} for name, keys in
              (("lora", ["l0", "l1"]), ("full", ["f0", "f1"]))]  # fmt: skip
-    made = statistics.difference([(statistics.paired(*sides), "slot_error_rate")])
+    made = statistics.difference([(comparable.paired(*sides), "slot_error_rate")])
     assert made and made.n == 2 and made.mean == pytest.approx(20 / 2)
     gone = [{1: side[1]} for side in sides]
-    assert statistics.difference([(statistics.paired(*gone), "slot_error_rate")]) is None
+    assert statistics.difference([(comparable.paired(*gone), "slot_error_rate")]) is None
 
 
 def test_a_diverged_run_has_no_held_out_loss(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_a_star_is_as_rare_as_it_says_where_seeds_are_few_and_differ() -> None:
     tables = []
     for _ in range(100):
         found = [drawn_at_random(generator, 3, 4.0) for _ in range(12)]
-        tables.append([Difference(0, 0, 0, 3, p=statistics.p_of(one.difference, [one])) for one in found])
+        tables.append([Difference(0, 0, 0, 3, p=bootstrap.p_of(one.difference, [one])) for one in found])
     assert sum(any(one.p < 0.05 for one in holm(table)) for table in tables) <= 7
 
 
@@ -176,13 +178,13 @@ def test_a_star_is_as_rare_as_it_says_where_seeds_are_few_and_differ() -> None:
 def test_p_is_the_level_at_which_the_interval_ends_at_no_difference(seeds: int) -> None:
     one = drawn_at_random(np.random.default_rng(1), seeds, 1.0)
     for level, quantile in ((0.05, 1.959964), (0.01, 2.575829), (0.001, 3.290527)):
-        end = quantile * statistics.standard_error(one.at(level))
-        assert statistics.p_of(end, [one]) == statistics.p_of(-end, [one]) == pytest.approx(level, rel=0.01)
-    assert statistics.p_of(0.0, [one]) == 1 and statistics.p_of(1e9, [one]) < 1e-3
+        end = quantile * bootstrap.standard_error(one.at(level))
+        assert bootstrap.p_of(end, [one]) == bootstrap.p_of(-end, [one]) == pytest.approx(level, rel=0.01)
+    assert bootstrap.p_of(0.0, [one]) == 1 and bootstrap.p_of(1e9, [one]) < 1e-3
     flat = Draws(1.0, np.zeros((3, 1)), 3, np.zeros(3), 2)
     undefined = flat._replace(each=flat.each * math.nan)
-    assert statistics.p_of(1.0, [flat]) == 0 and math.isnan(statistics.p_of(1.0, [undefined]))
-    assert math.isnan(statistics.p_of(1.0, [flat, undefined]))  # one task of several has no score in any resample
+    assert bootstrap.p_of(1.0, [flat]) == 0 and math.isnan(bootstrap.p_of(1.0, [undefined]))
+    assert math.isnan(bootstrap.p_of(1.0, [flat, undefined]))  # one task of several has no score in any resample
 
 
 def test_holm_corrects_by_rank_and_never_falls() -> None:
@@ -300,7 +302,7 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
         pairs.extend((a[0]["output"], b[0]["output"], metric) for a, b in zip(ours, theirs, strict=True))
         return Draws(0.015, np.array([[-0.01], [0.05]]), len(ours[0]), np.zeros(2), 1)
 
-    monkeypatch.setattr(statistics, "paired_draws", fake)
+    monkeypatch.setattr(comparable, "paired_draws", fake)
     names = ["f0", "f1", "l0", "l1", "h0", "o0"]
     found = store(tmp_path, *map(record, names))
     for name in names:
@@ -320,12 +322,12 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
 def test_what_is_remembered_of_a_file_ends_with_it(tmp_path: Path) -> None:
     (run,) = runs(row("lora", 1, ["a"]), store(tmp_path, record("a")))
     run.predictions.unlink()
-    assert statistics.inputs(run) is None
+    assert comparable.inputs(run) is None
     predictions(tmp_path, "a", "ab")
-    assert statistics.inputs(run) == ("a", "b")
+    assert comparable.inputs(run) == ("a", "b")
     predictions(tmp_path, "a", "xyz")
     os.utime(run.predictions, ns=(1, 1))
-    assert statistics.inputs(run) == ("x", "y", "z")
+    assert comparable.inputs(run) == ("x", "y", "z")
 
 
 def test_the_real_bootstrap_takes_predictions_as_they_are_stored(tmp_path: Path) -> None:
@@ -490,7 +492,7 @@ def test_tasks_of_an_average_are_drawn_apart(tmp_path: Path) -> None:
             for key in keys:
                 rewritten(tmp_path, key, [{"correct": float(value)} for value in right])
             sides.append({run.cell.seed: run for run in runs(row(name, 1, keys), found)})
-        parts.append((statistics.paired(*sides), "accuracy"))
+        parts.append((comparable.paired(*sides), "accuracy"))
     one, both = statistics.difference(parts[:1]), statistics.difference(parts)
     assert both.mean == pytest.approx(one.mean) and both.error == pytest.approx(one.error / math.sqrt(2), rel=0.15)
     (pairs, metric), other = parts

@@ -16,7 +16,6 @@ import pytest
 from lora_repro import cli
 from lora_repro.commands import plan as plan_command
 from lora_repro.commands import run
-from lora_repro.commands import sweep as sweep_command
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, job_overrides, resolved, sweep_jobs
 from lora_repro.errors import UserError
@@ -182,7 +181,7 @@ def test_no_value_but_a_path_reads_the_environment(text: str, folder: Path, refu
 
 def test_what_a_sweep_prints_holds_no_key(folder: Path, refused: Refused) -> None:
     write(folder, HEAD + "backbone: {label: '${oc.env:WANDB_API_KEY}'}")
-    assert "backbone.label" in refused(sweep_command.main, *ASKED, "seed=0,1")
+    assert "backbone.label" in refused(run.started, "--emit", "lines", *ASKED, "seed=0,1")
 
 
 def test_a_path_may_read_the_environment_and_stays_unread_in_the_words_of_a_job(folder: Path) -> None:

@@ -17,7 +17,6 @@ from conftest import refused
 from faults import FAULTS, at_every_write
 from planted import left, note, run, seal
 
-from lora_repro.commands import prune as prune_command
 from lora_repro.commands import publish as publish_command
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, transaction
@@ -79,7 +78,7 @@ def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch:
         whole = {name.rsplit("/", 1)[1].split(".")[0] for name in left(root / "results") if name.count("/") == 2}
         assert whole in ({"s"}, {"s", "t"}) and whole <= kept
 
-    job = partial(prune_command.main, ["profile=mini", "--delete"], root)
+    job = partial(publish_command.main, ["profile=mini", "--prune", "--delete"], root)
     assert at_every_write(job, root, fault, lambda: state(root / "results"), after) > 5
 
 

@@ -32,8 +32,8 @@ from lora_repro.metrics import bleu, glue
 from lora_repro.objectives.classification import Classification
 from lora_repro.planning.cells import cells
 from lora_repro.report.claims.epoch_choice import inflation
-from lora_repro.report.claims.reading import student
 from lora_repro.results import frame
+from lora_repro.stats.intervals import student
 from lora_repro.tasks.e2e.task import E2E
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -66,8 +66,8 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
         raise UserError(f"no experiment {experiment!r}; choose from {', '.join(known)}")
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
-    asked = experiment or ("this grid" if any(item.startswith(("backbone=", "task=", "method=")) for item in rest) else "")
-    for table in [experiment] if asked else known:
+    named = experiment or ("this grid" if any(item.startswith(("backbone=", "task=", "method=")) for item in rest) else "")
+    for table in [experiment] if named else known:
         narrowed = [f"profile={profile}", "seed=0", *(item for item in rest if not item.startswith("experiment="))]
         if table:
             rows = choices(f"row/{table}")  # without a named experiment, a table's first row stands for all its rows
@@ -80,8 +80,8 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
             if more and not timed:
                 backbones[config.backbone.name] = config
     if not tasks:
-        raise UserError(f"{asked or 'no experiment'} has no run with {' '.join(rest)}: change these settings")
-    return Requirements(profile, asked, tuple(backbones.values()), tuple(tasks.values()))
+        raise UserError(f"{named or 'no experiment'} has no run with {' '.join(rest)}: change these settings")
+    return Requirements(profile, named, tuple(backbones.values()), tuple(tasks.values()))
 
 
 def run_checks(overrides: Sequence[str]) -> Iterator[Finding]:

@@ -1,9 +1,15 @@
 """Copy this checkout's finished, clean records and rate searches to results/<profile>/, then render every published table.
 
-    python -m lora_repro publish profile=mini    (--force or FORCE=1 replaces what is published and differs)
+    python -m lora_repro publish profile=mini                    (--force or FORCE=1 replaces what is published and differs)
+    python -m lora_repro publish profile=mini --prune            list published files that no experiment asks for any more
+    python -m lora_repro publish profile=mini --prune --delete   delete them from results/mini, with their hashes; git keeps them
 
 It prints what it left out and why, such as a run that no experiment asks for, which no table would show. Only --force replaces
 a published record by a different one. All files appear together with their hashes, or none does; after a kill repeat the command.
+
+--prune copies nothing. It keeps a file if an experiment asks for its run at this profile, or for a run that starts from it, and a
+search if such a run adopts its rate; any other file comes from an earlier protocol. Measurements without training
+(results/<profile>/measures) are not touched.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
 from lora_repro.records import manifest, rates
 from lora_repro.records.record import read
-from lora_repro.report import publish, show
+from lora_repro.report import prune, publish, show
 from lora_repro.report.prune import requested_runs
 
 
@@ -31,8 +37,16 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     parser = console.parser("publish", __doc__)
     parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     parser.add_argument("--force", action="store_true", help="replace published records that differ (or FORCE=1)")
+    parser.add_argument("--prune", action="store_true", help="list published files that nothing asks for; copy nothing")
+    parser.add_argument("--delete", action="store_true", help="with --prune: delete them")
     given = parser.parse_args(arguments)
     profile = console.named_profile(given.profile)
+    if given.delete and not given.prune:
+        raise UserError("--delete is for --prune: give both, or leave it out")
+    if given.prune:
+        checkout_root("pruning what is published")
+        prune.prune(profile, given.delete, root)
+        return 0
     if profile == "smoke":
         raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")
     checkout_root("publishing")

@@ -1,29 +1,81 @@
-"""Render everything published again: all tables and figures, the claims and the report pages.
+"""Render everything published again, a part of it, or an experiment's tables with this checkout's runs.
 
-    python -m lora_repro render
+    python -m lora_repro render                      everything published: tables, figures, claims, report pages
+    python -m lora_repro render tables [EXPERIMENT]  results/*/{tables,figures} and report.json
+    python -m lora_repro render claims               the verdict on each claim: results/{claims,README}.md, report.json, README.md
+    python -m lora_repro render report               results/<profile>/report.html, a self-contained page of each profile
+    python -m lora_repro render report profile=laptop paths.data=/path/to/e2e   with the data's texts, to runs/laptop/report.html
+    python -m lora_repro render e2e profile=laptop   this checkout's runs beside the published ones and the paper's
 
-It does the work of `table --published`, `claims` and `report` in one process, which is faster: each run is composed once. It
-reads results/ only; the same records give the same bytes.
+The last form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3), shows only those runs and writes its
+tables under runs/. All forms read records and the files beside them, train nothing and need no network. The same records give
+the same bytes.
 """
+
+from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro import console
-from lora_repro.commands import claims
-from lora_repro.commands import report as pages
-from lora_repro.commands import table as table_command
-from lora_repro.config.paths import ROOT, checkout_root
+from lora_repro.config.hydra_errors import did_you_mean
+from lora_repro.config.paths import ROOT, checkout_root, choices
+from lora_repro.errors import UserError
+from lora_repro.report import show
 
 
 def parser() -> argparse.ArgumentParser:
-    return console.parser("render", __doc__)
+    made = console.parser("render", __doc__)
+    made.add_argument("what", nargs="?", help="tables, claims, report, or an experiment: a file of experiments/ without .py")
+    made.add_argument("settings", nargs="*", help="for an experiment: profile=mini (default), other overrides of run")
+    return made
 
 
 @console.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
-    """The command line above; returns the exit status. `root`: the folder that holds results/."""
-    parser().parse_args(arguments)
-    checkout_root("rendering everything published")
-    return max(table_command.main(["--published"], root), claims.main([], root), pages.main([], root))
+    """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
+    given = parser().parse_args(arguments)
+    if given.what is None or given.what in PARTS:
+        checkout_root("rendering what is published")
+        for part in [PARTS[given.what]] if given.what else PARTS.values():
+            part(given.settings, root)
+        return 0
+    name = given.what.removeprefix("experiment=")  # as the other commands spell it
+    known = [*PARTS, *show.names()]
+    if name not in [*known, *choices("experiment")]:
+        raise UserError(f"cannot render {name!r}, which is no experiment; {did_you_mean(name, known)}")
+    show.show(name, given.settings, root)
+    return 0
+
+
+def tables(settings: Sequence[str], root: Path) -> None:
+    """The tables and figures of the named experiments, by default of all."""
+    named = [item.removeprefix("experiment=") for item in settings]
+    if overrides := [item for item in named if "=" in item]:
+        raise UserError(f"{overrides[0]}: render tables takes no overrides, because it renders what is published as it is")
+    show.render_published(named or show.names(), root)
+
+
+def claims(settings: Sequence[str], root: Path) -> None:
+    """The ledger of claims and what hangs on it."""
+    from lora_repro.report import render  # here: an experiment's table needs neither claims nor pages
+
+    if settings:
+        raise UserError(f"render claims takes no settings: leave out {settings[0]}")
+    render.render_claims(root)
+
+
+def pages(settings: Sequence[str], root: Path) -> None:
+    """The page of the named profile, by default of each."""
+    from lora_repro.report import render
+
+    given = console.options(settings, {"paths.data": "--data"})
+    data = [item.removeprefix("--data=") for item in given if item.startswith("--data=")]
+    profiles = [item for item in given if not item.startswith("--data=")]
+    if len(profiles) > 1 or len(data) > 1:
+        raise UserError(f"render report takes one profile=NAME and one paths.data=DIR, not {' '.join(settings)}")
+    render.render_pages(root, *profiles or [None], *data)
+
+
+PARTS = {"tables": tables, "claims": claims, "report": pages}

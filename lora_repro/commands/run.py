@@ -5,9 +5,15 @@
     python -m lora_repro.run experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
     python -m lora_repro.run -m method=lora,full seed=0,1           a grid of your own
     python -m lora_repro.run experiment=e2e row/e2e=lora --cfg job  print the configuration, run nothing
+    python -m lora_repro.run --emit lines experiment=e2e            print its runs as commands, run nothing
     eval "$(lora-repro -sc install=bash)"                           tab completion in bash and zsh (fish: install=fish | source)
 
 A run that has a record is not repeated; an unfinished one resumes from its checkpoint.
+
+--emit FORM prints the runs for another scheduler: `lines` (for xargs, GNU parallel, dstack), `slurm-array` (sbatch job.sh),
+`sky` (sky launch job.yaml) or `wandb` (wandb sweep sweep.yaml). Each command resumes its run or does nothing. Runs that
+others start from come first; a run already recorded in paths.runs is left out. A W&B sweep is a grid: it has only the seeds
+that every row has, recorded or not. It can be edited into a search (method: bayes) over any key.
 """
 
 from __future__ import annotations
@@ -35,7 +41,7 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import cell_of, row_has_seed
 from lora_repro.records import attempts, record
 from lora_repro.run import run
-from lora_repro.sweep import gpus, preflight
+from lora_repro.sweep import emit, gpus, preflight
 from lora_repro.sweep.launch import sweep, wants_sweep
 from lora_repro.sweep.run_summary import summary_line
 from lora_repro.tracking import background
@@ -61,6 +67,10 @@ def job(config: DictConfig) -> None:
 @console.command
 def started(arguments: Sequence[str]) -> int:
     """Hydra composes (from sys.argv); `job` runs one configuration, `sweep` many. Returns the exit code."""
+    form, overrides = emit.requested(arguments)
+    if form:
+        emit.emit(form, overrides)
+        return 0
     if not {*QUESTIONS} & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
         # Report a mistake once, before the first job; Hydra would report it in every job of a sweep.
         check_options(arguments)

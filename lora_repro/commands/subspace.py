@@ -66,13 +66,13 @@ def origin(path: Path) -> tuple[str, ...]:
 
 def alike(one: Path, other: Path) -> str:
     """Why two runs' A's may agree without having learned to, from their records; empty if nothing is known against them."""
-    asked = []
+    configs = []
     for path in (one, other):
         file = (path if path.is_dir() else path.parent) / RECORD
-        asked.append(record.read_run(file)["asked"] if file.is_file() else {})
-    if not all({"backbone", "seed"} <= run.keys() for run in asked):
+        configs.append(record.read_run(file)["asked"] if file.is_file() else {})
+    if not all({"backbone", "seed"} <= run.keys() for run in configs):
         return ""
-    names, seeds = [run["backbone"].get("name") for run in asked], [run["seed"] for run in asked]
+    names, seeds = [run["backbone"].get("name") for run in configs], [run["seed"] for run in configs]
     if names[0] != names[1]:
         return "The two runs adapt different backbones: φ compares directions of unlike spaces."
     if seeds[0] == seeds[1]:
@@ -80,7 +80,7 @@ def alike(one: Path, other: Path) -> str:
     return ""
 
 
-def spectra_table(found: Checkpoint, name: str, origin: tuple[str, ...] = (), counted: Counted = NOT_COUNTED) -> Table:
+def spectra_table(checkpoint: Checkpoint, name: str, origin: tuple[str, ...] = (), counted: Counted = NOT_COUNTED) -> Table:
     """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v.
 
     counted: ((kind, layer) -> intruder dimensions, empty if not counted; the note on them).
@@ -88,13 +88,13 @@ def spectra_table(found: Checkpoint, name: str, origin: tuple[str, ...] = (), co
     rows = []
     counts, said = counted
     means: dict[str, list[tuple[float, float]]] = {}
-    for (kind, layer), factors in found.items():
+    for (kind, layer), factors in checkpoint.items():
         s = spectrum(factors)
         r = factors.A.shape[0]
         share = f"{s[0] ** 2 / np.square(s).sum():.2f}" if s[0] else "—"
         pair = "—"
-        if kind == "query" and ("value", layer) in found:
-            one, other = (svd(found[key, layer].A)[2] for key in ("query", "value"))
+        if kind == "query" and ("value", layer) in checkpoint:
+            one, other = (svd(checkpoint[key, layer].A)[2] for key in ("query", "value"))
             pair = f"{similarity(one, other)[-1, -1]:.3f} ({r / one.shape[0]:.3f})"
         norm = f"{np.linalg.norm(s):.3f}"
         last = (pair, str(counts.get((kind, layer), "—"))) if counts else (pair,)
@@ -116,14 +116,14 @@ def spectra_table(found: Checkpoint, name: str, origin: tuple[str, ...] = (), co
 def overlap_table(one: Checkpoint, other: Checkpoint, names: tuple[str, str], caveat: str = "") -> Table:
     """phi(A, A') at (1, 1), (2, 2), the smaller rank and both whole ranks, for every matrix that both adapt; caveat: `alike`."""
     rows = []
-    for place in sorted(one.keys() & other.keys()):
-        bases = [svd(found[place].A)[2] for found in (one, other)]
+    for matrix in sorted(one.keys() & other.keys()):
+        bases = [svd(checkpoint[matrix].A)[2] for checkpoint in (one, other)]
         _same_space(bases[0].shape[0], bases[1].shape[0], names)
         grid = similarity(*bases)
         m, n = grid.shape
         cells = [f"{grid[i, i]:.2f}" for i in (0, min(1, m - 1, n - 1), min(m, n) - 1)]
         chance = f"{max(m, n) / bases[0].shape[0]:.2f}"
-        rows.append((NAMES.get(place[0], place[0]), str(place[1] + 1), f"{m}, {n}", *cells, f"{grid[-1, -1]:.2f}", chance))
+        rows.append((NAMES.get(matrix[0], matrix[0]), str(matrix[1] + 1), f"{m}, {n}", *cells, f"{grid[-1, -1]:.2f}", chance))
     if not rows:
         raise UserError(f"{names[0]} and {names[1]} adapt no matrix in common: nothing to compare")
     header = ("Matrix", "Layer", "ranks", "φ(1, 1)", "φ(2, 2)", "φ(min, min)", "φ(all, all)", "chance of the last")
@@ -152,13 +152,13 @@ def _with_chance(panels: Sequence[Heatmap], dimension: int) -> list[list[Heatmap
     return [every[start : start + ACROSS] for start in range(0, len(every), ACROSS)]
 
 
-def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path) -> list[Path]:
+def draw(checkpoint: Checkpoint, other: Checkpoint | None, caption: str, folder: Path) -> list[Path]:
     """Draw subspace_spectrum, singular values by layer, and subspace_phi, query against value or the two checkpoints."""
-    kinds = list(dict.fromkeys(kind for kind, _ in found))
+    kinds = list(dict.fromkeys(kind for kind, _ in checkpoint))
     spectra_row = []
     for kind in kinds:
-        layers = [layer for name, layer in found if name == kind]
-        lines = [spectrum(found[kind, layer]) for layer in layers]
+        layers = [layer for name, layer in checkpoint if name == kind]
+        lines = [spectrum(checkpoint[kind, layer]) for layer in layers]
         r = max(map(len, lines))
         values = np.array([np.pad(line, (0, r - len(line)), constant_values=np.nan) for line in lines])
         bounds = (layers[0] + 1, layers[-1] + 1)
@@ -168,16 +168,16 @@ def draw(found: Checkpoint, other: Checkpoint | None, caption: str, folder: Path
     paths = save([spectra_row], title, "singular value of ΔW", folder / "subspace_spectrum", caption=caption)
     rows: list[list[Heatmap]] = []
     if other is None and {"query", "value"} <= set(kinds):
-        layers = [layer for name, layer in found if name == "query" and ("value", layer) in found]
-        panels = [_grid(f"A_q, A_v, layer {n + 1}", found["query", n], found["value", n]) for n in layers]
-        rows = _with_chance(panels, found["query", layers[0]].A.shape[1]) if panels else []
+        layers = [layer for name, layer in checkpoint if name == "query" and ("value", layer) in checkpoint]
+        panels = [_grid(f"A_q, A_v, layer {n + 1}", checkpoint["query", n], checkpoint["value", n]) for n in layers]
+        rows = _with_chance(panels, checkpoint["query", layers[0]].A.shape[1]) if panels else []
     elif other is not None:
         for kind in kinds:
-            layers = [layer for name, layer in found if name == kind and (kind, layer) in other]
+            layers = [layer for name, layer in checkpoint if name == kind and (kind, layer) in other]
             name = NAMES.get(kind, kind)
             if layers:
-                panels = [_grid(f"{name}, layer {n + 1}", found[kind, n], other[kind, n]) for n in _chosen(layers)]
-                rows += _with_chance(panels, found[kind, layers[0]].A.shape[1])
+                panels = [_grid(f"{name}, layer {n + 1}", checkpoint[kind, n], other[kind, n]) for n in _chosen(layers)]
+                rows += _with_chance(panels, checkpoint[kind, layers[0]].A.shape[1])
     what = "A_q and A_v" if other is None else "The A of two checkpoints"
     highest = max((panel.values[-1, -1] for row in rows for panel in row if "layer" in panel.title), default=0.0)
     where = "any layer" if other is None else "the layers shown"
@@ -197,24 +197,24 @@ def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     if len(given.checkpoint) > 2:
         raise UserError("give one checkpoint, or two to compare")
-    found = [read(path, given.scaling if path.suffix == ".bin" else None) for path in given.checkpoint]
+    checkpoints = [read(path, given.scaling if path.suffix == ".bin" else None) for path in given.checkpoint]
     if given.scaling is not None and not any(path.suffix == ".bin" for path in given.checkpoint):
         raise UserError("--scaling is only for an authors' .bin: other checkpoints hold their alpha and rank; leave it out")
     names = [path.name or str(path) for path in given.checkpoint]
     origins = [origin(path) for path in given.checkpoint]
-    counted: Sequence[Counted] = [NOT_COUNTED] * len(found)
+    counted: Sequence[Counted] = [NOT_COUNTED] * len(checkpoints)
     if given.base:
         from lora_repro.analysis.intruders import intruders_in  # lazy: only this needs torch
 
-        counted = intruders_in(given.base, found)
-    made = [spectra_table(*each) for each in zip(found, names, origins, counted, strict=True)]
-    if len(found) == 2:
-        made.append(overlap_table(found[0], found[1], (names[0], names[1]), alike(*given.checkpoint)))
+        counted = intruders_in(given.base, checkpoints)
+    made = [spectra_table(*each) for each in zip(checkpoints, names, origins, counted, strict=True)]
+    if len(checkpoints) == 2:
+        made.append(overlap_table(checkpoints[0], checkpoints[1], (names[0], names[1]), alike(*given.checkpoint)))
     print(terminal(made))
-    said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(found)]]
+    said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(checkpoints)]]
     caption = " ".join(f"{'. '.join(facts)}." for facts in said)
     with manifest.writing_to(given.to) as folder:  # results/authors is published
         save_tables(made, folder / "subspace")
-        drawn = draw(found[0], found[1] if len(found) == 2 else None, caption, folder)
+        drawn = draw(checkpoints[0], checkpoints[1] if len(checkpoints) == 2 else None, caption, folder)
     print(*(given.to / path.name for path in drawn), sep="\n")
     return 0

@@ -57,9 +57,9 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         return verify.check_published(root / "results")
     named = [item.partition("=")[2] for item in given if item.startswith("experiment=")]
     others = [item for item in given if not item.startswith("experiment=")]
-    found = [one for name in named or show.names() for one in verify.verify(name, others, root)]
-    counts = Counter(found)
+    verdicts = [one for name in named or show.names() for one in verify.verify(name, others, root)]
+    counts = Counter(verdicts)
     shown = [verdict for verdict in verify.STATUS if counts[verdict]]
-    told = [console.paint(f"{counts[verdict]} {verdict}", verify.COLOUR.get(verdict, console.YELLOW)) for verdict in shown]
-    print(", ".join(told) or "nothing to compare: none of the runs asked for is published")
+    parts = [console.paint(f"{counts[verdict]} {verdict}", verify.COLOUR.get(verdict, console.YELLOW)) for verdict in shown]
+    print(", ".join(parts) or "nothing to compare: none of the runs asked for is published")
     return 1 if counts[verify.DIFFERS] else max((verify.STATUS[verdict] for verdict in counts), default=2)

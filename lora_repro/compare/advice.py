@@ -8,9 +8,9 @@ from functools import cache
 from lora_repro.compare.answer import Answer, Row, decided_by
 from lora_repro.config.paths import INSTALLED
 from lora_repro.costs.plan import size
-from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.table import EMPTY, SINGLE, Number, Table, format_count
 from lora_repro.results import frame, grouped
+from lora_repro.stats.intervals import LEVEL
 
 FACTOR = 3.0  # from which a searched rate lies "far" from its first guess: one place of the grid
 

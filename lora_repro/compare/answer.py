@@ -26,29 +26,18 @@ from lora_repro.compare.declare import FULL, Guess
 from lora_repro.compare.request import UNTUNED
 from lora_repro.config.compose import build
 from lora_repro.data import subset
-from lora_repro.metrics.bootstrap import LEVEL, METRICS, InputVariance, paired_draws
+from lora_repro.metrics.corpus import METRICS
 from lora_repro.planning.cells import Cell
 from lora_repro.records.record import load_predictions
 from lora_repro.records.run_folder import ADAPTER
-from lora_repro.report.claims.outlook import outlook
-from lora_repro.report.claims.reading import Region
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import score_label
-from lora_repro.report.statistics import (
-    GENERAL_RISE,
-    Difference,
-    Mean,
-    difference,
-    holm,
-    interval,
-    p_of,
-    paired,
-    resampled,
-    score,
-    standard_error,
-    summarise,
-)
+from lora_repro.report.statistics import GENERAL_RISE, Difference, Mean, difference, holm, score, summarise
 from lora_repro.results import Run, Store, grouped, runs
+from lora_repro.stats.bootstrap import InputVariance, interval, p_of, paired_draws, standard_error
+from lora_repro.stats.comparable import paired, resampled
+from lora_repro.stats.intervals import LEVEL
+from lora_repro.stats.verdict import Region, outlook
 
 CONSTANT = "constant"
 
@@ -311,7 +300,7 @@ def from_constant(
 def decided_by(answer: Answer, ours: Row, theirs: Row) -> str:
     """What would decide the difference of two rows if it stays as it is; empty where that cannot be told.
 
-    So many seeds (`claims.outlook`), or so many test rows where seeds alone would not: their part of the interval's half width,
+    So many seeds (`verdict.outlook`), or so many test rows where seeds alone would not: their part of the interval's half width,
     1.96 sqrt(shared), falls with the square root of their number, and has to be less than the difference.
     """
     found, both = answer.pairs.get((ours.name, theirs.name)), paired(ours.runs, theirs.runs)

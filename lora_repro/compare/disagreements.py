@@ -14,10 +14,10 @@ import numpy as np
 
 from lora_repro.compare.answer import Answer, Row
 from lora_repro.compare.request import Request
-from lora_repro.metrics.bootstrap import METRICS, Floats, columns
+from lora_repro.metrics.corpus import METRICS, Floats, columns
 from lora_repro.records.record import load_predictions
-from lora_repro.report.statistics import same_inputs
 from lora_repro.report.table import Number, Table
+from lora_repro.stats.comparable import same_inputs
 from lora_repro.tasks.base import example_key
 from lora_repro.tasks.own.splits import content
 

@@ -14,26 +14,20 @@ paper's values, come from where it stands (`_placed`).
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins import file_config_source
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra._internal.utils import create_config_search_path
-from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import hydra_node, paper_values, yaml_file
+from lora_repro.config import hydra_internals, hydra_node, paper_values, yaml_file
+from lora_repro.config.hydra_internals import ConfigLoaderImpl, ObjectType
 from lora_repro.config.paths import CONF, rows_in, table_of
 from lora_repro.errors import UserError
 from lora_repro.signals import deferred
@@ -41,7 +35,7 @@ from lora_repro.signals import deferred
 HELD = ("profiles", "families")
 
 
-class FileConfigSource(file_config_source.FileConfigSource):
+class FileConfigSource(hydra_internals.FileConfigSource):
     """Hydra's file source, extended to blocks. It keeps the scheme by which Hydra finds its source of files."""
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -101,7 +95,7 @@ def _read(path: Path, changed: int, folder: Path) -> tuple[dict[str, str | None]
     if folder != CONF:
         yaml_file.check(path, folder)
     with yaml_file.named(path):
-        source = file_config_source.FileConfigSource("read", str(path.parent))
+        source = hydra_internals.FileConfigSource("read", str(path.parent))
         result = source.load_config(path.name)
     return result.header, OmegaConf.to_container(result.config, resolve=False)
 
@@ -122,18 +116,14 @@ def _placed(block: dict[Any, Any], folder: Path, config_path: str) -> dict[Any, 
     return {**block, "row": {"name": name, **order, **paper_values.of_row(paper, name), **(block.get("row") or {})}}
 
 
-_load = inspect.unwrap(ConfigLoaderImpl.load_configuration)  # Hydra's own, also where this module is imported anew
-
-
 @deferred()  # a signal inside OmegaConf would become another error
-@wraps(_load)
 def _checked(loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], *how: Any, **named: Any) -> DictConfig:
     """What Hydra composes, with its own settings checked (`hydra_node`). Raises UserError, or Hydra's errors."""
     for item in overrides:
         if item.lstrip("+~").startswith(hydra_node.SEARCH):
-            hydra_node.check_folders(OverridesParser.create().parse_override(item).value())
+            hydra_node.check_folders(hydra_internals.parse([item])[0].value())
     try:
-        config: DictConfig = _load(loader, config_name, overrides, *how, **named)
+        config = hydra_internals.load_configuration(loader, config_name, overrides, *how, **named)
         hydra_node.check(config, lambda asked: _ours(config_name, asked))
     except RecursionError as error:
         raise UserError(_endless(error)) from None
@@ -147,9 +137,7 @@ def _checked(loader: ConfigLoaderImpl, config_name: str | None, overrides: list[
 @cache
 def _ours(config_name: str | None, overrides: tuple[str, ...]) -> DictConfig:
     """What conf/ alone gives for these overrides."""
-    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
-    composed: DictConfig = _load(loader, config_name, list(overrides), RunMode.RUN)
-    return composed
+    return hydra_internals.load_configuration(hydra_internals.loader_over(str(CONF)), config_name, list(overrides), RunMode.RUN)
 
 
 def _endless(error: RecursionError) -> str:
@@ -157,8 +145,8 @@ def _endless(error: RecursionError) -> str:
     met: Counter[str] = Counter()
     trace = error.__traceback__
     while trace:
-        if trace.tb_frame.f_code.co_name == "_create_defaults_tree_impl":
-            met[str(trace.tb_frame.f_locals.get("path"))] += 1
+        if path := hydra_internals.defaults_list_of(trace.tb_frame):
+            met[path] += 1
         trace = trace.tb_next
     if met:
         return f"{met.most_common(1)[0][0]}.yaml leads back to itself through its defaults list"
@@ -167,5 +155,5 @@ def _endless(error: RecursionError) -> str:
 
 def use() -> None:
     """Let Hydra read blocks and check its own settings, in this process. Repeated calls have no effect."""
-    ConfigLoaderImpl.load_configuration = _checked  # type: ignore[method-assign,assignment]
-    SourcesRegistry.instance().types["file"] = FileConfigSource
+    hydra_internals.check_loading(_checked)
+    hydra_internals.use_file_source(FileConfigSource)

@@ -6,31 +6,30 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from copy import deepcopy
 from functools import cache
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import main as hydra_main
-from hydra import version
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lora_repro.config import blocks, environment, file_hashes, paths, resolvers, task_resolver
+from lora_repro.config import (
+    blocks,
+    environment,
+    file_hashes,
+    hydra_internals,
+    paths,
+    resolvers,
+    task_resolver,
+)
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.families import own_task
 from lora_repro.config.hydra_errors import one_line
+from lora_repro.config.hydra_internals import Hydra, Override
 from lora_repro.config.override import override_value
 from lora_repro.config.paths import CONF as CONF
 from lora_repro.config.schema import class_name, is_trusted, not_trusted
@@ -63,20 +62,20 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
                 compose([item for item in overrides if not item.startswith("hydra")])  # raises a better message
                 raise
         # As in Hydra, group choices come first, then single values; equal choices are composed once.
-        values = [item for item in OverridesParser.create().parse_overrides(overrides) if _is_value(item, loader)]
+        values = [item for item in hydra_internals.parse(overrides) if _is_value(item, loader)]
         lines = {item.input_line for item in values}
         config = _chosen(_folders(), tuple(item for item in overrides if item not in lines)).copy()
         try:
-            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+            hydra_internals.apply_values(values, config)
         except ConfigCompositionException as error:
             raise UserError(one_line(error, config)) from error
         return config
 
 
-def _is_value(item: Override, loader: ConfigLoaderImpl) -> bool:
+def _is_value(item: Override, loader: Any) -> bool:
     """Whether an override sets a single value: it neither chooses a group's file nor sets anything of Hydra's own."""
     key = str(item.key_or_group)
-    return not (item.is_sweep_override() or key.startswith(("hydra.", "hydra/")) or loader.repository.group_exists(key))
+    return not (item.is_sweep_override() or key.startswith(("hydra.", "hydra/")) or hydra_internals.is_group(key, loader))
 
 
 @cache
@@ -96,17 +95,14 @@ def cached_values(asked: Sequence[str], make: Callable[[], Any]) -> Any:
 @contextmanager
 def _tree(*chosen: str) -> Iterator[Any]:
     """Hydra's loader over conf/, even while Hydra runs something else in this process; its errors become UserErrors."""
-    running = GlobalHydra.instance().hydra  # a job of a sweep may compose the run it starts from
     try:
-        with deferred():  # a signal inside OmegaConf would become another error
-            GlobalHydra.instance().hydra = hydra = _hydra(_folders())
-            yield hydra.config_loader
+        # A job of a sweep may compose the run it starts from. A signal inside OmegaConf would become another error.
+        with deferred(), hydra_internals.in_place_of_the_running(lambda: _hydra(_folders())) as loader:
+            yield loader
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error)) from error
     except ValueError as error:  # a group chosen as null
         raise UserError(f"{one_line(error)} (with {' '.join(chosen)})") from error
-    finally:
-        GlobalHydra.instance().hydra = running
 
 
 def _folders() -> tuple[str, ...]:
@@ -117,15 +113,7 @@ def _folders() -> tuple[str, ...]:
 @cache
 def _hydra(folders: tuple[str, ...]) -> Hydra:
     """Hydra over these folders, created once, so that their files are read once."""
-    GlobalHydra.instance().clear()
-    search = create_config_search_path(folders[0])
-    for folder in folders[1:]:
-        search.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))  # as Hydra does for --config-dir
-    version.setbase("1.3")
-    hydra = Hydra.create_main_hydra2(task_name="lora_repro", config_search_path=search)
-    loader: Any = hydra.config_loader
-    loader.repository = _ReadOnce(loader.repository)
-    return hydra
+    return hydra_internals.main_hydra(folders)
 
 
 def read_again() -> None:
@@ -143,39 +131,19 @@ def readings() -> int:
     return _readings
 
 
-class _ReadOnce:
-    """Hydra's repository with each file parsed once per process: parsing is half the time of composing."""
-
-    def __init__(self, repository: Any) -> None:
-        self.repository = repository
-        self.read: dict[str, Any] = {}
-
-    def __deepcopy__(self, memo: Any) -> _ReadOnce:
-        return self  # Hydra copies the repository for every composition, which would lose what was read
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.repository, name)
-
-    def load_config(self, config_path: str) -> Any:
-        if config_path not in self.read:
-            self.read[config_path] = self.repository.load_config(config_path)
-        return deepcopy(self.read[config_path])  # Hydra modifies these nodes while composing
-
-
 def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """The swept keys and each job's overrides, as Hydra's own sweeper gets them from a command line and the experiment's axes.
 
     A key that the experiment sweeps counts as swept even if the command line fixes it to one value. A job's overrides are those
     that the command line fixes, then the row, then the axes. Raises UserError, in one line, for whatever Hydra refuses.
     """
-    with _tree():
-        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        given = parser.parse_overrides([item for item in arguments if not item.startswith("-")])
+    with _tree() as loader:
+        given = hydra_internals.parse([item for item in arguments if not item.startswith("-")], loader)
         fixed = [str(item.input_line) for item in given if not item.is_sweep_override()]
         params = _axes(_folders(), tuple(fixed))
-        axes = parser.parse_overrides([f"{key}={value}" for key, value in params.items()])
+        axes = hydra_internals.parse([f"{key}={value}" for key, value in params.items()], loader)
         own = [item for item in given if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
-        (jobs,) = BasicSweeper.split_arguments([*axes, *own], None)
+        jobs = hydra_internals.split_jobs([*axes, *own])
     for item in own:  # with a + Hydra takes the key for another one than the axis, and the axis wins
         if str(item.key_or_group) in params and str(item.input_line).startswith("+"):
             raise UserError(f"{item.input_line}: the experiment already sets it; write {str(item.input_line).lstrip('+')}")
@@ -217,7 +185,7 @@ def hydra_program(job: Callable[[DictConfig], Any]) -> None:
     sys.argv[1:] = [*own, *(item for item in given if item not in settings), *settings]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors leave Hydra as they are: it would print and swallow them
     try:
-        hydra_main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+        hydra_main(config_path=str(CONF), config_name="config", version_base=hydra_internals.BASE)(job)()
     except HydraException as error:
         raise UserError(one_line(error)) from error
     finally:
@@ -237,7 +205,7 @@ def unswept(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if bad := [item for item in given if item.startswith("=")]:
         raise UserError(f"{bad[0]!r} is not a setting: write key=value")
     with _tree() as loader:
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides(given)
+        parsed = hydra_internals.parse(given, loader)
     several = [str(item.input_line) for item in parsed if item.is_sweep_override()]
     return [item for item in given if item not in several], several
 

@@ -18,19 +18,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.config.environment import unread
 from lora_repro.config.hydra_errors import one_line
+from lora_repro.config.hydra_internals import BASIC_LAUNCHER, BASIC_SWEEPER
 from lora_repro.config.paths import CONF, LIBRARY
 from lora_repro.errors import UserError
 
-CORE, PLUGINS = "hydra._internal.core_plugins", "hydra_plugins"
+PLUGINS = "hydra_plugins"
 BUILT = {  # setting -> the classes that its _target_ may name
     "hydra.launcher": (
-        f"{CORE}.basic_launcher.BasicLauncher",
+        BASIC_LAUNCHER,
         f"{PLUGINS}.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
         f"{PLUGINS}.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
         f"{PLUGINS}.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
         f"{PLUGINS}.lora_repro.RayLauncher",
     ),
-    "hydra.sweeper": (f"{CORE}.basic_sweeper.BasicSweeper", f"{PLUGINS}.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"),
+    "hydra.sweeper": (BASIC_SWEEPER, f"{PLUGINS}.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"),
     "hydra.sweeper.sampler": tuple(
         f"optuna.samplers.{name}Sampler" for name in ("TPE", "Random", "CmaEs", "NSGAII", "MOTPE", "Grid")
     ),

@@ -3,7 +3,7 @@
     points = (1.96 + 0.84) sqrt(2 (t / 1.96)² seed² / k + input² / n)
 
 is the least true difference between two rows, with k seeds each on n test inputs, that shows at 5 % with a chance of 80 %. The
-error over seeds is widened by Student's t, as in a table's intervals (`metrics.bootstrap`). With several seeds it is an upper
+error over seeds is widened by Student's t, as in a table's intervals (`stats.bootstrap`). With several seeds it is an upper
 bound, since how each seed does on each input falls with k, too. seed and input are measured on the
 published runs of the task: those of the plan's own profile if any setting there has two seeds, else those of another profile.
 """
@@ -24,9 +24,11 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from lora_repro.config.paths import ROOT
-from lora_repro.metrics.bootstrap import counted_score, detectable, paired_draws
+from lora_repro.metrics.corpus import counted_score
 from lora_repro.records.record import load_predictions, main_metric
 from lora_repro.results import published
+from lora_repro.stats.bootstrap import paired_draws
+from lora_repro.stats.intervals import detectable
 
 PAIRS, DRAWS = 8, 200  # pairs of settings compared, and resamples of their inputs: enough for two digits
 

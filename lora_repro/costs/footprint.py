@@ -1,4 +1,9 @@
-"""The training memory and the file sizes of one method, measured in a fresh process (`commands/footprint.py`)."""
+"""The training memory and the file sizes of one method, measured in a fresh process.
+
+    python -m lora_repro.costs.footprint experiment=latency row/latency=lora backbone=gpt2_small     prints one JSON line
+
+`footprints` starts it so: a process that held another model before would report that model's peak.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +21,12 @@ from typing import Any
 
 import torch
 
+from lora_repro import console
 from lora_repro.backbone import nf4
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.nf4 import Nf4Matrix
 from lora_repro.backbone.spec import BackboneSpec
-from lora_repro.config.compose import build
+from lora_repro.config.compose import build, compose, resolved
 from lora_repro.costs.latency_settings import Bench
 from lora_repro.data import Batch, Encoded, collate
 from lora_repro.errors import UserError
@@ -172,7 +178,7 @@ def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[s
             say(f"{row.name} is left out: {absent}")
             continue
         chosen = [f"backbone={backbone}", f"row/latency={row.name}", *kept]
-        command = [sys.executable, "-m", "lora_repro", "footprint", "experiment=latency", *chosen]
+        command = [sys.executable, "-m", __spec__.name, "experiment=latency", *chosen]
         done = subprocess.run(command, env={**os.environ, **ALLOCATOR}, capture_output=True, text=True, check=False)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -201,3 +207,16 @@ def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         for cell in cells
         if "gpt3_175b" in cell.row.paper
     ]
+
+
+def main(overrides: list[str]) -> int:
+    """Measure the one row that the overrides choose, and print it as one JSON line. Returns the exit status."""
+    try:
+        print(json.dumps(footprint(resolved(compose(overrides)))))
+    except UserError as error:
+        return console.report_error(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Reads, scores and converts the RoBERTa-base MNLI adapter that the LoRA authors released (`commands/authors.py`).
+"""Reads, scores and converts the RoBERTa-base MNLI adapter that the LoRA authors released (`score`, `export`).
 
 Source: microsoft/LoRA (MIT) at c4593f0, examples/NLU/roberta_base_lora_mnli.bin. The conversion renames tensors and changes no
 value:

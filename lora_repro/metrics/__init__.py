@@ -6,7 +6,7 @@
 - rouge: ROUGE of two tools, for SAMSum.
 - sql: logical form and execution accuracy of WikiSQL.
 - glue: accuracy, F1, Matthews, Pearson and Spearman.
-- bootstrap: paired bootstrap intervals from per-input statistics.
+- corpus: each corpus score from sums of per-input statistics.
 
 To add a metric, write a module with a function of outputs and references; the task that it scores calls it.
 Never change a number of a published metric: `verify --all` scores results/ again.

@@ -35,7 +35,7 @@ def per_input_statistics(
     """What a bootstrap needs, one JSON-able dict per input, in order.
 
     matches[4], totals[4], hyp_len, ref_len: BLEU statistics; their sums give the corpus BLEU exactly
-    (`bootstrap.corpus_bleu`). rouge_l, cider: of this output (CIDEr's document frequencies from all
+    (`corpus.corpus_bleu`). rouge_l, cider: of this output (CIDEr's document frequencies from all
     references given). Raises what `score` raises.
     """
     outs, refs = _checked(outputs, references)

@@ -28,7 +28,7 @@ def caption_facts(title: str, profile: str, cell: Cell, shown: Sequence[Record],
 
 def models(records: Sequence[Record]) -> list[str]:
     """The labels of the models whose weights were loaded or drawn; one that was trained both ways stands once and says so."""
-    labels = sorted({str(found["label"]) for record in records if (found := record["where"]["backbone"]).get("sha256")})
+    labels = sorted({str(backbone["label"]) for record in records if (backbone := record["where"]["backbone"]).get("sha256")})
     twins = {label.removesuffix(DRAWN) for label in labels if label.endswith(DRAWN)}
     kept = [label for label in labels if not (label.endswith(DRAWN) and label.removesuffix(DRAWN) in labels)]
     return [f"{label}, also with random weights" if label in twins else label for label in kept]
@@ -52,17 +52,17 @@ def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
         name = max((name for name in names if caption.startswith(name)), key=len, default="")
         tasks.setdefault(f"{_bare(caption.removeprefix(name))}{drawn(records)}", []).extend([name] if name else [])
     form = "{}: {}" if len(tasks) == 1 else "{} ({})"
-    told = [form.format(", ".join(named), text) if named else text for text, named in tasks.items()]
-    return f"Data: {'; '.join(told) or 'no record yet'}"
+    texts = [form.format(", ".join(named), text) if named else text for text, named in tasks.items()]
+    return f"Data: {'; '.join(texts) or 'no record yet'}"
 
 
 def drawn(records: Sequence[Record]) -> str:
     """How many rows runs of one task draw from its data, as the end of a caption; empty where they take all."""
-    told = []
+    amounts = []
     for key, what in (("n_train", "training rows"), ("n_test", "test inputs")):
         counts = sorted({int(count) for record in records if (count := record.get("asked", {}).get("data", {}).get(key))})
-        told += [f"{'-'.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} {what}"] if counts else []
-    return f"; drawn: {', '.join(told)}" if told else ""
+        amounts += [f"{'-'.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} {what}"] if counts else []
+    return f"; drawn: {', '.join(amounts)}" if amounts else ""
 
 
 def _bare(text: str) -> str:

@@ -49,13 +49,13 @@ def columns_of(by: str, axis: str, metrics: Sequence[Metric], group: Sequence[Ce
     if by == "metric":
         return [Column(metric, metric.key) for metric in metrics]
     firsts = {place_of(cell, by): cell for cell in reversed(group)}
-    found = [_column(by, axis, value, firsts[value], other) for value in dict.fromkeys(place_of(cell, by) for cell in group)]
+    columns = [_column(by, axis, value, firsts[value], other) for value in dict.fromkeys(place_of(cell, by) for cell in group)]
     if by == "task":
-        return [*found, Column(Metric(AVERAGE, "Average"), "", AVERAGE)] if len(found) > 1 and not other else found
+        return [*columns, Column(Metric(AVERAGE, "Average"), "", AVERAGE)] if len(columns) > 1 and not other else columns
     if rows_alike(group, by):
         key = f"{other.key}_{ANY}" if other else ANY
-        return [*found, replace(found[0], metric=replace(found[0].metric, key=key, label=f"no {axis}"), value=ANY)]
-    return found
+        return [*columns, replace(columns[0], metric=replace(columns[0].metric, key=key, label=f"no {axis}"), value=ANY)]
+    return columns
 
 
 def _column(by: str, axis: str, value: Any, cell: Cell, other: Metric | None) -> Column:
@@ -83,15 +83,15 @@ def printed_columns(by: str, metrics: Sequence[Metric]) -> str:
 
 def rows_alike(group: Sequence[Cell], by: str) -> set[str]:
     """The rows whose runs are the same at every place of the axis, such as those that have no rank or size."""
-    found = set()
+    names = set()
     for name in {cell.row.name for cell in group} if by not in ("metric", "task") else ():
         places: dict[Any, set[str]] = {}
         for cell in group:
             if cell.row.name == name:
                 places.setdefault(place_of(cell, by), set()).add(cell.signature)
         if len(places) > 1 and len(set(map(frozenset, places.values()))) == 1:
-            found.add(name)
-    return found
+            names.add(name)
+    return names
 
 
 def main_column(by: str, columns: Sequence[Column]) -> Column:

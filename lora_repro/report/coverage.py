@@ -1,6 +1,6 @@
 """results/README.md: what was run of each table at each profile, with how many seeds, which learning rates, at what cost.
 
-`python -m lora_repro claims` and `render` write it from the published records, trials and measurements, and from
+`python -m lora_repro render claims` writes it from the published records, trials and measurements, and from
 conf/pruned.yaml, which sums up what is no longer published.
 """
 
@@ -72,26 +72,26 @@ class Spent:
 
 
 def _columns(count: int, failed: Counter[str], seconds: float) -> tuple[str, str, str]:
-    told = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
-    return str(count or EMPTY), told or EMPTY, f"{seconds / 3600:.1f}" if seconds else EMPTY
+    failures = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
+    return str(count or EMPTY), failures or EMPTY, f"{seconds / 3600:.1f}" if seconds else EMPTY
 
 
 def spent(folder: Path) -> dict[str, Spent]:
     """table -> its runs and trials in results/<profile>/ (`folder`), measurements included."""
-    found: defaultdict[str, Spent] = defaultdict(Spent)
+    by_table: defaultdict[str, Spent] = defaultdict(Spent)
     for run in record.load_records(folder / "records").values():
         failed = Counter([run["status"]] if run["status"] != "finished" else [])
-        found[run["row"]["table"] or OUTSIDE].add(Spent(1, run["measured"].get("wall_seconds", 0), failed=failed))
+        by_table[run["row"]["table"] or OUTSIDE].add(Spent(1, run["measured"].get("wall_seconds", 0), failed=failed))
     for path in sorted((folder / "measures").glob("*.json")):
-        found[path.stem].add(Spent(1, json.loads(path.read_text(encoding="utf-8"))["where"]["wall_seconds"]))
+        by_table[path.stem].add(Spent(1, json.loads(path.read_text(encoding="utf-8"))["where"]["wall_seconds"]))
     for path in sorted((folder / "trials").glob("*.json")):
         search = json.loads(path.read_text(encoding="utf-8"))
         # A search with more seeds has the trials of the one before.
         trials = list({trial["signature"]: trial for one in search["searches"] for trial in one["trials"]}.values())
         failed = Counter(trial["status"] for trial in trials if trial["status"] != "finished")
         seconds = sum(trial["train_seconds"] for trial in trials)
-        found[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
-    return found
+        by_table[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
+    return by_table
 
 
 def covered(cells: Sequence[Cell], known: set[str]) -> tuple[str, str, str]:
@@ -109,12 +109,12 @@ def covered(cells: Sequence[Cell], known: set[str]) -> tuple[str, str, str]:
 
 def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
     """profile -> (runs and trials that are no longer published, why), from conf/pruned.yaml."""
-    told: Any = OmegaConf.to_container(OmegaConf.load(path))
-    found = {}
-    for profile, one in told.items():
+    declared: Any = OmegaConf.to_container(OmegaConf.load(path))
+    by_profile = {}
+    for profile, one in declared.items():
         hours = [3600 * one[key] for key in ("hours", "trial_hours")]
-        found[profile] = Spent(one["runs"], hours[0], one["trials"], hours[1], Counter(one["failed"])), str(one["why"])
-    return found
+        by_profile[profile] = Spent(one["runs"], hours[0], one["trials"], hours[1], Counter(one["failed"])), str(one["why"])
+    return by_profile
 
 
 def page(results: Path, pruned: Path = PRUNED) -> str:
@@ -124,14 +124,14 @@ def page(results: Path, pruned: Path = PRUNED) -> str:
         took, known = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
         left = []
         for name in sorted({*took, *show.names()}):
-            told = ("measured" if (folder / "measures" / f"{name}.json").is_file() else EMPTY, EMPTY, EMPTY)
-            if told[0] == EMPTY and name in show.names():
-                told = covered(declared_cells(name, folder.name), known)
-            if name not in took and told[1] == EMPTY:
+            coverage = ("measured" if (folder / "measures" / f"{name}.json").is_file() else EMPTY, EMPTY, EMPTY)
+            if coverage[0] == EMPTY and name in show.names():
+                coverage = covered(declared_cells(name, folder.name), known)
+            if name not in took and coverage[1] == EMPTY:
                 left.append(name)
                 continue
             once = took.get(name, Spent())
-            lines.append((folder.name, name, *told, *once.columns()))
+            lines.append((folder.name, name, *coverage, *once.columns()))
             total.add(once)
         if left:
             untouched.append(f"- Not run at {folder.name}: {', '.join(left)}.\n")

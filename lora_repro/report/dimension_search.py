@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lora_repro import bisection
-from lora_repro.metrics.bootstrap import counted_score
+from lora_repro.metrics.corpus import counted_score
 from lora_repro.planning.cells import Cell, unique
-from lora_repro.report.statistics import Mean, is_generated, summarise
+from lora_repro.report.statistics import Mean, summarise
 from lora_repro.results import Store
+from lora_repro.stats.comparable import is_generated
 
 Records = dict[Path, Mapping[str, Any] | None]
 
@@ -76,8 +77,8 @@ class DimensionSearch:
     def floor(self) -> float | None:
         """The score of the constant prediction, the most frequent answer of training, in per cent; None if no record has it."""
         own = (record for cell in self.cells if (record := self.records[cell.folder]))  # other tasks' records have the same key
-        found = (record["measured"].get("one_answer_scores", {}).get(self.cell.score) for record in own)
-        return next((100 * value for value in found if value is not None), None)
+        scores = (record["measured"].get("one_answer_scores", {}).get(self.cell.score) for record in own)
+        return next((100 * value for value in scores if value is not None), None)
 
     @property
     def idle(self) -> bool:
@@ -127,11 +128,11 @@ def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearc
     records: Records = {cell.folder: store.record(cell) for cell in cells}
     beside = [cell for cell in cells if cell.row.name in rule.references]
     swept = [cell for cell in every if cell.row.name not in rule.references and bisection.referenced(cell, cells, rule)]
-    found = []
+    searches = []
     for search in bisection.bisections([*beside, *swept], rule):
         first = next(iter(search.values.values()))[0]
         ran = {value: [cell for cell in group if cell.folder in records] for value, group in search.values.items()}
         made = replace(search, values={value: group for value, group in ran.items() if group})
         if made.values or (made.twin and made.possible(records) is False):
-            found.append(DimensionSearch(made, records, first))
-    return found
+            searches.append(DimensionSearch(made, records, first))
+    return searches

@@ -38,12 +38,12 @@ class ReportRequest:
             ["python -m lora_repro.run", f"experiment={self.name}", f"profile={self.profile}", *self.overrides, *hint]
         )
 
-    def said(self, found: Iterable[str]) -> str:
+    def said(self, signatures: Iterable[str]) -> str:
         """How many of the runs asked for have one of these signatures."""
-        kept, every = set(found), {cell.signature for cell in self.cells}
+        recorded, every = set(signatures), {cell.signature for cell in self.cells}
         more = every - self.swept
-        beyond = f"; {len(kept & more)} of {len(more)} more rows and seeds, which this command does not run" if more else ""
-        return f"{len(kept & self.swept)} of {len(self.swept)} runs asked for are recorded{beyond}"
+        beyond = f"; {len(recorded & more)} of {len(more)} more rows and seeds, which this command does not run" if more else ""
+        return f"{len(recorded & self.swept)} of {len(self.swept)} runs asked for are recorded{beyond}"
 
 
 @dataclass(frozen=True)

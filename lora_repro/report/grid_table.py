@@ -22,7 +22,7 @@ FULL = "full"
 def as_rows(wanted: Sequence[Cell]) -> list[Cell]:
     """The grid's runs as the cells of a table: a row is what differs besides task, backbone and seed."""
     titles = {cell.signature: title(cell) for cell in wanted}
-    places = {name: 10 * place for place, name in enumerate(dict.fromkeys(titles.values()))}
+    places = {name: 10 * index for index, name in enumerate(dict.fromkeys(titles.values()))}
     made = []
     for cell in wanted:
         name = titles[cell.signature]
@@ -33,8 +33,8 @@ def as_rows(wanted: Sequence[Cell]) -> list[Cell]:
 
 def title(cell: Cell) -> str:
     """`lora method.rank=8`: the method and its values on the grid's other axes."""
-    told = [f"{key}={value}" for key, value in cell.axes.items() if key not in (*SHOWN, "backbone") and value is not None]
-    return own_title(str(cell.asked["method"]["name"]), told)
+    settings = [f"{key}={value}" for key, value in cell.axes.items() if key not in (*SHOWN, "backbone") and value is not None]
+    return own_title(str(cell.asked["method"]["name"]), settings)
 
 
 def scores(wanted: Sequence[Cell], ours: Store) -> list[Scores]:
@@ -42,11 +42,11 @@ def scores(wanted: Sequence[Cell], ours: Store) -> list[Scores]:
 
     Raises UserError if the runs cannot share a table.
     """
-    found = as_rows(wanted)
-    names = list(dict.fromkeys(cell.row.name for cell in found))
+    rows = as_rows(wanted)
+    names = list(dict.fromkeys(cell.row.name for cell in rows))
     reference = next((name for name in names if name.partition(" ")[0] == FULL), names[0])
     pivot = Pivot("Grid", {}, by="task", reference=reference, reference_label=reference)
-    made = pivot.scores(ReportRequest("grid", str(wanted[0].asked["profile_name"])), found, [ours])
+    made = pivot.scores(ReportRequest("grid", str(wanted[0].asked["profile_name"])), rows, [ours])
     # No experiment reproduces it: the reader has just typed the command.
     return [replace(one, facts=tuple(fact for fact in one.facts if not fact.startswith(REPRODUCE))) for one in made]
 

@@ -34,10 +34,10 @@ def code(text: object) -> Markup:
 
 def number(text: str) -> float | None:
     """The number that a printed cell begins with: `−0.3`, `74.7 ± 0.4†`, `354.92M`, `+3.5 [+0.8, +6.3]`; else None."""
-    found = NUMBER.fullmatch(text.strip())
-    if not found:
+    match = NUMBER.fullmatch(text.strip())
+    if not match:
         return None
-    digits, factor = found.groups()
+    digits, factor = match.groups()
     return float(digits.replace(",", "").replace("−", "-")) * FACTOR[factor]
 
 
@@ -75,7 +75,7 @@ def html(table: Table, id: str = "table") -> Markup:
         again = bool(fields) and not row[0]
         first = fields[-1][0].shown if again else row[0]
         fields.append([_Field.of(first, again), *map(_Field.of, row[1:])])
-    numeric = [_numeric([line[place] for line in fields]) for place in range(len(table.header))]
+    numeric = [_numeric([line[index] for line in fields]) for index in range(len(table.header))]
     titles = [
         Markup('<th scope="col"{}>{}</th>').format(Markup(' class="n"') if right else "", _unbroken(escape(title)))
         for title, right in zip(table.header, numeric, strict=True)

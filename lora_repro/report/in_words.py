@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.statistics import Difference
 from lora_repro.report.table import bound
 from lora_repro.results import OWN
+from lora_repro.stats.intervals import LEVEL
 
 
 def sentences(scores: Scores) -> list[str]:
@@ -19,9 +19,9 @@ def sentences(scores: Scores) -> list[str]:
     """
     ours = [result for result in scores.results if result.source == OWN]
     reference = next((result for result in ours if result.row == scores.reference_row), None)
-    found = [(result, result.differences[scores.compared.key]) for result in ours if scores.compared.key in result.differences]
-    several = [(result, one) for result, one in found if one.n > 1]
-    if reference is None or not found:
+    compared = [(result, result.differences[scores.compared.key]) for result in ours if scores.compared.key in result.differences]
+    several = [(result, one) for result, one in compared if one.n > 1]
+    if reference is None or not compared:
         return []
     if not several:
         return ["One seed cannot rank methods: the intervals above cover the test inputs alone. Give more: seed=0,1,2"]
@@ -69,6 +69,6 @@ def _inside(label: str) -> str:
     return label[0].lower() + label[1:] if label[1:2].islower() else label
 
 
-def of_tables(found: Sequence[Scores]) -> tuple[str, ...]:
+def of_tables(tables: Sequence[Scores]) -> tuple[str, ...]:
     """The sentences of an experiment's first table: the others repeat its rows at other places."""
-    return tuple(sentences(found[0])) if found else ()
+    return tuple(sentences(tables[0])) if tables else ()

@@ -29,11 +29,11 @@ class Checked(NamedTuple):
 
 def check_everything(results: Path) -> Checked:
     """Check all that lies under results/. Raises UserError if the manifest is damaged."""
-    found = manifest.faults(results)
+    faults = manifest.faults(results)
     paths = sorted(results.glob("*/records/*.json"))
     for path in paths:
-        found += [f"{path}: {fault}" for fault in _faults(path)]
-    return Checked(len(manifest.read_manifest(results) or ()), len(paths), found)
+        faults += [f"{path}: {fault}" for fault in _faults(path)]
+    return Checked(len(manifest.read_manifest(results) or ()), len(paths), faults)
 
 
 def _faults(path: Path) -> Iterator[str]:

@@ -9,8 +9,8 @@ from typing import Any
 def machine(where: Mapping[str, Any]) -> str:
     """Processor without its thread count, and its instruction set: `AMD EPYC, x86_64 AVX512 BF16`. where: from a record."""
     processor, _, threads = str(where.get("device", "")).rpartition(", ")
-    found = [processor or threads, str(where.get("kernels") or "")]
-    return ", ".join(filter(None, found)) or "an unknown device"
+    parts = [processor or threads, str(where.get("kernels") or "")]
+    return ", ".join(filter(None, parts)) or "an unknown device"
 
 
 def alike(one: str, other: str) -> bool:
@@ -20,5 +20,5 @@ def alike(one: str, other: str) -> bool:
 
 def machines(places: Iterable[Mapping[str, Any]]) -> list[str]:
     """Each machine once. A description is dropped if a longer one that begins with it is listed."""
-    found = sorted({machine(where) for where in places})
-    return [one for one in found if not any(other.startswith(f"{one} ") for other in found)]
+    names = sorted({machine(where) for where in places})
+    return [one for one in names if not any(other.startswith(f"{one} ") for other in names)]

@@ -25,9 +25,10 @@ from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.machines import machines
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
 from lora_repro.report.sheet import Scores, tables_of
-from lora_repro.report.statistics import Metric, check_same_origin, is_generated
+from lora_repro.report.statistics import Metric
 from lora_repro.report.table import REPRODUCE
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
+from lora_repro.stats.comparable import check_same_origin, is_generated
 
 SCORE = Metric("score", "Score (%)")
 # How far another machine moves the score of one seed.
@@ -73,15 +74,15 @@ class Pivot:
         made = []
         for stem, pivot, cells in self.parts(ask):
             scores = pivot.scores(ask, cells, stores)
-            found = [run for store in stores for run in runs(cells, store)]
-            first = [run for run in found if run.source == stores[0].source]
+            all_runs = [run for store in stores for run in runs(cells, store)]
+            first = [run for run in all_runs if run.source == stores[0].source]
             # A published table is kept even if the present protocol has to measure all of it again.
-            keep = mine if stores[0].source != OWN else any(run.source == OWN for run in found)
+            keep = mine if stores[0].source != OWN else any(run.source == OWN for run in all_runs)
             if pivot is self:
                 said = ask.said(run.signature for run in first)
                 draw, words = partial(self.draw, scores, first), in_words.of_tables(scores)
                 made.append(Exhibit(stem, tuple(tables_of(scores)), said, draw, keep, words=words))
-            elif found:
+            elif all_runs:
                 tables = tables_of([one.without_empty_rows() for one in scores])
                 said = f"{len({run.signature for run in first})} runs in {stem}"
                 made.append(Exhibit(stem, tuple(tables), said, lambda _: [], keep))
@@ -106,14 +107,14 @@ class Pivot:
         for store in stores:
             for here in by_place(declared, "backbone"):
                 check_same_origin([run.record for run in runs(here, store)], same_backbone=False)
-        found: list[Scores] = []
+        tables: list[Scores] = []
         for group in by_place(declared, self.by):
-            if found and self.by != "metric" and not any(runs(group, store) for store in stores):
+            if tables and self.by != "metric" and not any(runs(group, store) for store in stores):
                 continue  # a task that nobody has run
-            found.append(self._scored(ask, group, stores, None))
+            tables.append(self._scored(ask, group, stores, None))
             if self.by != "metric":
-                found += [self._scored(ask, group, stores, metric) for metric in self.metrics[1:]]
-        return found
+                tables += [self._scored(ask, group, stores, metric) for metric in self.metrics[1:]]
+        return tables
 
     def _scored(self, ask: ReportRequest, group: Sequence[Cell], stores: Sequence[Store], other: Metric | None) -> Scores:
         columns = columns_of(self.by, self.axis, self.metrics, group, other)
@@ -122,17 +123,17 @@ class Pivot:
         shown: list[Run] = []
         refused = []
         for store in stores:
-            found = runs(group, store)
-            if store is not stores[0] and not found:
+            of_store = runs(group, store)
+            if store is not stores[0] and not of_store:
                 continue
             results = measured_results(group, store, columns, self.by, self.reference, compared)
             try:
-                for here in grouped([*shown, *found], lambda run: place(run.cell)):
+                for here in grouped([*shown, *of_store], lambda run: place(run.cell)):
                     check_same_origin([run.record for run in here])
             except UserError as error:
                 refused.append(f"The {store.source} runs are not shown beside these: {error}.")
                 continue
-            ours, shown = [*ours, *results], [*shown, *found]
+            ours, shown = [*ours, *results], [*shown, *of_store]
         backbone = backbone_name(group[0])
         scale = backbone if backbone in self.paper else next(iter(self.paper), "")  # the paper's backbone to show beside it
         quoted = quoted_results(group, columns, scale, self.paper[scale]) if scale else []
@@ -146,8 +147,8 @@ class Pivot:
         counts = [mean.n for result in ours for mean in result.cells.values() if mean.n]
         facts = self._facts(ask, group, shown, counts, other)
         main = main_column(self.by, columns)
-        told = dict.fromkeys(column.metric.note for column in columns if column.metric.note)
-        notes = (*self._notes(ours, shown, main), *told, *refused)
+        metric_notes = dict.fromkeys(column.metric.note for column in columns if column.metric.note)
+        notes = (*self._notes(ours, shown, main), *metric_notes, *refused)
         return Scores(
             self.title,
             self.reference_label,
@@ -194,8 +195,8 @@ class Pivot:
         together = [[run.record["where"] for run in group] for group in seeds]
         if mixed := [where for group in together if len(machines(group)) > 1 for where in group]:
             low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in mixed)
-            told = "; ".join(machines(mixed))
-            notes.append(f"Rows of one seed come from several machines ({told}). {MOVED if low else ROUNDED}")
+            names = "; ".join(machines(mixed))
+            notes.append(f"Rows of one seed come from several machines ({names}). {MOVED if low else ROUNDED}")
         if any(main.key in result.differences for result in ours):
             notes.append(
                 f"{main.metric.label} − {self.reference_label}: mean difference over the seeds that both rows have, with the 95 "

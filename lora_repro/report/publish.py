@@ -40,9 +40,9 @@ def publish_searches(change: Change, runs: Path, declared: Sequence[Cell], force
     return outcome
 
 
-def _publish_search(change: Change, path: Path, profile: str, asked: bool, force: bool) -> str:
+def _publish_search(change: Change, path: Path, profile: str, wanted: bool, force: bool) -> str:
     own = rates.own_trials(path) or {}
-    if not asked:
+    if not wanted:
         return "left out: no experiment asks for it"
     if own["setting"] != path.stem:
         return f"left out: it is the search {own['setting']}"
@@ -157,9 +157,9 @@ def _predictions(record: dict[str, Any], path: Path) -> str:
     model makes of them.
     """
     text = path.read_text(encoding="utf-8")
-    asked = record["asked"]
-    ours = asked.get("task", {}).get("source") == "embedded"
-    human = asked.get("method", {}).get("name") == "human" and not ours
+    config = record["asked"]
+    ours = config.get("task", {}).get("source") == "embedded"
+    human = config.get("method", {}).get("name") == "human" and not ours
     if not human and not record["where"].get("data", {}).get("outputs_private"):
         return text
     lines = [{key: value for key, value in line.items() if key != "output"} for line in load_predictions(path)]
@@ -192,16 +192,16 @@ def _copy(record: dict[str, Any], change: Change, runs: Path, force: bool) -> st
 
 def _copy_measure(source: Path, change: Change, force: bool, wanted: Container[str] | None) -> str:
     """Publish a measurement that is not a training run (`measures`), by the same rules as a record."""
-    found = read(source)
-    if found["status"] != "finished":
-        return f"left out: status is {found['status']}"
+    measured = read(source)
+    if measured["status"] != "finished":
+        return f"left out: status is {measured['status']}"
     if source.is_symlink():
         return "left out: it is a link"
-    if found["where"].get("dirty") is not False:
+    if measured["where"].get("dirty") is not False:
         return "left out: it was measured with uncommitted changes or outside a git checkout"
-    if wanted is not None and found["signature"] not in wanted:
+    if wanted is not None and measured["signature"] not in wanted:
         return "left out: it was measured with other settings than its experiment has now; measure again"
-    if bad := _not_finite(found, source.stem):
+    if bad := _not_finite(measured, source.stem):
         return f"left out: {bad} is not a finite number"
     name = f"{source.parents[1].name}/measures/{source.name}"
     text, target = source.read_text(encoding="utf-8"), change.folder / name

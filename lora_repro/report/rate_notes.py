@@ -20,15 +20,15 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
     """
     by_setting = {rates.setting_signature(cell.asked): cell for cell in reversed(cells) if cell.guess}
     shown = list(by_setting.values())[::-1]
-    found = [(cell, search) for cell in shown if (search := cell.search)]
+    searched = [(cell, search) for cell in shown if (search := cell.search)]
     lists = [
         ("Learning rate not searched but a first guess", [cell for cell in shown if cell.unsearched]),
-        ("The best learning rate lies at an edge of those tried", [cell for cell, search in found if search["edge"]]),
-        (CHANCE, [cell for cell, search in found if not search.get("learnt", True)]),
-        ("Learning rate searched on shorter training runs", [cell for cell, search in found if search["length"] < 1]),
+        ("The best learning rate lies at an edge of those tried", [cell for cell, search in searched if search["edge"]]),
+        (CHANCE, [cell for cell, search in searched if not search.get("learnt", True)]),
+        ("Learning rate searched on shorter training runs", [cell for cell, search in searched if search["length"] < 1]),
     ]
     said = [f"{text}: {_names(wanted, shown)}." for text, wanted in lists if wanted]
-    both = [f"{cell.row.label} ({place_label(cell)}): {chosen}" for cell, search in found if (chosen := _by_length(search))]
+    both = [f"{cell.row.label} ({place_label(cell)}): {chosen}" for cell, search in searched if (chosen := _by_length(search))]
     return said + ([f"Learning rate chosen at each training length searched: {'; '.join(both)}."] if both else [])
 
 

@@ -1,6 +1,6 @@
 """The results in README.md: which claims are replicated and which are not at each profile.
 
-`python -m lora_repro claims` and `render` write these lines between two marks, from results/report.json alone.
+`python -m lora_repro render claims` writes these lines between two marks, from results/report.json alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_repro.files import write_text
 from lora_repro.report import report_json
-from lora_repro.report.claims.reading import CONTRADICTED, REFUTED, REPLICATED
+from lora_repro.stats.verdict import CONTRADICTED, REFUTED, REPLICATED
 
 MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
 
@@ -42,6 +42,6 @@ def write(root: Path) -> bool:
     head, rest = text.split(MARKS[0])
     for left in root.glob(".README.md.*.tmp"):  # by a killed process
         left.unlink()
-    told = lines(report_json.read(root / "results")["claims"])
-    write_text(path, f"{head}{MARKS[0]}{told}{MARKS[1]}{rest.split(MARKS[1])[1]}")
+    claims = lines(report_json.read(root / "results")["claims"])
+    write_text(path, f"{head}{MARKS[0]}{claims}{MARKS[1]}{rest.split(MARKS[1])[1]}")
     return True

@@ -91,43 +91,43 @@ def update_report(
     are all tables, so a file that is not as it was published, as after a merge, is begun anew. Raises UserError as `read` does.
     """
     try:
-        found = read(change.folder)
+        report = read(change.folder)
     except UserError as error:
         if not anew:
             raise
         console.warn(f"{error}; its tables are written anew, its claims by make claims")
-        found = {"tables": {}, "claims": []}
+        report = {"tables": {}, "claims": []}
     for (profile, experiment), answer in (tables or {}).items():
         if answer is None:
-            found["tables"].get(profile, {}).pop(experiment, None)
+            report["tables"].get(profile, {}).pop(experiment, None)
         else:
-            found["tables"].setdefault(profile, {})[experiment] = answer
-    known = {name: dict(sorted(one.items())) for name, one in sorted(found["tables"].items())}
-    whole = {"tables": known, "claims": found["claims"] if claims is None else list(claims)}
-    write_json(change.staged / NAME, whole)
-    return whole
+            report["tables"].setdefault(profile, {})[experiment] = answer
+    known = {name: dict(sorted(one.items())) for name, one in sorted(report["tables"].items())}
+    updated = {"tables": known, "claims": report["claims"] if claims is None else list(claims)}
+    write_json(change.staged / NAME, updated)
+    return updated
 
 
 def read(results: Path) -> Answer:
     """The whole file; without tables and claims where none is published. Raises UserError if it is not what was published."""
     text = manifest.read_text(results, NAME)
     try:
-        found = {"tables": {}, "claims": []} if text is None else json.loads(text)
-        return {"tables": dict(found["tables"]), "claims": list(found["claims"])}
+        report = {"tables": {}, "claims": []} if text is None else json.loads(text)
+        return {"tables": dict(report["tables"]), "claims": list(report["claims"])}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{results / NAME} cannot be read ({error}); run make render") from None
 
 
-def source_signatures(found: Answer, profile: str) -> set[str]:
-    """The signatures of the runs behind the tables, figures and claims of a profile. found: the whole file, from `read`."""
-    shown = [item for answer in found["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
-    judged = [one for claim in found["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
+def source_signatures(report: Answer, profile: str) -> set[str]:
+    """The signatures of the runs behind the tables, figures and claims of a profile. report: the whole file, from `read`."""
+    shown = [item for answer in report["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
+    judged = [one for claim in report["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
     sources = {Path(source).stem for one in judged for source in one["sources"]}
     return {name for item in shown for name in item["records"]} | sources
 
 
 def _cells(pivot: Pivot, ask: ReportRequest, declared: Sequence[Cell], store: Store) -> list[Answer]:
-    found = []
+    entries = []
     for group in by_place(declared, pivot.by):
         if not runs(group, store):
             continue  # only the paper's values: not an answer of ours
@@ -138,8 +138,8 @@ def _cells(pivot: Pivot, ask: ReportRequest, declared: Sequence[Cell], store: St
                 for column in scores.columns:
                     if column.key in result.cells:
                         here = [cell for cell in mine if column.value == AVERAGE or column.holds(cell, pivot.by, alike)]
-                        found.append(_cell(scores, result, column, here, store))
-    return found
+                        entries.append(_cell(scores, result, column, here, store))
+    return entries
 
 
 def _cell(scores: Scores, result: Result, column: Column, here: Sequence[Cell], store: Store) -> Answer:

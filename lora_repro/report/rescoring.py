@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import METRICS, columns
+from lora_repro.metrics.corpus import METRICS, columns
 
 
 def score_mismatch(record: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> str | None:
@@ -26,7 +26,7 @@ def score_mismatch(record: dict[str, Any], predictions: Sequence[dict[str, Any]]
             continue
         if value == 0 and name.startswith("bleu") and not sums[:4].all():
             continue  # an order without a match: multi-bleu (WebNLG, DART) gives 0, E2E's scorer a smoothed number next to it
-        found = float(METRICS[name].corpus(sums))
-        if not math.isclose(found, value, rel_tol=1e-9, abs_tol=1e-9):
-            return f"its predictions give {name} {found:.6g}, not {value:.6g}"
+        again = float(METRICS[name].corpus(sums))
+        if not math.isclose(again, value, rel_tol=1e-9, abs_tol=1e-9):
+            return f"its predictions give {name} {again:.6g}, not {value:.6g}"
     return None

@@ -11,18 +11,9 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
-from lora_repro.report.statistics import (
-    Difference,
-    Mean,
-    Pair,
-    check_same_origin,
-    difference,
-    holm,
-    paired,
-    score,
-    summarise,
-)
+from lora_repro.report.statistics import Difference, Mean, difference, holm, score, summarise
 from lora_repro.results import OWN, Run, Store, grouped, runs
+from lora_repro.stats.comparable import Pair, check_same_origin, paired
 
 Seeds = dict[int, Run]
 
@@ -85,8 +76,8 @@ def measured_results(
         others = placed[single[-1].key if reference in alike else column.key].get(reference, {})
         for row in rows_of(group):
             if column in compared and row.compare and row.name != reference and (pairs := paired(here[row.name], others)):
-                found, why = _interval(pairs, column, store)
-                differences = {column.key: found} if found else {}
+                interval, why = _interval(pairs, column, store)
+                differences = {column.key: interval} if interval else {}
                 parts[row.name].append(Result(row.name, row.label, "", {}, differences=differences, notes=why))
     results = [_joined(row, store.source, parts[row.name], by) for row in rows_of(group)]
     if len(single) < len(columns):
@@ -119,10 +110,10 @@ def _named(results: Sequence[Result], group: Sequence[Cell]) -> list[Result]:
 def _corrected(results: Sequence[Result]) -> list[Result]:
     """The results with every difference's p corrected for all comparisons of the table."""
     places = [(at, key) for at, result in enumerate(results) for key in result.differences]
-    found: list[dict[str, Difference]] = [{} for _ in results]
+    by_result: list[dict[str, Difference]] = [{} for _ in results]
     for (at, key), one in zip(places, holm([results[at].differences[key] for at, key in places]), strict=True):
-        found[at][key] = one
-    return [replace(result, differences=own) for result, own in zip(results, found, strict=True)]
+        by_result[at][key] = one
+    return [replace(result, differences=own) for result, own in zip(results, by_result, strict=True)]
 
 
 def rows_of(group: Sequence[Cell]) -> list[Row]:
@@ -131,7 +122,7 @@ def rows_of(group: Sequence[Cell]) -> list[Row]:
 
 def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Result]:
     """One result per row that has runs in this column (`chosen`). `named`: notes on lost seeds name the column."""
-    found = []
+    of_column = []
     for each in grouped(chosen, lambda run: run.cell.row.name):
         row = each[0].cell.row
         trained = [run.record["measured"]["parameters"] for run in each]
@@ -144,7 +135,7 @@ def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Resul
         counted = Counter(str(run.record["status"]) for run in each if not run.finished)
         lost = tuple(f"{count} {why}" for why, count in sorted(counted.items()))
         said = {str(run.record["measured"].get("note") or "") for run in each}
-        found.append(
+        of_column.append(
             Result(
                 row.name,
                 row.label,
@@ -158,7 +149,7 @@ def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Resul
                 sizes={column.key: method} if method else {},
             )
         )
-    return found
+    return of_column
 
 
 def _joined(row: Row, source: str, parts: Sequence[Result], by: str) -> Result:
@@ -175,7 +166,7 @@ def _joined(row: Row, source: str, parts: Sequence[Result], by: str) -> Result:
         next(iter(methods)) if len(methods) == 1 else None,
         max((part.head_parameters for part in parts if part.head_parameters is not None), default=None),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-        differences={key: found for part in parts for key, found in part.differences.items()},
+        differences={key: value for part in parts for key, value in part.differences.items()},
         lost={key: why for part in parts for key, why in part.lost.items()},
         sizes={key: size for part in parts for key, size in part.sizes.items()} if len(methods) > 1 else {},
     )
@@ -185,7 +176,7 @@ def _with_average(
     result: Result, column: Column, scored: Sequence[tuple[dict[str, Seeds], str]], reference: str
 ) -> Result:
     """The result with an average column: per seed that every task has, the mean over tasks. Each task is resampled separately."""
-    ours = [(place[result.row], key) for place, key in scored]
+    ours = [(coordinates[result.row], key) for coordinates, key in scored]
     values = []
     for seed in sorted(set.intersection(*({*seeds} for seeds, _ in ours))):
         scores = [value for seeds, key in ours if (value := score(seeds[seed], key)) is not None]
@@ -195,11 +186,11 @@ def _with_average(
         return result
     differences = dict(result.differences)
     if reference and result.row != reference and reference in scored[0][0]:
-        pairs = [(paired(place[result.row], place[reference]), key) for place, key in scored]
+        pairs = [(paired(coordinates[result.row], coordinates[reference]), key) for coordinates, key in scored]
         every = set.intersection(*({one.cell.seed for one, _ in both} for both, _ in pairs))
         pairs = [([pair for pair in both if pair[0].cell.seed in every], key) for both, key in pairs]
-        if found := difference(pairs, column.metric.scale):
-            differences[column.key] = found
+        if average := difference(pairs, column.metric.scale):
+            differences[column.key] = average
     return replace(result, cells={**result.cells, column.key: summarise(values)}, differences=differences)
 
 
@@ -208,7 +199,7 @@ def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str,
 
     Values are in printed units. The notes name each source.
     """
-    found = []
+    quoted = []
     for row in rows_of(group):
         if paper := row.paper.get(scale):
             cells = {
@@ -218,7 +209,7 @@ def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str,
             }
             made = Result(row.name, row.label, f"paper ({scale_label})", cells, paper.get("n"), printed=paper,
                           printed_millions=paper.get("params_m"), notes=(str(paper["source"]),))  # fmt: skip
-            found.append(_averaged(made, columns))
+            quoted.append(_averaged(made, columns))
         if reruns := row.reruns.get(scale):
             cells = {
                 column.key: summarise([float(value) for value in reruns[column.key]])
@@ -227,8 +218,8 @@ def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str,
             }
             n = max(cell.n or 0 for cell in cells.values())
             source = f"reruns by others ({scale_label})"
-            found.append(_averaged(Result(row.name, row.label, source, cells, n, notes=(str(reruns["source"]),)), columns))
-    return _named(found, group)
+            quoted.append(_averaged(Result(row.name, row.label, source, cells, n, notes=(str(reruns["source"]),)), columns))
+    return _named(quoted, group)
 
 
 def _averaged(result: Result, columns: Sequence[Column]) -> Result:

@@ -37,8 +37,8 @@ class Scores:
 
     def without_empty_rows(self) -> Scores:
         """Only the rows with a measured or printed value: the table of a single task, beside the whole table with all rows."""
-        told = {result.row for result in self.results if result.cells}
-        return replace(self, results=tuple(result for result in self.results if result.row in told))
+        filled = {result.row for result in self.results if result.cells}
+        return replace(self, results=tuple(result for result in self.results if result.row in filled))
 
     def table(self) -> Table:
         """The scores as a printed table. A row's label is on the first of its lines only."""
@@ -120,13 +120,13 @@ class Scores:
 def tables_of(scores: Sequence[Scores]) -> list[Table]:
     """The score tables and, where there are several columns, a table of each column's difference from the reference."""
     by_column = any(one.each_compared and result.differences for one in scores for result in one.results)
-    found: list[Table] = []
+    tables: list[Table] = []
     waiting: list[Table] = []  # differences, which follow the scores of further metrics
     for one in scores:
         if one.each_compared:
-            found, waiting = [*found, *waiting], [table] if (table := one.differences()) else []
-        found.append(replace(one.table(), numbers=tuple(one.numbers(by_column))))
-    return [*found, *waiting]
+            tables, waiting = [*tables, *waiting], [table] if (table := one.differences()) else []
+        tables.append(replace(one.table(), numbers=tuple(one.numbers(by_column))))
+    return [*tables, *waiting]
 
 
 def _score(result: Result, column: Column) -> str:

@@ -1,4 +1,4 @@
-"""Renders what an experiment shows: this checkout's runs on the terminal, published ones into results/ (`commands/table.py`)."""
+"""Renders what an experiment shows: this checkout's runs on the terminal, published ones into results/ (`commands/render.py`)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def declaration(name: str) -> Declaration:
         near = difflib.get_close_matches(name, names(), 1)
         said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names())}"
         raise UserError(f"no experiments/{name}.py; {said}")
-    found: Declaration = importlib.import_module(f"{EXPERIMENTS}.{name}").TABLE
-    return found
+    table: Declaration = importlib.import_module(f"{EXPERIMENTS}.{name}").TABLE
+    return table
 
 
 def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
@@ -61,13 +61,13 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
         return
     from lora_repro.report import report_json  # here: a sweep, which imports this module, needs no claims
 
-    told: dict[tuple[str, str], Answer | None] = {}
+    answers: dict[tuple[str, str], Answer | None] = {}
     with rates.published_only(), manifest.changing(results) as change:
         for profile in profiles:
             store = published(results / profile)
             for name in chosen:
-                told[profile, name] = _render(name, store, change, root)
-        report_json.update_report(change, told, anew=set(names()) <= set(chosen))
+                answers[profile, name] = _render(name, store, change, root)
+        report_json.update_report(change, answers, anew=set(names()) <= set(chosen))
 
 
 def _render(name: str, store: Store, change: Change, root: Path) -> Answer | None:
@@ -97,8 +97,8 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
     ask, shown = ReportRequest(name, profile, tuple(extra)), declaration(name)
     folder = runs_folder(ask.cells, root, profile)
     ours = own(folder)
-    asked = ReportRequest(name, profile, (*extra, f"row/{name}={','.join(rows)}")) if rows else ask
-    exhibits = shown.exhibits(asked, [ours, published(root / "results" / profile)])
+    printed = ReportRequest(name, profile, (*extra, f"row/{name}={','.join(rows)}")) if rows else ask
+    exhibits = shown.exhibits(printed, [ours, published(root / "results" / profile)])
     if not exhibits:
         if done := sum(cell.signature in ours.records for cell in unique(ask.cells)):
             console.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
@@ -112,9 +112,9 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
         wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
         for path in _stale(folder, name, wrote):
             path.unlink()
-    whole = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
+    full_table = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
     for exhibit in exhibits:
-        print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, whole)])))
+        print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, full_table)])))
         if exhibit.words:
             print("\n".join(paragraph(line) for line in exhibit.words) + "\n")
     said = "; ".join(dict.fromkeys(exhibit.said for exhibit in exhibits))

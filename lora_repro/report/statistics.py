@@ -9,25 +9,19 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import ndtri
 
-from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL, Draws, Floats, counted_score, detectable, paired_draws
-from lora_repro.records.record import load_predictions
-from lora_repro.report.kept import Arrays, kept
+from lora_repro.metrics.corpus import counted_score
 from lora_repro.report.table import EMPTY, SINGLE, Number, bound, signed
 from lora_repro.results import Run
+from lora_repro.stats import multiplicity
+from lora_repro.stats.bootstrap import interval, p_of, standard_error
+from lora_repro.stats.comparable import Pair, resampled
+from lora_repro.stats.intervals import LEVEL, detectable
 
 ARROW = {1: "↑", -1: "↓"}
-SMALLEST = 1e-12  # the smallest p; below it p is 0
-
-
 @dataclass(frozen=True)
 class Metric:
     """What a column shows: `key` in the record, printed as scale * value; direction: +1 if higher is better, -1 if lower.
@@ -102,29 +96,19 @@ class Difference:
         return Number(f"{signed(self.mean, digits)} [{low}, {high}]{mark}{least}", self.mean, None, self.n, self.low, self.high)
 
 
-def holm(found: Sequence[Difference]) -> list[Difference]:
-    """The differences with p corrected by Holm (1979): the k-th smallest of m times m - k + 1, made non-decreasing, at most 1.
-
-    A difference without a p (NaN) stays as it is, and does not count in m.
-    """
-    order = sorted((place for place, one in enumerate(found) if not math.isnan(one.p)), key=lambda place: found[place].p)
-    corrected, least = list(found), 0.0
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * found[place].p))
-        corrected[place] = replace(found[place], p=least)
-    return corrected
+def holm(differences: Sequence[Difference]) -> list[Difference]:
+    """The differences with p corrected for one another (`multiplicity.holm`)."""
+    corrected = multiplicity.holm([one.p for one in differences])
+    return [replace(one, p=p) for one, p in zip(differences, corrected, strict=True)]
 
 
-def text_of(found: Mean | Difference | None, digits: int) -> str:
-    return EMPTY if found is None else found.text(digits)
+def text_of(value: Mean | Difference | None, digits: int) -> str:
+    return EMPTY if value is None else value.text(digits)
 
 
 def summarise(values: Sequence[float]) -> Mean:
     """Mean and sample standard deviation sqrt(sum (x - mean)^2 / (n - 1)); no spread for n = 1."""
     return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
-
-
-Pair = tuple[Run, Run]
 
 
 def score(run: Run, metric: str) -> float | None:
@@ -142,22 +126,6 @@ def general_loss_rise(measured: Mapping[str, Any]) -> float | None:
     return None if before is None or after is None else float(after) - float(before)
 
 
-def paired(ours: Mapping[int, Run], theirs: Mapping[int, Run]) -> list[Pair]:
-    """The pairs of runs of each shared seed that answered the same inputs or diverged; empty if all diverged.
-
-    ours, theirs: seed -> run.
-    """
-    both = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
-    pairs = [pair for pair in both if same_inputs(pair)]
-    return pairs if any(run.trained for pair in pairs for run in pair) else []
-
-
-def same_inputs(runs: Sequence[Run]) -> bool:
-    """Whether all runs, apart from diverged ones, answered the same inputs."""
-    answered = [inputs(run) for run in runs if run.trained]
-    return all(keys is not None and keys == answered[0] for keys in answered)
-
-
 def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0) -> Difference | None:
     """Mean over `parts` (the pairs of a task, and its metric) of row minus reference; None if a part has no pair.
 
@@ -171,114 +139,3 @@ def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0
     mean, (low, high) = float(np.mean([one.difference for one in drawn])), interval(draws)
     n = min(len(pairs) for pairs, _ in parts)
     return Difference(scale * mean, scale * low, scale * high, n, scale * standard_error(draws), p_of(mean, drawn))
-
-
-def p_of(mean: float, drawn: Sequence[Draws]) -> float:
-    """Two-sided p of a mean over `drawn`, under no true difference: the level at which the interval at that level ends at 0.
-
-    p solves |mean| = z(1 - p / 2) error(p), with the error of `Draws.at(p)`. NaN without an error.
-    """
-
-    def beyond(log_level: float) -> float:
-        level = math.exp(log_level)
-        error = standard_error(np.mean([one.at(level) for one in drawn], axis=0))
-        return abs(mean) - float(ndtri(1 - level / 2)) * error
-
-    ends = math.log(SMALLEST), math.log(1 - 1e-9)
-    if mean == 0 or math.isnan(beyond(ends[0])):
-        return 1.0 if mean == 0 else math.nan
-    return 0.0 if beyond(ends[0]) >= 0 else 1.0 if beyond(ends[1]) <= 0 else math.exp(float(brentq(beyond, *ends, xtol=1e-3)))
-
-
-def interval(draws: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """The middle 1 - level of the resamples in which the score is defined; NaN if there are none."""
-    defined = draws[~np.isnan(draws)]
-    low, high = np.percentile(defined, [50 * level, 100 - 50 * level]) if len(defined) else (np.nan, np.nan)
-    return float(low), float(high)
-
-
-def standard_error(draws: Floats) -> float:
-    """A difference's error: the standard deviation of the resamples in which it is defined; NaN if there are none."""
-    return math.nan if np.isnan(draws).all() else float(np.nanstd(draws))
-
-
-def detectable_by(low: float, high: float) -> float:
-    """`detectable` from a 95 % Student interval of a mean over seeds: half of its width counts as 1.96 errors."""
-    return detectable((high - low) / 2 / float(ndtri(1 - LEVEL / 2)))
-
-
-def resampled(runs: Sequence[Run], metric: str, seed: int) -> Draws:
-    """The difference of paired runs and its resamples, computed once per files. runs: ours and theirs alternate."""
-    return _resampled(tuple(_stamped(run.predictions) if run.trained else None for run in runs), metric, seed)
-
-
-def inputs(run: Run) -> tuple[str, ...] | None:
-    """The keys of the inputs that a run answered, in order; None if its predictions are not at hand."""
-    return _inputs(_stamped(run.predictions)) if run.predictions.is_file() else None
-
-
-File = tuple[Path, int]  # path and modification time: a file that is rewritten is not found in the caches
-
-
-def _stamped(path: Path) -> File:
-    return path, path.stat().st_mtime_ns
-
-
-@lru_cache(maxsize=8)  # a table compares every row with the same reference
-def _predictions(file: File) -> list[dict[str, Any]]:
-    return load_predictions(file[0])
-
-
-@cache
-def _resampled(files: tuple[File | None, ...], metric: str, seed: int) -> Draws:
-    def draw() -> Arrays:
-        runs = [None if file is None else _predictions(file) for file in files]
-        found = paired_draws(runs[::2], runs[1::2], seed=seed, metric=metric)
-        return {name: np.asarray(value) for name, value in found._asdict().items()}
-
-    found = kept(["draws", metric, seed], [None if file is None else file[0] for file in files], draw)
-    scalars = {name: found[name].item() for name in ("difference", "inputs", "freedom")}
-    return Draws(each=found["each"], by_seeds=found["by_seeds"], **scalars)
-
-
-@cache
-def _inputs(file: File) -> tuple[str, ...]:
-    def keys() -> Arrays:
-        return {"keys": np.asarray([str(line["key"]) for line in _predictions(file)], dtype=str)}
-
-    return tuple(kept(["inputs"], [file[0]], keys)["keys"].tolist())
-
-
-def check_same_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool = True) -> None:
-    """Raise UserError unless all records used the same data files in one text form (and `same_backbone`: the same files of it).
-
-    Older records have the hash of the backbone's weights only: what is unknown differs from nothing.
-    """
-    checks = {
-        "data": {_data(record) for record in records},
-        "text form": {str(record["asked"]["task"].get("text_form")) for record in records},
-    }
-    if same_backbone:
-        # A row without a model (human texts) has no weights to differ in.
-        used = [record["where"]["backbone"] for record in records if record["where"]["backbone"].get("sha256")]
-        checks["backbone"] = {_named(backbone, "sha256") for backbone in used}
-        checks["backbone files"] = {_named(backbone, "files_sha256") for backbone in used if "files_sha256" in backbone}
-    for what, values in checks.items():
-        if len(values) > 1:
-            raise UserError(f"different {what} in one table: {' | '.join(sorted(values))}; rerun the older")
-
-
-def _data(record: Mapping[str, Any]) -> str:
-    data = record["where"]["data"]
-    digests = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted((data.get("hashes") or {}).items()))
-    return f"{data['caption']} ({digests})"
-
-
-def _named(backbone: Mapping[str, Any], key: str) -> str:
-    return f"{backbone['label']} ({str(backbone.get(key, ''))[:12]})"
-
-
-def is_generated(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any of these runs used generated data."""
-    captions = [str(record["where"]["data"]["caption"]) for record in records]
-    return any(word in caption for caption in captions for word in ("synthetic", "generated"))

@@ -15,17 +15,17 @@ INTERVAL = "[95 %]"  # how the title of a column of differences ends
 Lines = list[list[str]]
 
 
-def terminal(tables: Sequence[Table], whole: str = "", width: int | None = None) -> str:
+def terminal(tables: Sequence[Table], full_table: str = "", width: int | None = None) -> str:
     """Aligned columns no wider than `width` (default: the terminal; `WIDTH` in a pipe), with the text wrapped.
 
     A table that does not fit is narrowed in this order:
 
     1. the first two columns become one, with a label above its sources;
-    2. the `minor` columns are left out, and a line names them and the file `whole` that has them;
+    2. the `minor` columns are left out, and a line names them and the file `full_table` that has them;
     3. the remaining columns continue below.
     """
     width = width or shutil.get_terminal_size((WIDTH, 24)).columns
-    return "\n\n".join(_one(table, whole, width) for table in tables) + "\n"
+    return "\n\n".join(_one(table, full_table, width) for table in tables) + "\n"
 
 
 def paragraph(text: str) -> str:
@@ -33,7 +33,7 @@ def paragraph(text: str) -> str:
     return textwrap.fill(text, min(shutil.get_terminal_size((WIDTH, 24)).columns, PROSE), subsequent_indent="  ")
 
 
-def _one(table: Table, whole: str, width: int) -> str:
+def _one(table: Table, full_table: str, width: int) -> str:
     prose = min(width, PROSE)
     sentences = [fact for fact in table.facts if not fact.startswith(REPRODUCE)]
     above = [textwrap.fill(". ".join(sentences) + ".", prose)]
@@ -44,14 +44,14 @@ def _one(table: Table, whole: str, width: int) -> str:
         lines, sides, kept = _nested(lines), sides[1:], 1
     for title in table.minor:
         if _width(lines) > width and title in lines[0]:
-            place = lines[0].index(title)
-            lines, sides = [row[:place] + row[place + 1 :] for row in lines], sides[:place] + sides[place + 1 :]
+            start = lines[0].index(title)
+            lines, sides = [row[:start] + row[start + 1 :] for row in lines], sides[:start] + sides[start + 1 :]
             gone.append(title)
     panels = _panels(lines, sides, kept, width)
     below = [textwrap.fill(note, prose) for note in table.footnotes]
     if gone:
         needed = _width([list(table.header), *map(list, table.rows)])
-        where = f"the whole table: {whole}" if whole else f"COLUMNS={needed} shows it"
+        where = f"the whole table: {full_table}" if full_table else f"COLUMNS={needed} shows it"
         below.insert(0, textwrap.fill(f"Left out at {width} columns: {', '.join(gone)}; {where}", prose))
     return "\n".join([*above, "", "\n\n".join(panels), "", *below])
 
@@ -88,12 +88,12 @@ def _panels(lines: Lines, sides: str, kept: int, width: int) -> list[str]:
     widths = _widths(lines)
     first = sum(widths[:kept]) + len(GAP) * kept
     panels, chosen, used = [], list(range(kept)), first
-    for place in range(kept, len(widths)):
-        if len(chosen) > kept and used + widths[place] > width:
+    for column in range(kept, len(widths)):
+        if len(chosen) > kept and used + widths[column] > width:
             panels.append(_aligned(lines, sides, widths, chosen))
             chosen, used = list(range(kept)), first
-        chosen.append(place)
-        used += widths[place] + len(GAP)
+        chosen.append(column)
+        used += widths[column] + len(GAP)
     return [*panels, _aligned(lines, sides, widths, chosen)]
 
 
@@ -108,7 +108,7 @@ def _aligned(lines: Lines, sides: str, widths: Sequence[int], chosen: Sequence[i
 def _widths(lines: Lines) -> list[int]:
     """The width of each column in characters. A label alone on its line does not count: it may run over the empty cells."""
     full = [row for row in lines if any(row[1:])] or lines
-    return [max(len(row[place]) for row in full) for place in range(len(lines[0]))]
+    return [max(len(row[column]) for row in full) for column in range(len(lines[0]))]
 
 
 def _width(lines: Lines) -> int:

@@ -12,15 +12,15 @@ COUNTED = {"rows_cut": "training and dev rows", "test_rows_cut": "test inputs"} 
 
 def remarks(shown: Sequence[Run]) -> list[str]:
     """One line per task with cut inputs: how many in each run, and of which rows where they differ (prefixes take positions)."""
-    found = []
+    sentences = []
     for runs in grouped(shown, lambda run: run.cell.task):
-        told: dict[str, list[str]] = {}  # how many were cut -> the rows
+        cut: dict[str, list[str]] = {}  # how many were cut -> the rows
         for each in grouped(runs, lambda run: run.cell.row.label):
-            told.setdefault(_counts(each), []).append(each[0].cell.row.label)
-        whose = {counts: "all methods" if len(told) == 1 else "; ".join(labels) for counts, labels in told.items() if counts}
+            cut.setdefault(_counts(each), []).append(each[0].cell.row.label)
+        whose = {counts: "all methods" if len(cut) == 1 else "; ".join(labels) for counts, labels in cut.items() if counts}
         if parts := [f"{counts} ({labels})" for counts, labels in whose.items()]:
-            found.append(f"{task_label(runs[0].cell)}: inputs cut to data.max_length in each run: {', '.join(parts)}.")
-    return found
+            sentences.append(f"{task_label(runs[0].cell)}: inputs cut to data.max_length in each run: {', '.join(parts)}.")
+    return sentences
 
 
 def _counts(runs: Sequence[Run]) -> str:

@@ -14,13 +14,12 @@ from lora_repro import console
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import ROOT
 from lora_repro.costs import measures
-from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.planning.cells import Cell, unique
 from lora_repro.report import integrity, show
 from lora_repro.report.columns import place_label, score_label
 from lora_repro.report.machines import alike, machine
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric, check_same_origin, score, summarise
+from lora_repro.report.statistics import Metric, score, summarise
 from lora_repro.report.table import EMPTY, Table, signed
 from lora_repro.report.terminal import terminal
 from lora_repro.results import (
@@ -35,6 +34,8 @@ from lora_repro.results import (
     runs,
     runs_folder,
 )
+from lora_repro.stats.comparable import check_same_origin
+from lora_repro.stats.intervals import LEVEL
 
 REPRODUCED, DIFFERS, NOT_RUN, UNDECIDED, UNSCORED = "reproduced", "differs", "not run", "undecided", "not compared"
 LEAST = 3  # the fewest differences of other rows that give a spread over machines
@@ -96,20 +97,20 @@ class Verdict:
 
 
 def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Sequence[Metric] = ()) -> list[Compared]:
-    """Every published row at every place, by its own score or by `metrics` if given; a run at several places counts once.
+    """Every published row at all coordinates, by its own score or by `metrics` if given; a run at several of them counts once.
 
-    Raises UserError if the two stores saw different data or weights at one place.
+    Raises UserError if the two stores saw different data or weights at the same coordinates.
     """
-    found = []
-    for place in by_place(unique(declared)):
-        for mine in grouped(place, lambda cell: cell.row.name):
+    compared = []
+    for at_coordinates in by_place(unique(declared)):
+        for mine in grouped(at_coordinates, lambda cell: cell.row.name):
             stored = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
             check_same_origin([run.record for seeds in stored for run in seeds.values()])
             for metric in metrics or [Metric(mine[0].score, score_label(mine[0]))]:
                 published, here = (_values(seeds, metric) for seeds in stored)
                 if published:
-                    found.append(Compared(mine[0], metric, published, here, any(map(_trains, stored[0].values()))))
-    return found
+                    compared.append(Compared(mine[0], metric, published, here, any(map(_trains, stored[0].values()))))
+    return compared
 
 
 def _trains(run: Run) -> bool:
@@ -122,10 +123,10 @@ def _values(seeds: dict[int, Run], metric: Metric) -> Values:
     return {seed: metric.scale * value for seed, value in scored.items() if value is not None}
 
 
-def judge(found: Sequence[Compared]) -> list[Verdict]:
+def judge(compared: Sequence[Compared]) -> list[Verdict]:
     """One verdict each, at Bonferroni's share of the level over all that can be compared."""
-    level = LEVEL / max(1, sum(bool(one.ours) for one in found))
-    return [_judged(one, [other for other in found if other.pool == one.pool], level) for one in found]
+    level = LEVEL / max(1, sum(bool(one.ours) for one in compared))
+    return [_judged(one, [other for other in compared if other.pool == one.pool], level) for one in compared]
 
 
 def _judged(one: Compared, pool: Sequence[Compared], level: float) -> Verdict:
@@ -153,9 +154,9 @@ def _over_seeds(pool: Sequence[Compared]) -> Spread | None:
     return Spread("seeds", math.sqrt(squares / freedom), freedom)
 
 
-def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str] = ()) -> Table:
+def table(name: str, profile: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> Table:
     rows = []
-    for one in found:
+    for one in verdicts:
         compared, digits = one.found, one.found.metric.digits
         off = signed(compared.difference, digits) if compared.ours else EMPTY
         allowed = EMPTY if one.allowed is None else f"±{one.allowed:.{digits}f} ({one.by})"
@@ -171,10 +172,10 @@ def table(name: str, profile: str, found: Sequence[Verdict], notes: Sequence[str
 
 def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:
     """A note if the two stores computed on different machines, as far as records tell, or in different precision."""
-    told = [{_arithmetic(run) for run in found} for found in (theirs, ours)]
-    if not told[1] or (_within(*told) and _within(*reversed(told))):
+    arithmetics = [{_arithmetic(run) for run in side} for side in (theirs, ours)]
+    if not arithmetics[1] or (_within(*arithmetics) and _within(*reversed(arithmetics))):
         return []
-    there, here = ("; ".join(f"{where}, {precision}" for where, precision in sorted(one)) for one in told)
+    there, here = ("; ".join(f"{where}, {precision}" for where, precision in sorted(one)) for one in arithmetics)
     return [f"Published on {there}; here {here}: one seed may differ as much as two seeds do."]
 
 
@@ -194,21 +195,21 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
     declared, shown = declared_cells(name, profile, extra), show.declaration(name)
     theirs, ours = published(root / "results" / profile), own(runs_folder(declared, root, profile))
     metrics = shown.metrics if isinstance(shown, Pivot) and shown.by == "metric" else ()
-    found = judge(compare(declared, ours, theirs, metrics))
-    if found:
-        print(terminal([table(name, profile, found, machines(runs(declared, ours), runs(declared, theirs)))]))
+    verdicts = judge(compare(declared, ours, theirs, metrics))
+    if verdicts:
+        print(terminal([table(name, profile, verdicts, machines(runs(declared, ours), runs(declared, theirs)))]))
     elif runs(declared, theirs) or measures.load(theirs.folder, name):
-        by_eye = f"python -m lora_repro table {name} profile={profile}"
+        by_eye = f"python -m lora_repro render {name} profile={profile}"
         print(f"{name}: not compared, it has no scores; to compare by eye: {by_eye}\n")
         return [UNSCORED]
-    return [one.verdict for one in found]
+    return [one.verdict for one in verdicts]
 
 
 def check_published(results: Path) -> int:
     """Print what is wrong with the published files, and how many there are; returns the exit status."""
-    found = integrity.check_everything(results)
-    for fault in found.faults:
+    checked = integrity.check_everything(results)
+    for fault in checked.faults:
         print(console.paint("wrong:", console.RED), fault)
-    counts = f"{found.files} files and {found.records} records under {results}"
-    print(f"{counts}: {f'{len(found.faults)} faults' if found.faults else 'all are what was published'}")
-    return int(bool(found.faults))
+    counts = f"{checked.files} files and {checked.records} records under {results}"
+    print(f"{counts}: {f'{len(checked.faults)} faults' if checked.faults else 'all are what was published'}")
+    return int(bool(checked.faults))

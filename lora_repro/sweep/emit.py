@@ -1,4 +1,4 @@
-"""The runs of a sweep as commands for another scheduler (`commands/sweep.py`). Each command resumes its run or does nothing."""
+"""The runs of a sweep as commands for another scheduler (`run --emit`). Each command resumes its run or does nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,46 @@ import yaml
 
 from lora_repro.config import paths
 from lora_repro.errors import UserError
-from lora_repro.planning.cells import Cell
+from lora_repro.planning.cells import Cell, cells, with_starts
+from lora_repro.records import record
 
 FORMS = ("lines", "slurm-array", "sky", "wandb")
 ACTIVATE = "export PATH=$PWD/.venv/bin:$PATH"
+OPTION = "--emit"
+
+
+def requested(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """(the form that `--emit FORM` names, the other arguments); the form is empty without the option.
+
+    Raises UserError for an unknown form.
+    """
+    form, others, given = "", list[str](), iter(arguments)
+    for item in given:
+        name, equals, value = item.partition("=")
+        if name != OPTION:
+            others.append(item)
+        elif (form := value if equals else next(given, "")) not in FORMS:
+            raise UserError(f"{OPTION} needs one of {', '.join(FORMS)}; see python -m lora_repro run --help")
+    return form, others
+
+
+def emit(form: str, overrides: Sequence[str]) -> None:
+    """Print the runs that `overrides` ask for in a form of FORMS, without those already recorded, those that others start from
+    first. Raises UserError if there is none, or if a W&B sweep cannot hold them.
+    """
+    asked = cells([item for item in overrides if item not in ("-m", "--multirun")])
+    if not asked:
+        raise UserError("nothing to run: no row has these seeds")
+    if form == "wandb":
+        print(wandb_sweep(asked))
+        return
+    every = with_starts(asked)
+    missing = [cell for cell in every if record.find(cell.folder, cell.asked) is None]
+    if not missing:
+        print(f"nothing to run: all {len(every)} runs are recorded", file=sys.stderr)
+        return
+    commands = list(map(line, missing))
+    print({"lines": "\n".join, "slurm-array": slurm_array, "sky": sky}[form](commands))
 
 
 def program() -> list[str]:

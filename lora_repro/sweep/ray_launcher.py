@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from lora_repro import console
+from lora_repro.config import hydra_internals
+from lora_repro.config.hydra_internals import JobReturn, JobStatus, Singleton, run_job, setup_globals
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.sweep import parallel, supervise
 
@@ -43,7 +42,7 @@ Job = tuple[int, tuple[str, ...]]  # (number, the overrides that compose it)
 def use() -> None:
     """Register this launcher with Hydra in this process. Raises NotAvailable without Ray."""
     _ray()
-    Plugins.instance().class_name_to_class[NAME] = RayLauncher
+    hydra_internals.register_launcher(NAME, RayLauncher)
 
 
 def _ray() -> Any:

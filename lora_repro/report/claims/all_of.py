@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import NOT_RUN, Reading, combined
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.verdict import NOT_RUN, combined
 
 
 class AllOf(ClaimTest):
@@ -23,11 +24,11 @@ class AllOf(ClaimTest):
         return all(part.counts_looks for part in self.parts)
 
     def rows(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+        by_table: dict[str, set[str]] = {}
         for part in self.parts:
             for table, rows in part.rows().items():
-                found.setdefault(table, set()).update(rows)
-        return found
+                by_table.setdefault(table, set()).update(rows)
+        return by_table
 
     @property
     def rule(self) -> str:
@@ -35,12 +36,12 @@ class AllOf(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         """The readings of all parts. A part without a reading counts as not run: the others cannot stand in for it."""
-        found = []
-        for place, part in enumerate(self.parts):
+        all_readings = []
+        for index, part in enumerate(self.parts):
             readings = part.read(evidence) or [Reading(part.rule, "", NOT_RUN)]
-            found += [replace(reading, part=place) for reading in readings]
-        return found
+            all_readings += [replace(reading, part=index) for reading in readings]
+        return all_readings
 
     def verdict(self, readings: Sequence[Reading]) -> str:
-        own = [[reading for reading in readings if reading.part == place] for place in range(len(self.parts))]
-        return combined([part.verdict(found) for part, found in zip(self.parts, own, strict=True)], "all")
+        own = [[reading for reading in readings if reading.part == index] for index in range(len(self.parts))]
+        return combined([part.verdict(its_readings) for part, its_readings in zip(self.parts, own, strict=True)], "all")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import ARITHMETIC, Reading
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.verdict import ARITHMETIC
 
 
 def saving(rank: int, width: int) -> float:

@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import BESIDE, Reading, combined
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.intervals import LEVEL
+from lora_repro.stats.verdict import BESIDE, combined
 
 
 class ClaimTest(abc.ABC):
@@ -56,10 +57,10 @@ class Operand:
 
     @classmethod
     def of(cls, text: str) -> Operand:
-        found = re.fullmatch(r"(\w+)/(\w+)(?:@(\d+|min|max|mid|\*))?", text)
-        if not found:
+        match = re.fullmatch(r"(\w+)/(\w+)(?:@(\d+|min|max|mid|\*))?", text)
+        if not match:
             raise UserError(f"a cell is table/row or table/row@size, not {text!r}")
-        return cls(*found.groups())
+        return cls(*match.groups())
 
     @property
     def name(self) -> str:
@@ -68,10 +69,10 @@ class Operand:
 
 def rows_by_table(cells: Iterable[Operand]) -> dict[str, set[str]]:
     """table -> the rows that these cells belong to."""
-    found: dict[str, set[str]] = {}
+    by_table: dict[str, set[str]] = {}
     for cell in cells:
-        found.setdefault(cell.table, set()).add(cell.row)
-    return found
+        by_table.setdefault(cell.table, set()).add(cell.row)
+    return by_table
 
 
 def expanded(cells: Sequence[Operand], sizes: Sequence[int]) -> list[list[Operand]]:

@@ -11,41 +11,33 @@ from typing import Any
 import numpy as np
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL, Draws, InputVariance, detectable
 from lora_repro.planning.cells import Cell
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.levels import Levels
-from lora_repro.report.claims.outlook import outlook
-from lora_repro.report.claims.reading import (
+from lora_repro.report.claims.reading import Doubt, Reading
+from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words
+from lora_repro.report.claims.settled import doubts
+from lora_repro.report.columns import score_label, task_label
+from lora_repro.report.statistics import score
+from lora_repro.report.table import bound, signed
+from lora_repro.results import Run, backbone_name, by_place, grouped
+from lora_repro.stats.bootstrap import Draws, InputVariance, interval, standard_error
+from lora_repro.stats.comparable import check_same_origin, inputs, is_generated, resampled, same_inputs
+from lora_repro.stats.intervals import LEVEL, detectable
+from lora_repro.stats.multiplicity import Levels
+from lora_repro.stats.verdict import (
     HOW,
     INCONCLUSIVE,
     LEAST,
     NOT_RUN,
     REFUTED,
     REPLICATED,
-    Doubt,
-    Reading,
     Region,
     inside,
     judge,
+    outlook,
     plain,
 )
-from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words
-from lora_repro.report.claims.settled import doubts
-from lora_repro.report.columns import score_label, task_label
-from lora_repro.report.statistics import (
-    check_same_origin,
-    inputs,
-    interval,
-    is_generated,
-    resampled,
-    same_inputs,
-    score,
-    standard_error,
-)
-from lora_repro.report.table import bound, signed
-from lora_repro.results import Run, backbone_name, by_place, grouped
 
 SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 INPUTS = 200  # the fewest test inputs for a verdict
@@ -141,10 +133,10 @@ class Compare(ClaimTest):
 
     def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, levels: Levels) -> Reading:
         """`places`: the cells of each task. If some of the tasks were not run, the value covers the others, without a verdict."""
-        told = _notes(places)
-        whole = [cells for cells in places if all(place.runs for place in cells)]
-        part = 0 < len(whole) < len(places)
-        places = whole if part else places
+        notes = _notes(places)
+        complete = [cells for cells in places if all(place.runs for place in cells)]
+        part = 0 < len(complete) < len(places)
+        places = complete if part else places
         runs = [run for cells in places for place in cells for run in place.runs.values()]
         tasks = [task_label(cells[0].cell) for cells in places]
         facts: dict[str, Any] = {
@@ -155,13 +147,13 @@ class Compare(ClaimTest):
             "generated": is_generated([run.record for run in runs]),
             "asks": f"{self.region.words} points",
         }
-        if not whole:
-            return Reading(verdict=NOT_RUN, better=NOT_RUN if self.better else "", notes=told, **facts)
+        if not complete:
+            return Reading(verdict=NOT_RUN, better=NOT_RUN if self.better else "", notes=notes, **facts)
         for cells in places:
             check_same_origin([run.record for place in cells for run in place.runs.values()])
         seeds = _shared_seeds(places)
         if not seeds:
-            return Reading(verdict=INCONCLUSIVE, better=INCONCLUSIVE if self.better else "", notes=told, **facts)
+            return Reading(verdict=INCONCLUSIVE, better=INCONCLUSIVE if self.better else "", notes=notes, **facts)
         wanting = [*_wanting(places, seeds), *self._other_rates(places, evidence)]
         wanting += [Doubt("not run on every task", "")] if part else []
         ours = _value(places, seeds, levels)
@@ -172,7 +164,7 @@ class Compare(ClaimTest):
             better=self._verdict(BETTER, ours, wanting) if self.better else "", inside=inside(self.region, ours.each),
             says=f"{says} ({facts['unit']}), {epochs_in_words([run.record for run in runs])}",
             reason=Doubt.reasons(wanting) or self._undecided(verdict, len(seeds)),
-            notes=(*told, *self._beside(places, seeds, levels, ours), *ahead, *(one.note for one in wanting if one.note)),
+            notes=(*notes, *self._beside(places, seeds, levels, ours), *ahead, *(one.note for one in wanting if one.note)),
             **facts,
         )  # fmt: skip
 
@@ -209,23 +201,23 @@ class Compare(ClaimTest):
         if wanting or self._verdict(self.region, ours, wanting) != INCONCLUSIVE:
             return []
         level = levels.holds if self.region.holds(ours.value) else levels.fails
-        told = outlook(self.region, ours.each, ours.inputs, level, self.least)
-        return [told] if told else []
+        text = outlook(self.region, ours.each, ours.inputs, level, self.least)
+        return [text] if text else []
 
     def _other_rates(self, places: Sequence[Sequence[Place]], evidence: Evidence) -> list[Doubt]:
         """The cells whose learning rate is not that of `rate_of` on the same task and backbone."""
-        found: list[Doubt] = []
+        doubts: list[Doubt] = []
         if self.rate_of is None:
-            return found
+            return doubts
         for cells in places:
             backbone = backbone_name(cells[0].cell)
             declared = [cell for cell in evidence.cells(self.rate_of.table) if backbone_name(cell) == backbone]
             other = _place(declared, self.rate_of, cells[0].cell.task, evidence)
             wanted = _rate(other.cell)
             said = f"the test asks for {wanted:g}, that of {other.label}: no such run"
-            found += [Doubt("not run at the rate that the test asks for", f"{place.name}: rate {_rate(place.cell):g}; {said}")
+            doubts += [Doubt("not run at the rate that the test asks for", f"{place.name}: rate {_rate(place.cell):g}; {said}")
                       for place in cells if _rate(place.cell) != wanted]  # fmt: skip
-        return found
+        return doubts
 
 
 @dataclass(frozen=True)
@@ -246,8 +238,8 @@ class Value:
 
     def verdict(self, region: Region, least: int) -> str:
         ends = {REPLICATED: (self.low, self.high), REFUTED: self.against}
-        found = [said for said, (low, high) in ends.items() if judge(region, low, high, len(self.each), least) == said]
-        return found[0] if found else INCONCLUSIVE
+        verdicts = [said for said, (low, high) in ends.items() if judge(region, low, high, len(self.each), least) == said]
+        return verdicts[0] if verdicts else INCONCLUSIVE
 
 
 def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Levels, metric: str | None = None) -> Value:
@@ -273,14 +265,14 @@ def _scores_of(cells: Sequence[Place]) -> set[str]:
 
 def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[Doubt]:
     """What keeps these cells from a verdict: too few test inputs, a learning rate in doubt, or a training that was too short."""
-    found = []
+    lacking = []
     for cells in places:
         keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if place.runs[seed].trained), None) or ()
         if len(keys) < INPUTS:
             note = f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}"
-            found.append(Doubt("too few test inputs", note))
-        found += [one for place in cells for one in doubts(place.name, place.cell, [run.record for run in place.runs.values()])]
-    return list(dict.fromkeys(found))
+            lacking.append(Doubt("too few test inputs", note))
+        lacking += [one for place in cells for one in doubts(place.name, place.cell, [run.record for run in place.runs.values()])]
+    return list(dict.fromkeys(lacking))
 
 
 def swept(cell: Cell) -> tuple[str, Any]:
@@ -341,7 +333,7 @@ def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
     sizes = []
     for place in places[0]:
         trained = [run.record["measured"]["parameters"] for run in place.runs.values()]
-        counts = {found["method"] or found["head"] for found in trained}
+        counts = {counts_of_run["method"] or counts_of_run["head"] for counts_of_run in trained}
         sizes += [f"{place.label}: {'–'.join(f'{count:,}' for count in sorted(counts))} trained values"] if counts else []
     lost = []
     for cells in places:

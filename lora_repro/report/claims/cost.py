@@ -11,10 +11,11 @@ from lora_repro.costs.measures import BUSY, PLAIN
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence, Record
-from lora_repro.report.claims.reading import INCONCLUSIVE, Reading, Region, inside, judge
-from lora_repro.report.statistics import is_generated
+from lora_repro.report.claims.reading import Reading
 from lora_repro.report.table import bound
 from lora_repro.results import by_place
+from lora_repro.stats.comparable import is_generated
+from lora_repro.stats.verdict import INCONCLUSIVE, Region, inside, judge
 
 PEAK = "peak memory of the process"
 BATCHES = ("all", "least", "least − most")
@@ -93,7 +94,7 @@ class MeasuredMemory(ClaimTest):
                 f"of every model lies {self.region.words}, with at least {MODELS} models")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        found = []
+        readings = []
         for path, measured in evidence.measures("latency").items():
             peaks = {(entry["backbone"], entry["row"]): float(entry["peak_mib"]) for entry in measured["memory"]}
             models = [b for b in dict.fromkeys(b for b, _ in peaks) if {(b, self.row), (b, self.other)} <= peaks.keys()]
@@ -103,9 +104,9 @@ class MeasuredMemory(ClaimTest):
                 verdict = judge(self.region, min(each), max(each), len(each), MODELS)
                 numbers = (float(np.median(each)), min(each), max(each), len(each), 2)
                 what = f"{self.row} / {self.other}, measured"
-                found.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,),
+                readings.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,),
                                      asks=self.region.words))  # fmt: skip
-        return found
+        return readings
 
 
 class MeasuredStep(ClaimTest):
@@ -123,7 +124,7 @@ class MeasuredStep(ClaimTest):
                 f"lies {self.region.words}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        found = []
+        readings = []
         for path, measured in evidence.measures("latency").items():
             for entry in measured.get("steps", ()):
                 if entry["row"] == self.row:
@@ -132,9 +133,9 @@ class MeasuredStep(ClaimTest):
                     verdict = judge(self.region, low, high, n)
                     notes = (str(measured["where"]["device"]), *_busy(measured))
                     what = f"{self.row} / full, {model}"
-                    found.append(Reading(what, "time of a training step", verdict, value, low, high, n, 2, notes=notes,
+                    readings.append(Reading(what, "time of a training step", verdict, value, low, high, n, 2, notes=notes,
                                          sources=(path,), asks=self.region.words))  # fmt: skip
-        return found
+        return readings
 
 
 def _busy(measured: Record) -> list[str]:
@@ -169,13 +170,13 @@ class Slowdown(ClaimTest):
                 f"interval over rounds lies {self.region.words}{spans}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        found = []
+        readings = []
         for path, measured in evidence.measures("latency").items():
             for backbone in dict.fromkeys(entry["backbone"] for entry in measured["latency"]):
                 entries = [entry for entry in measured["latency"] if entry["backbone"] == backbone]
                 if reading := self._of_backbone(entries, path, measured):
-                    found.append(reading)
-        return found
+                    readings.append(reading)
+        return readings
 
     def _of_backbone(self, entries: Sequence[Record], path: str, measured: Record) -> Reading | None:
         sizes = sorted({entry["batch"] for entry in entries})
@@ -185,7 +186,7 @@ class Slowdown(ClaimTest):
         plain = {(e["batch"], e["length"]): e["ms"] for e in entries if e["row"] == PLAIN}
         drawn = {(e["row"], e["batch"], e["length"]): self._cell(e, plain) for e in chosen}
         value, draws = self._pooled(drawn, sizes)
-        each = self._single({place: point for place, (point, _) in drawn.items()}, sizes)
+        each = self._single({key: point for key, (point, _) in drawn.items()}, sizes)
         low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
         n = min(len(entry["ms"]) for entry in chosen)
         ends = [bound(end, 1, True) for end in (min(each), max(each))]
@@ -221,7 +222,7 @@ class Slowdown(ClaimTest):
 
     def _pooled(self, drawn: dict[tuple[str, int, int], tuple[float, Any]], sizes: Sequence[int]) -> tuple[float, Any]:
         def mean(batches: Sequence[int]) -> tuple[float, Any]:
-            cells = [found for (_, batch, _), found in drawn.items() if batch in batches]
+            cells = [resamples for (_, batch, _), resamples in drawn.items() if batch in batches]
             return float(np.mean([point for point, _ in cells])), np.mean([draws for _, draws in cells], axis=0)
 
         if self.batches == "all":

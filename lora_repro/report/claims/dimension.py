@@ -11,23 +11,24 @@ from typing import Any, ClassVar, NamedTuple
 from lora_repro.planning.cells import Cell
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Doubt, Reading, Region, inside, judge
+from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.report.dimension_search import DimensionSearch, find_searches
-from lora_repro.report.statistics import is_generated
 from lora_repro.report.views.dimension import two_digits
 from lora_repro.results import grouped
+from lora_repro.stats.comparable import is_generated
+from lora_repro.stats.verdict import INCONCLUSIVE, NOT_RUN, Region, inside, judge
 
 KNOWN = ", wherever d90 lies between the values of d that were run"
 IDLE = "a constant prediction already reaches the threshold"
 
 
-def _idle(found: DimensionSearch) -> tuple[str, ...]:
+def _idle(search: DimensionSearch) -> tuple[str, ...]:
     """A note if some threshold takes no learning, of all seeds or of one: then no d90 follows."""
-    if found.idle:
+    if search.idle:
         return (IDLE,)
-    seeds = ", ".join(map(str, found.idle_seeds))
+    seeds = ", ".join(map(str, search.idle_seeds))
     return (f"{IDLE} of seed {seeds}",) if seeds else ()
 
 
@@ -78,9 +79,9 @@ class Dimension(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
-        found = find_searches(cells, evidence.store)
-        readings = [self._reading(group, evidence) for group in grouped(found, lambda one: (one.cell.task, one.backbone))]
-        return readings + _not_run(cells, found, f"d90 of {self.row}")
+        searches = find_searches(cells, evidence.store)
+        readings = [self._reading(group, evidence) for group in grouped(searches, lambda one: (one.cell.task, one.backbone))]
+        return readings + _not_run(cells, searches, f"d90 of {self.row}")
 
     def _reading(self, group: Sequence[DimensionSearch], evidence: Evidence) -> Reading:
         ours, theirs = ([one for one in group if one.cell.row.name == name] for name in (self.row, self.over))
@@ -126,8 +127,8 @@ class DimensionBySize(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
-        found = [one for one in find_searches(cells, evidence.store) if one.cell.row.name == self.row]
-        groups = [sorted(group, key=lambda one: one.moved) for group in grouped(found, lambda one: one.cell.task)]
+        searches = [one for one in find_searches(cells, evidence.store) if one.cell.row.name == self.row]
+        groups = [sorted(group, key=lambda one: one.moved) for group in grouped(searches, lambda one: one.cell.task)]
         pairs = [pair for group in groups for pair in pairwise(group)]
         readings = [self._reading(*pair, evidence) for pair in pairs]
         return readings + _not_run(cells, [small for small, _ in pairs], f"d90 of {self.row} by size")
@@ -146,9 +147,9 @@ class DimensionBySize(ClaimTest):
         return _judged(quotients, self.region, facts, [small, large], notes)
 
 
-def _not_run(cells: Sequence[Cell], found: Sequence[DimensionSearch], what: str) -> list[Reading]:
+def _not_run(cells: Sequence[Cell], searches: Sequence[DimensionSearch], what: str) -> list[Reading]:
     """A reading `not run` for each task of these cells without a search."""
-    seen = {one.cell.task for one in found}
+    seen = {one.cell.task for one in searches}
     absent = {cell.task: task_label(cell) for cell in cells if cell.task not in seen}
     return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
 
@@ -159,16 +160,16 @@ def _quotients(one: DimensionSearch, other: DimensionSearch) -> tuple[list[End],
     Where b lies above all values that were run, h' is infinite, and the value is the bound h / l'.
     """
     mine, theirs = ends(one), ends(other)
-    found = []
+    quotients = []
     seeds = sorted(mine.keys() & theirs.keys())
     for seed in seeds:
         a, b = mine[seed], theirs[seed]
         most = math.nextafter(a.enough / b.short, 0) if b.short and math.isfinite(a.enough) else math.inf
         least = math.nextafter(a.short / b.enough, math.inf) if a.short and math.isfinite(b.enough) else 0.0
-        found.append(End(a.enough / b.enough if math.isfinite(b.enough) else most, least, most))
+        quotients.append(End(a.enough / b.enough if math.isfinite(b.enough) else most, least, most))
     unreached = sum(math.isinf(theirs[seed].enough) for seed in seeds)
     note = f"{unreached} of {len(seeds)} are upper bounds: {other.cell.row.name} reaches the threshold at no d that was run"
-    return found, (note,) if unreached else ()
+    return quotients, (note,) if unreached else ()
 
 
 def _judged(
@@ -180,9 +181,9 @@ def _judged(
     if short or not values:
         return Reading(verdict=INCONCLUSIVE, notes=notes, **facts)
     low, high = min(one.short for one in seeds), max(one.most for one in seeds)
-    ran = [cell for found in behind for cell in found.cells if found.records[cell.folder]]
+    ran = [cell for search in behind for cell in search.cells if search.records[cell.folder]]
     doubts = [Doubt(doubt, f"{cell.row.label}: {doubt}") for cell in ran if (doubt := cell.rate_doubt)]
-    doubts = list(dict.fromkeys([*doubts, *(early for found in behind if (early := _unsettled(found)))]))
+    doubts = list(dict.fromkeys([*doubts, *(early for search in behind if (early := _unsettled(search)))]))
     verdict = INCONCLUSIVE if doubts else judge(region, low, high, len(values))
     facts = {**facts, "notes": (*notes, *(one.note for one in doubts)), "reason": Doubt.reasons(doubts), "asks": region.words,
              "inside": inside(region, values)}  # fmt: skip
@@ -191,12 +192,12 @@ def _judged(
     return Reading(verdict=verdict, value=value, low=low, high=high, n=len(values), digits=digits, **facts)
 
 
-def _unsettled(found: DimensionSearch) -> Doubt | None:
+def _unsettled(search: DimensionSearch) -> Doubt | None:
     """Why its threshold is not that of a training which was long enough; None if it is."""
-    cells = found.search.reference
-    records = [record for cell in cells if (record := found.records[cell.folder])]
-    return unsettled(f"{cells[0].row.label} on {task_label(cells[0])} ({found.backbone})", records)
+    cells = search.search.reference
+    records = [record for cell in cells if (record := search.records[cell.folder])]
+    return unsettled(f"{cells[0].row.label} on {task_label(cells[0])} ({search.backbone})", records)
 
 
-def ends(found: DimensionSearch) -> dict[int, End]:
-    return {seed: End.of(*bracket) for seed, bracket in found.by_seed.items()}
+def ends(search: DimensionSearch) -> dict[int, End]:
+    return {seed: End.of(*bracket) for seed, bracket in search.by_seed.items()}

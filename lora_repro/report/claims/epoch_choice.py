@@ -9,20 +9,13 @@ import numpy as np
 
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import (
-    INCONCLUSIVE,
-    LEAST,
-    Doubt,
-    Reading,
-    Region,
-    inside,
-    judge,
-    student,
-)
+from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import is_generated
 from lora_repro.results import Run, by_place
+from lora_repro.stats.comparable import is_generated
+from lora_repro.stats.intervals import student
+from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, Region, inside, judge
 
 EVALUATIONS = 10  # the fewest of a run to read: among two or three the last is nearly always the best
 Look = tuple[float, float]  # one evaluation: the scores of either half of the held-out rows
@@ -45,8 +38,8 @@ def inflation(looks: Sequence[Look]) -> float:
 
 def half_scores(run: Run) -> list[Look]:
     """The evaluations in which both halves have a score; none for a run that diverged or whose older record lacks them."""
-    found: Sequence[Any] = run.record["measured"].get("dev_halves") or () if run.trained else ()
-    return [(float(even), float(odd)) for _, even, odd in found if even is not None and odd is not None]
+    halves: Sequence[Any] = run.record["measured"].get("dev_halves") or () if run.trained else ()
+    return [(float(even), float(odd)) for _, even, odd in halves if even is not None and odd is not None]
 
 
 class EpochChoice(ClaimTest):
@@ -76,20 +69,20 @@ class EpochChoice(ClaimTest):
             declared = evidence.cells(table)
             for row in sorted(self.rows()[table]):
                 for here in by_place([cell for cell in declared if cell.row.name == row]):
-                    found = {seed: run for seed, run in evidence.runs(here).items() if len(half_scores(run)) >= EVALUATIONS}
-                    places += [found] if found else []
-        counted = [place for place in places if len(place) >= LEAST]
-        seeds = sorted(set.intersection(*({*place} for place in counted))) if counted else []
+                    by_seed = {seed: run for seed, run in evidence.runs(here).items() if len(half_scores(run)) >= EVALUATIONS}
+                    places += [by_seed] if by_seed else []
+        counted = [of_cell for of_cell in places if len(of_cell) >= LEAST]
+        seeds = sorted(set.intersection(*({*of_cell} for of_cell in counted))) if counted else []
         if not seeds:
             return []
-        values = [float(np.mean([100 * inflation(half_scores(place[seed])) for place in counted])) for seed in seeds]
+        values = [float(np.mean([100 * inflation(half_scores(of_cell[seed])) for of_cell in counted])) for seed in seeds]
         mean, low, high = student(values)
-        runs = [place[seed] for place in counted for seed in seeds]
+        runs = [of_cell[seed] for of_cell in counted for seed in seeds]
         tasks = {task_label(run.cell): len(half_scores(run)) for run in runs}
         rows = list(dict.fromkeys(run.cell.row.label for run in runs))
-        fewer = [next(iter(place.values())).cell for place in places if place not in counted]
+        fewer = [next(iter(of_cell.values())).cell for of_cell in places if of_cell not in counted]
         left_out = [f"{cell.row.label} on {task_label(cell)}: left out, fewer than {LEAST} seeds" for cell in fewer]
-        wanting = list(dict.fromkeys(doubt for place in counted for doubt in _doubts(list(place.values()))))
+        wanting = list(dict.fromkeys(doubt for of_cell in counted for doubt in _doubts(list(of_cell.values()))))
         notes = (f"{len(runs)} runs of {', '.join(rows)}", *(f"{task}: {looks} evaluations" for task, looks in tasks.items()),
                  *left_out, *(one.note for one in wanting))  # fmt: skip
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))

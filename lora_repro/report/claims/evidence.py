@@ -49,7 +49,7 @@ class Evidence:
 
     def measures(self, name: str) -> dict[str, Record]:
         """path below results/ -> measurement, one per kind of device."""
-        return {f"{self.profile}/measures/{stem}.json": found for stem, found in measures.load(self.folder, name).items()}
+        return {f"{self.profile}/measures/{stem}.json": measured for stem, measured in measures.load(self.folder, name).items()}
 
     def source(self, key: str) -> str:
         """Where the record of a signature lies, below results/."""

@@ -8,26 +8,14 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Operand, rows_by_table
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import (
-    INCONCLUSIVE,
-    LEAST,
-    NOT_RUN,
-    Doubt,
-    Reading,
-    Region,
-    inside,
-    judge,
-    student,
-)
+from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import (
-    check_same_origin,
-    detectable_by,
-    general_loss_rise,
-    is_generated,
-)
+from lora_repro.report.statistics import general_loss_rise
 from lora_repro.results import Run, backbone_name, grouped
+from lora_repro.stats.comparable import check_same_origin, is_generated
+from lora_repro.stats.intervals import detectable_by, student
+from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, NOT_RUN, Region, inside, judge
 
 Value = Callable[[dict[str, Any]], float | None]
 
@@ -66,7 +54,7 @@ class ForgetsLess(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), cell.task))
-        found = []
+        readings = []
         for here in places:
             sides = [[cell for cell in here if cell.row.name == operand.row] for operand in self.cells]
             runs = [evidence.runs(side) for side in sides]
@@ -76,8 +64,8 @@ class ForgetsLess(ClaimTest):
             for side, mine in zip(sides, runs, strict=True):
                 wanting += doubts(f"{side[0].row.label} on {task}", side[0], [run.record for run in mine.values()])
             for what, value, region in PARTS:
-                found.append(self._reading(f"{names}, {what}", task, runs, value, region, wanting, evidence))
-        return found
+                readings.append(self._reading(f"{names}, {what}", task, runs, value, region, wanting, evidence))
+        return readings
 
     def _reading(
         self, what: str, task: str, sides: Sequence[dict[int, Run]], value: Value, region: Region, wanting: Sequence[Doubt],
@@ -87,8 +75,8 @@ class ForgetsLess(ClaimTest):
         pairs = [[side[seed] for side in sides] for seed in seeds]
         lost = sum(any(run.record["status"] == "diverged" for run in pair) for pair in pairs)
         # A diverged run's losses, if any, are from before it diverged; leaving its seed out would bias the mean: no verdict.
-        told = f"{lost} of {len(pairs)} seeds diverged"
-        wanting = [*wanting, *([Doubt(told, told)] if lost else [])]
+        diverged = f"{lost} of {len(pairs)} seeds diverged"
+        wanting = [*wanting, *([Doubt(diverged, diverged)] if lost else [])]
         notes = tuple(one.note for one in wanting)
         read = [(pair, [value(run.record["measured"]) if run.trained else None for run in pair]) for pair in pairs]
         kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]

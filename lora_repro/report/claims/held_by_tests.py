@@ -9,7 +9,8 @@ from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import TESTED, Reading
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.verdict import TESTED
 
 
 def has_test(test: str) -> bool:

@@ -10,15 +10,16 @@ import numpy as np
 from lora_repro.analysis.probed_run import NAMES, ProbedRun
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
-from lora_repro.report.claims.reading import BESIDE, NOT_RUN, Reading, Region
+from lora_repro.report.claims.reading import Reading
 from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import runs
+from lora_repro.stats.verdict import BESIDE, NOT_RUN, Region
 
 
 def update_norm(run: ProbedRun, kind: str) -> float:
     """‖ΔW‖_F at the end of training, mean over the layers."""
-    found = np.asarray(run.arrays[f"{kind}.norm"], np.float64)
-    return float(np.mean(found[-1] if found.ndim == 2 else found))
+    norms = np.asarray(run.arrays[f"{kind}.norm"], np.float64)
+    return float(np.mean(norms[-1] if norms.ndim == 2 else norms))
 
 
 class Intruders(Probing):
@@ -49,11 +50,11 @@ class Intruders(Probing):
         every = [run for run in every if f"{self.kinds[0]}.intruders" in run.arrays]  # older records lack the count
         full = {run.seed: run for run in every if run.row == "full"}
         ranks = sorted({int(rank) for cell in evidence.cells(self.table) if (rank := cell.asked["method"].get("rank"))})
-        found = []
+        readings = []
         for kind in self.kinds:
             own = [((run,), np.asarray(run.arrays[f"{kind}.intruders"], np.float64)) for run in full.values()]
             what = f"intruders, {NAMES[kind]}, full"
-            found += of_values(what, "of 10", own, self.full_region, evidence) or [Reading(what, "of 10", NOT_RUN)]
+            readings += of_values(what, "of 10", own, self.full_region, evidence) or [Reading(what, "of 10", NOT_RUN)]
             for rank in ranks:
                 pairs = [(run, full[run.seed]) for run in every if run.rank == rank and run.seed in full]
                 counts = [[np.asarray(run.arrays[f"{kind}.intruders"], np.float64) for run in pair] for pair in pairs]
@@ -65,5 +66,5 @@ class Intruders(Probing):
                 what = f"intruders, {NAMES[kind]}, r = {rank} − full"
                 read = of_values(what, "of 10", values, self.region, evidence, notes=notes, versus=True)
                 read = read or [Reading(what, "of 10", NOT_RUN)]
-                found += read if rank <= self.most else [replace(one, verdict=BESIDE) for one in read]
-        return found
+                readings += read if rank <= self.most else [replace(one, verdict=BESIDE) for one in read]
+        return readings

@@ -14,14 +14,15 @@ from omegaconf import OmegaConf
 
 from lora_repro.config.compose import CONF, build
 from lora_repro.errors import UserError
-from lora_repro.metrics.bootstrap import LEVEL
 from lora_repro.report.captions import models
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.levels import pocock
-from lora_repro.report.claims.reading import INCONCLUSIVE, NOT_RUN, Reading, combined
+from lora_repro.report.claims.reading import Reading
 from lora_repro.report.claims.sentence import sentence
-from lora_repro.report.statistics import is_generated
+from lora_repro.stats.comparable import is_generated
+from lora_repro.stats.intervals import LEVEL
+from lora_repro.stats.multiplicity import pocock
+from lora_repro.stats.verdict import INCONCLUSIVE, NOT_RUN, combined
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large
 SHOWN = 3  # readings in a cell of the overview; the claim's own section has all of them
@@ -90,11 +91,11 @@ def _look(name: str, test: ClaimTest, looks: Mapping[str, int]) -> None:
 
 def wanted(claims: Sequence[Claim]) -> dict[str, list[str]]:
     """table -> the rows that claims read."""
-    found: dict[str, set[str]] = {}
+    by_table: dict[str, set[str]] = {}
     for claim in claims:
         for table, rows in claim.test.rows().items():
-            found.setdefault(table, set()).update(rows)
-    return {table: sorted(rows) for table, rows in found.items()}
+            by_table.setdefault(table, set()).update(rows)
+    return {table: sorted(rows) for table, rows in by_table.items()}
 
 
 def judge_all(claims: Sequence[Claim], results: Path) -> Ledger:
@@ -131,11 +132,11 @@ def markdown(ledger: Ledger) -> str:
         counts = Counter(outcomes[name].verdict for _, outcomes in ledger.entries).most_common()
         lines.append(f"- `{name}`: {text}. {', '.join(f'{count} {verdict}' for verdict, count in counts)}.")
     later = ["", "**After the paper**: findings of later work on LoRA."]
-    for after, told in ((False, []), (True, later)):
+    for after, heading in ((False, []), (True, later)):
         entries = [entry for entry in ledger.entries if entry[0].after == after]
         if entries:
             title = "| Claim | Source | " + " | ".join(profiles) + " |"
-            lines += [*told, "", title, "| --- | --- |" + " --- |" * len(profiles)]
+            lines += [*heading, "", title, "| --- | --- |" + " --- |" * len(profiles)]
         for claim, outcomes in entries:
             cells = [_cell(name, outcome) for name, outcome in outcomes.items()]
             link = f"[{claim.statement}](#{claim.id})"
@@ -161,8 +162,8 @@ def _cell(profile: str, outcome: Outcome) -> str:
 
 def _better(outcome: Outcome) -> str:
     """The second verdict of a claim "at least as good": the first judges the margin, this one whether it is better."""
-    found = [reading.better for reading in outcome.readings if reading.better]
-    return f"; better: **{combined(found, 'all')}**" if set(found) - {NOT_RUN} else ""
+    verdicts = [reading.better for reading in outcome.readings if reading.better]
+    return f"; better: **{combined(verdicts, 'all')}**" if set(verdicts) - {NOT_RUN} else ""
 
 
 def _looks(claim: Claim, profile: str) -> str:
@@ -217,8 +218,8 @@ def comma_separated(ledger: Ledger) -> str:
                 if reading is not None:
                     ends = (reading.value, reading.low, reading.high)
                     numbers = ["" if end is None else f"{end:.6g}" for end in ends] + [str(reading.n or "")]
-                told = (reading.what, reading.unit) if reading else ("", "")
+                what_and_unit = (reading.what, reading.unit) if reading else ("", "")
                 last = (reading.verdict, "yes" if reading.generated else "", reading.better) if reading else ("", "", "")
                 least = "" if reading is None or reading.detectable is None else f"{reading.detectable:.6g}"
-                write.writerow([claim.id, name, outcome.verdict, *told, *numbers, *last, least])
+                write.writerow([claim.id, name, outcome.verdict, *what_and_unit, *numbers, *last, least])
     return out.getvalue()

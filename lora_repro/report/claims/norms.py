@@ -14,8 +14,9 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.probing import Probing, of_values, region_rule
-from lora_repro.report.claims.reading import CONTRADICTED, NOT_RUN, REFUTED, Reading, plain
+from lora_repro.report.claims.reading import Reading
 from lora_repro.report.views.probed import probed_runs
+from lora_repro.stats.verdict import CONTRADICTED, NOT_RUN, REFUTED, plain
 
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ expected of random directions"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
@@ -58,14 +59,14 @@ class NormRatio(Probing):
         return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {region_rule(self.region)}{printed}"
 
     def verdict(self, readings: Sequence[Reading]) -> str:
-        found = super().verdict(readings)
+        verdict = super().verdict(readings)
         fails = self.printed is not None and not self.region.holds(self.printed)
-        return CONTRADICTED if found == REFUTED and fails else found
+        return CONTRADICTED if verdict == REFUTED and fails else verdict
 
     def read(self, evidence: Evidence) -> list[Reading]:
         measured = [run for run in evidence.probed(self.table) if directions(run)]
-        found = self.absent(evidence, measured, self.ranks, f"{WORDS[self.of]} / {WORDS[self.to]}", "ratio", bases=True)
-        groups = [] if found and self.ranks != "each" else self._groups(measured)
+        readings = self.absent(evidence, measured, self.ranks, f"{WORDS[self.of]} / {WORDS[self.to]}", "ratio", bases=True)
+        groups = [] if readings and self.ranks != "each" else self._groups(measured)
         for form, kind, (name, runs) in itertools.product(self.forms, self.kinds, groups):
             values = [(group, self._value(group, kind, self.to, not form)) for group in runs]
             notes = []
@@ -73,8 +74,8 @@ class NormRatio(Probing):
                 null = np.median(np.concatenate([self._value(group, kind, "weight_random", not form) for group in runs]))
                 notes.append(f"random directions: {null:.2f}")
             what = f"{WORDS[self.of]} / {WORDS[self.to]}{form}, {NAMES[kind]}, {name}"
-            found += of_values(what, "ratio", values, self.region, evidence, notes=notes)
-        return found
+            readings += of_values(what, "ratio", values, self.region, evidence, notes=notes)
+        return readings
 
     def _groups(self, runs: Sequence[ProbedRun]) -> list[tuple[str, Sequence[Sequence[ProbedRun]]]]:
         """(name, single runs or pairs of runs) for each reading."""
@@ -92,7 +93,7 @@ class NormRatio(Probing):
         """(L,): a norm at the last observed step, or one that training does not change."""
         if name == "weight_random":
             start = f"{kind}.{name}_"
-            most = max(int(found.removeprefix(start)) for found in run.arrays if found.startswith(start))
+            most = max(int(stem.removeprefix(start)) for stem in run.arrays if stem.startswith(start))
             return np.asarray(run.arrays[f"{start}{most}"], np.float64) * (run.rank or most) / most
         array = run.arrays[f"{kind}.{name}" if name == "norm" else f"{kind}.{name}_{run.rank}"]
         last = np.asarray(array[-1] if array.ndim == 2 else array, np.float64)

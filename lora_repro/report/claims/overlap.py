@@ -52,13 +52,13 @@ class Overlap(Probing):
         off = "" if self.less == "nothing" else f" − {NAMES.get(self.less, self.less)}"
         runs = evidence.probed(self.table)
         what = f"φ of {self._directions} between {WORDS[self.between].partition(',')[0]}{off}"
-        found = self.absent(evidence, runs, OF[self.between], what, "φ")
-        for between, pairs in [] if found and self.between != "seeds of each rank" else self._pairs(runs):
+        readings = self.absent(evidence, runs, OF[self.between], what, "φ")
+        for between, pairs in [] if readings and self.between != "seeds of each rank" else self._pairs(runs):
             for kind in self.kinds:
                 values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
                 what = f"φ of {self._directions} between {between}, {NAMES[kind]}{off}"
-                found += of_values(what, "φ", values, self.region, evidence)
-        return found
+                readings += of_values(what, "φ", values, self.region, evidence)
+        return readings
 
     def _pairs(self, runs: Sequence[ProbedRun]) -> Pairs:
         """(between what, the pairs) for each reading of a kind of matrix."""
@@ -100,19 +100,20 @@ class WithWeight(Probing):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         runs = evidence.probed(self.table)
-        found = self.absent(evidence, runs, "each", f"φ of the top {self.top} of A and {100 * self.share:g} % of W − chance", "φ")
+        label = f"φ of the top {self.top} of A and {100 * self.share:g} % of W − chance"
+        readings = self.absent(evidence, runs, "each", label, "φ")
         for kind in self.kinds:
             both = [((run,), np.array([self._values(run, kind, layer) for layer in run.kept_layers])) for run in runs]
             values = [(group, layers[:, 0] - layers[:, 1]) for group, layers in both]
             means = np.mean([layers.mean(axis=0) for _, layers in both], axis=0) if both else ()
             notes = ["φ {:.2f}, chance {:.2f}".format(*means)] if both else []
             what = f"φ of the top {self.top} of A and {100 * self.share:g} % of W, {NAMES[kind]} − chance"
-            found += of_values(what, "φ", values, self.region, evidence, notes=notes)
-        return found
+            readings += of_values(what, "φ", values, self.region, evidence, notes=notes)
+        return readings
 
     def _values(self, run: ProbedRun, kind: str, layer: int) -> tuple[float, float]:
         """(phi, its chance level for two random subspaces of these sizes)."""
         index, grid = with_weight(run, kind, layer)
         d = run.basis(kind, layer).shape[0]
-        place, j = int(np.argmin(np.abs(index - self.share * d))), min(self.top, grid.shape[1])
-        return float(grid[place, j - 1]), max(int(index[place]), j) / d
+        row, j = int(np.argmin(np.abs(index - self.share * d))), min(self.top, grid.shape[1])
+        return float(grid[row, j - 1]), max(int(index[row]), j) / d

@@ -19,8 +19,10 @@ from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, NOT_RUN, Reading, Region, inside, judge
-from lora_repro.report.statistics import check_same_origin, detectable_by, is_generated
+from lora_repro.report.claims.reading import Reading
+from lora_repro.stats.comparable import check_same_origin, is_generated
+from lora_repro.stats.intervals import detectable_by
+from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, NOT_RUN, Region, inside, judge
 
 
 def region_rule(region: Region) -> str:
@@ -38,7 +40,7 @@ def of_values(
     The single values behind it are the means over the layers of each run or pair. There is no verdict at a learning rate that was
     not searched. versus: whether the values are differences between methods.
     """
-    kept = [(group, layers[np.isfinite(layers)]) for group, found in values if len(layers := np.asarray(found, np.float64))]
+    kept = [(group, layers[np.isfinite(layers)]) for group, each in values if len(layers := np.asarray(each, np.float64))]
     means = [(group, float(layers.mean())) for group, layers in kept if len(layers)]
     if not means:
         return []
@@ -48,15 +50,15 @@ def of_values(
     value, low, high, n = over_seeds(means)
     spread = np.percentile(every, [2.5, 50, 97.5])
     shown = " to ".join(f"{end:.{digits}f}" for end in spread[[0, 2]])
-    told = [f"layers: median {spread[1]:.{digits}f}, middle 95 % {shown}".replace("-", "−"), *notes]
-    if lost := sum(len(found) for _, found in values) - len(every):
-        told.append(f"{lost} layers have fewer directions and are left out")
+    all_notes = [f"layers: median {spread[1]:.{digits}f}, middle 95 % {shown}".replace("-", "−"), *notes]
+    if lost := sum(len(each) for _, each in values) - len(every):
+        all_notes.append(f"{lost} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
     files = [path for key in keys for path in (evidence.source(key), f"{evidence.profile}/updates/{key}.safetensors")]
     wanting = [f"{label}: rate not searched" for label in dict.fromkeys(run.label for run in runs if run.unsearched)]
     verdict = INCONCLUSIVE if wanting else judge(region, low, high, n)
     least = detectable_by(low, high) if versus else None
-    return [Reading(what, unit, verdict, value, low, high, n, digits, notes=(*told, *wanting), sources=tuple(files),
+    return [Reading(what, unit, verdict, value, low, high, n, digits, notes=(*all_notes, *wanting), sources=tuple(files),
                     generated=is_generated([run.record for run in runs]), detectable=least,
                     inside=inside(region, [mean for _, mean in means], "values"), asks=region.words,
                     reason="rate not searched" if wanting else "" if n >= LEAST else f"{n} of {LEAST} seeds")]  # fmt: skip
@@ -72,7 +74,7 @@ def over_seeds(means: Sequence[tuple[Sequence[ProbedRun], float]]) -> tuple[floa
     without = [[mean for group, mean in means if seed not in {run.seed for run in group}] for seed in seeds]
     if k < 2 or not all(without):
         return value, float("nan"), float("nan"), k
-    left = np.array([np.mean(found) for found in without])
+    left = np.array([np.mean(others) for others in without])
     error = float(np.sqrt((k - 1) / k * ((left - left.mean()) ** 2).sum()))
     reach = float(stdtrit(k - 1, 0.975)) * error
     return value, value - reach, value + reach, k
@@ -99,8 +101,8 @@ class Probing(ClaimTest):
         which: `each` rank that the profile declares, its `smallest`, its `largest`, or `smallest/largest`. bases: only ranks in
         whose directions the probe measures W.
         """
-        asked = [cell.asked for cell in evidence.cells(self.table)]
-        sizes = [(one["method"].get("rank"), (one.get("probe") or {}).get("directions", ())) for one in asked]
+        configs = [cell.asked for cell in evidence.cells(self.table)]
+        sizes = [(one["method"].get("rank"), (one.get("probe") or {}).get("directions", ())) for one in configs]
         ranks = sorted({int(rank) for rank, measured in sizes if rank and (not bases or rank in measured)})
         ends = {"smallest": ranks[:1], "largest": ranks[-1:]}
         wanted = ranks if which == "each" else [rank for end in which.split("/") for rank in ends[end]]

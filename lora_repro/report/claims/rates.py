@@ -16,10 +16,11 @@ from lora_repro.records import rates
 from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import INCONCLUSIVE, LEAST, Doubt, Reading, Region, inside, judge
+from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.results import backbone_name, grouped
+from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, Region, inside, judge
 
 STEP = 3.0  # the factor between neighbours on the grid of a search
 GRID = math.log(STEP) / math.sqrt(6)  # standard deviation of log(a / b) where the best rates lie anywhere within half a step
@@ -66,19 +67,19 @@ class RateQuotient(ClaimTest):
         sources: list[str] = []
         for operands in self.comparisons:
             for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), cell.task)):
-                found = []
+                quotients = []
                 for pair in expanded(operands, sizes_of(mine)):
                     searches = [_search(mine, operand) for operand in pair]
-                    value, told = self._quotient(mine, pair, [search for _, search in searches])
-                    notes += [told] if told else []
+                    value, note = self._quotient(mine, pair, [search for _, search in searches])
+                    notes += [note] if note else []
                     if value is not None:
-                        found.append(value)
+                        quotients.append(value)
                         sources += [f"{evidence.profile}/trials/{name}.json" for name, _ in searches]
                         wanting += [early for operand in pair if (early := _unsettled(mine, operand, evidence))]
-                settings += [found] if found else []
+                settings += [quotients] if quotients else []
         if not settings:
             return [Reading("best rate / best rate", "ratio", INCONCLUSIVE, notes=tuple(notes))] if notes else []
-        logs = [float(np.mean(np.log(found))) for found in settings]
+        logs = [float(np.mean(np.log(quotients))) for quotients in settings]
         value, low, high = map(math.exp, with_grid(logs))
         wanting = list(dict.fromkeys(wanting))
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(logs))
@@ -126,5 +127,5 @@ def _unsettled(declared: Sequence[Cell], operand: Operand, evidence: Evidence) -
 
 def _search(declared: Sequence[Cell], operand: Operand) -> tuple[str, dict[str, Any] | None]:
     """(name of the setting, its search or None). All seeds of a cell share one search."""
-    found = _of(declared, operand)
-    return (rates.setting_signature(found[0].asked), found[0].search) if found else ("", None)
+    cells = _of(declared, operand)
+    return (rates.setting_signature(cells[0].asked), cells[0].search) if cells else ("", None)

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_repro.report.claims.reading import (
+from lora_repro.report.claims.reading import Reading
+from lora_repro.report.table import bound, signed
+from lora_repro.stats.verdict import (
     ARITHMETIC,
     BESIDE,
     CONTRADICTED,
@@ -16,9 +18,7 @@ from lora_repro.report.claims.reading import (
     REFUTED,
     REPLICATED,
     TESTED,
-    Reading,
 )
-from lora_repro.report.table import bound, signed
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # Verdict of a comparison -> how one such went, and how several did.
@@ -28,7 +28,7 @@ WENT = {REPLICATED: ("holds", "hold"), REFUTED: ("fails", "fail"), INCONCLUSIVE:
 
 def difference_in_words(labels: Sequence[str], value: float, low: float, high: float) -> str:
     """`LoRA is 5.2 points behind full fine-tuning [3.3, 7.4 behind]`; of four labels the difference of two gains."""
-    names = [_inside_a_sentence(label) if place else label for place, label in enumerate(labels)]
+    names = [_inside_a_sentence(label) if index else label for index, label in enumerate(labels)]
     if len(names) == 4:
         first, second = (f"the step from {b} to {a}" for a, b in (names[:2], names[2:]))
         return f"{first[0].upper()}{first[1:]} brings {_points(value)} {_side(value, 'more', 'less')} than {second} " \
@@ -39,9 +39,9 @@ def difference_in_words(labels: Sequence[str], value: float, low: float, high: f
 def epochs_in_words(records: Sequence[Mapping[str, Any]]) -> str:
     """`after one to three epochs`, of the rows that trained; `after 500 steps` where steps were asked for."""
     trained = [record for record in records if record["measured"].get("steps")]
-    asked = [record["asked"].get("train") or {} for record in trained]
-    epochs = sorted({float(one["epochs"]) for one in asked if one.get("epochs") and not one.get("steps")})
-    if len(epochs) and all(not one.get("steps") for one in asked):
+    trainings = [record["asked"].get("train") or {} for record in trained]
+    epochs = sorted({float(one["epochs"]) for one in trainings if one.get("epochs") and not one.get("steps")})
+    if len(epochs) and all(not one.get("steps") for one in trainings):
         ends = [_number(end) for end in dict.fromkeys((epochs[0], epochs[-1]))]
         return f"after {' to '.join(ends)} epoch{'' if epochs[-1] == 1 else 's'}"
     steps = sorted({int(record["measured"]["steps"]) for record in trained})

@@ -74,12 +74,12 @@ def unsettled(label: str, records: Sequence[Record]) -> Doubt | None:
         return None
     what = rises[0].what
     sign, scale, digits = (1, 100, 1) if what == SCORE else (-1, 1, 3)
-    told = f"{what} {signed(sign * scale * gain, digits)} in the last third (standard error {scale * error:.{digits}f})"
-    return _doubt("still rising", f"{label}, {told}")
+    text = f"{what} {signed(sign * scale * gain, digits)} in the last third (standard error {scale * error:.{digits}f})"
+    return _doubt("still rising", f"{label}, {text}")
 
 
-def _doubt(reason: str, told: str) -> Doubt:
-    return Doubt(reason, f"{reason}: {told}")
+def _doubt(reason: str, text: str) -> Doubt:
+    return Doubt(reason, f"{reason}: {text}")
 
 
 def left_plateau(record: Record) -> bool | None:
@@ -122,8 +122,8 @@ def held_out_rows(record: Record) -> int:
     return int(data.get("n_dev") or task.get("held_out") or (task.get("rows") or {}).get("dev") or 0)
 
 
-def _third(record: Record, place: int) -> list[float]:
+def _third(record: Record, number: int) -> list[float]:
     """The logged training losses of a third of the steps: 0, the first; 1; or 2, the last."""
     measured = record["measured"]
-    low, high = (measured["steps"] * end / 3 for end in (place, place + 1))
+    low, high = (measured["steps"] * end / 3 for end in (number, number + 1))
     return [float(loss) for step, loss in measured.get("train_losses") or () if low < step <= high]

@@ -49,8 +49,8 @@ class BracketPanel:
 
     @property
     def bounds(self) -> list[float]:
-        found = {end for row in self.rows for one in row.brackets for end in (one.low, one.high)}
-        return sorted(end for end in found if end is not None)
+        ends = {end for row in self.rows for one in row.brackets for end in (one.low, one.high)}
+        return sorted(end for end in ends if end is not None)
 
 
 def save(panels: Sequence[BracketPanel], stem: Path, title: str = "", caption: str = "") -> list[Path]:
@@ -81,8 +81,8 @@ def _draw(axis: Axes, panel: BracketPanel, colours: dict[str, str]) -> None:
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_minor_locator(NullLocator())
-    for place, row in enumerate(panel.rows):
-        aside = (max(xs) / min(xs) * 1.3**2) ** (APART * (place - (len(panel.rows) - 1) / 2))
+    for index, row in enumerate(panel.rows):
+        aside = (max(xs) / min(xs) * 1.3**2) ** (APART * (index - (len(panel.rows) - 1) / 2))
         for number, one in enumerate(row.brackets):
             _bar(axis, one, one.x * aside, colours[row.label], to_mathtext(row.label) if number == 0 else "")
     add_note(axis, NOTE)

@@ -48,11 +48,11 @@ def _figure(rows: Sequence[Sequence[Heatmap]], title: str, scale: str, top: floa
     axes = figure.subplots(height, width, squeeze=False)
     image = None
     for line, row in zip(axes, rows, strict=True):
-        for place, axis in enumerate(line):
-            if place >= len(row):
+        for index, axis in enumerate(line):
+            if index >= len(row):
                 axis.set_axis_off()
                 continue
-            image = _panel(axis, row[place], limit, first=place == 0)
+            image = _panel(axis, row[index], limit, first=index == 0)
     assert image is not None
     beyond = "max" if highest > limit * 1.0001 else "neither"
     figure.colorbar(image, ax=axes.ravel().tolist(), label=to_mathtext(scale), shrink=0.8, extend=beyond)

@@ -37,10 +37,10 @@ def statement(title: str, trained: Sequence[Curve]) -> str:
         return f"{title}: training and dev loss by step"
     most = max(ends, key=lambda label: ends[label][0] - ends[label][1])
     others = [curve.label for curve in trained if curve.method == LORA and curve.label in ends and curve.label != most]
-    told = "".join(f"{name} from {ends[name][0]:.3f} to {ends[name][1]:.3f}" for name in others[:1])
+    other = "".join(f"{name} from {ends[name][0]:.3f} to {ends[name][1]:.3f}" for name in others[:1])
     goes = "falls most," if len(ends) > 1 else "goes"
     said = f"{title}: from the third to the last quarter of the steps, the training loss of {in_sentence(most)} {goes} from "
-    return said + f"{ends[most][0]:.3f} to {ends[most][1]:.3f}" + (f" ({told})" if told else "")
+    return said + f"{ends[most][0]:.3f} to {ends[most][1]:.3f}" + (f" ({other})" if other else "")
 
 
 def _quarters(losses: Sequence[tuple[int, float]]) -> tuple[float, float]:

@@ -46,9 +46,9 @@ def panel(scores: Scores) -> Panel | None:
 def statement(scores: Scores) -> str:
     """The figure's title: LoRA's share of the parameters and its difference, ours and the paper's."""
     shown = panel(scores)
-    found = [point for point in shown.points if point.method == LORA] if shown else []
-    papers = {point.label: point for point in found if point.quoted}
-    ours = next((point for point in found if not point.quoted and point.label in papers), None)
+    points = [point for point in shown.points if point.method == LORA] if shown else []
+    papers = {point.label: point for point in points if point.quoted}
+    ours = next((point for point in points if not point.quoted and point.label in papers), None)
     metric = scores.compared.metric
     if ours is None:
         return f"{scores.title}: {metric.label} against {scores.reference}, ours and the paper's"
@@ -85,4 +85,4 @@ def _share(value: float) -> str:
 
 
 def panels(scores: Sequence[Scores]) -> list[Panel]:
-    return [found for one in scores if (found := panel(one))]
+    return [drawn for one in scores if (drawn := panel(one))]

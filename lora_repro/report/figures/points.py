@@ -191,10 +191,10 @@ def _label(axis: Axes, panel: Panel) -> None:
     ours = {point.label for point in drawn if not point.quoted}
     above: dict[float, float] = {}  # x of a mark -> middle of the label of the mark above it
     if low:
-        told = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} {signed(p.y, plus=False)}" for p in low)
+        labels = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} {signed(p.y, plus=False)}" for p in low)
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         foot: Any = {"textcoords": "offset points", "fontsize": 8, "color": GREY, "va": "bottom", "bbox": paper}
-        said = wrapped(f"▼ below this range: {told}", _width(axis) - 1.6, size=8)
+        said = wrapped(f"▼ below this range: {labels}", _width(axis) - 1.6, size=8)
         taken.append(_extent(axis, axis.annotate(to_mathtext(said), (0, 0), xytext=(3, 9), xycoords="axes fraction", **foot)))
     for point in sorted(drawn, key=lambda point: -point.y):  # labels of marks with one x keep the order of the marks
         if point in low or (point.quoted and point.label in ours):

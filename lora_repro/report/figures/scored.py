@@ -128,12 +128,12 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
 
 def printed_plots(named: Sequence[tuple[Scores, str]], over: str, axis: str) -> list[Plot]:
     """`printed_plot` of each of these (scores, title), without repetitions: several of our tasks may share the paper's values."""
-    found: list[tuple[Plot, str]] = []
+    plots: list[tuple[Plot, str]] = []
     for scores, title in named:
         plot = printed_plot(scores, over, axis)
-        if plot and plot not in [before for before, _ in found]:
-            found.append((plot, title))
-    return [replace(plot, title=title if len(found) > 1 else "") for plot, title in found]
+        if plot and plot not in [before for before, _ in plots]:
+            plots.append((plot, title))
+    return [replace(plot, title=title if len(plots) > 1 else "") for plot, title in plots]
 
 
 def statement(scores: Scores, over: str = "", axis: str = "", of: str = "") -> str:
@@ -164,10 +164,10 @@ def statement(scores: Scores, over: str = "", axis: str = "", of: str = "") -> s
 
 def _beside_reference(scores: Scores, ours: Sequence[Result], lora: Result | None, label: str) -> str:
     key = scores.compared.key
-    told = {r.row: r for r in ours if key in r.cells and r.method_parameters is not None}
-    reference = next((r for r in told.values() if r.row == scores.reference_row), None)
-    best = max((r for r in told.values() if r is not reference), key=lambda r: r.cells[key].mean, default=None)
-    hero = lora if lora and lora.row in told and lora is not reference else best
+    by_row = {r.row: r for r in ours if key in r.cells and r.method_parameters is not None}
+    reference = next((r for r in by_row.values() if r.row == scores.reference_row), None)
+    best = max((r for r in by_row.values() if r is not reference), key=lambda r: r.cells[key].mean, default=None)
+    hero = lora if lora and lora.row in by_row and lora is not reference else best
     if hero is None or reference is None:
         return f"{scores.title}: {label} against trained parameters"
     first, second = (
@@ -192,8 +192,8 @@ def provenance(*scores: Scores) -> str:
 
 def sources(scores: Sequence[Scores]) -> str:
     """The tables of the paper that the quoted values come from."""
-    found = [note for one in scores for result in one.results if result.source.startswith("paper") for note in result.notes]
-    tables = dict.fromkeys(note.split(",")[0].split(":")[0] for note in found)
+    notes = [note for one in scores for result in one.results if result.source.startswith("paper") for note in result.notes]
+    tables = dict.fromkeys(note.split(",")[0].split(":")[0] for note in notes)
     return f"Hu et al. 2021 (arXiv:2106.09685), {', '.join(tables)}."
 
 
@@ -222,8 +222,8 @@ def _by_row(scores: Scores, shown: Sequence[Result], title: str) -> Plot:
     drawn, absent = [], []
     for number, column in enumerate(scores.columns):
         aside = 0.14 * (number - (len(scores.columns) - 1) / 2)
-        cells = [(place + aside, results[row], results[row].cells.get(column.key)) for place, row in enumerate(rows)]
-        spots = [CurvePoint(place, cell.mean, cell.sd, mark(result, column)) for place, result, cell in cells if cell]
+        cells = [(x + aside, results[row], results[row].cells.get(column.key)) for x, row in enumerate(rows)]
+        spots = [CurvePoint(x, cell.mean, cell.sd, mark(result, column)) for x, result, cell in cells if cell]
         absent += _absent([results[row] for row in rows], column)
         if spots:
             drawn.append(Curve(column.metric.label, tuple(spots)))
@@ -237,8 +237,8 @@ def _printed_by_row(results: Sequence[Result]) -> Plot | None:
     tasks = [key for key in dict.fromkeys(keys) if key not in ("params_m", "n") and not key.endswith("_sd")]
     drawn = []
     for task in tasks:
-        found = [(float(i), r.printed[task], r.printed.get(f"{task}_sd")) for i, r in enumerate(results) if task in r.printed]
-        drawn.append(Curve(task.upper(), tuple(CurvePoint(place, float(y), sd) for place, y, sd in found)))
+        printed = [(float(i), r.printed[task], r.printed.get(f"{task}_sd")) for i, r in enumerate(results) if task in r.printed]
+        drawn.append(Curve(task.upper(), tuple(CurvePoint(x, float(y), sd) for x, y, sd in printed)))
     ticks = _ticks([result.label for result in results])
     return Plot("", "adapted matrices", "Score (%)", tuple(drawn), ticks, "places", quoted=True) if drawn else None
 
@@ -247,7 +247,7 @@ def _ticks(labels: Sequence[str]) -> tuple[tuple[float, str], ...]:
     """Each row's name at its place, wrapped to its share of the width, with the rank on a line of its own: none overlap."""
     share = (WIDE - 0.9) / max(1, len(labels)) - 0.05
     ticks = []
-    for place, label in enumerate(labels):
+    for x, label in enumerate(labels):
         names, _, rank = label.partition(" (")
-        ticks.append((float(place), to_mathtext(wrapped(names, share)) + (f"\n({rank}" if rank else "")))
+        ticks.append((float(x), to_mathtext(wrapped(names, share)) + (f"\n({rank}" if rank else "")))
     return tuple(ticks)

@@ -24,13 +24,13 @@ SCALE = "slow-down against the plain model (%)"
 READ = "median [95 % interval] over n = {} rounds; = : the interval contains 0"
 
 
-def save(found: dict[str, Any], stem: Path) -> list[Path]:
+def save(measured: dict[str, Any], stem: Path) -> list[Path]:
     """Draw one measurement into `stem`.svg and `stem`.png; returns the paths. Drawing it again gives the same bytes."""
-    entries = [entry for entry in found["latency"] if entry["slowdown"] is not None]
-    return write(lambda: _draw(found, entries), stem) if entries else []
+    entries = [entry for entry in measured["latency"] if entry["slowdown"] is not None]
+    return write(lambda: _draw(measured, entries), stem) if entries else []
 
 
-def _draw(found: dict[str, Any], entries: Sequence[Entry]) -> Figure:
+def _draw(measured: dict[str, Any], entries: Sequence[Entry]) -> Figure:
     backbones = list(dict.fromkeys(entry["backbone"] for entry in entries))
     methods = list(dict.fromkeys(entry["row"] for entry in entries))
     cells = [len({entry[key] for entry in entries}) for key in ("batch", "length")]
@@ -44,7 +44,7 @@ def _draw(found: dict[str, Any], entries: Sequence[Entry]) -> Figure:
     parts = figure.subfigures(len(backbones), 1, squeeze=False)[:, 0]
     for part, backbone in zip(parts, backbones, strict=True):
         own = [entry for entry in entries if entry["backbone"] == backbone]
-        part.suptitle(found["backbones"][backbone], fontsize=9)
+        part.suptitle(measured["backbones"][backbone], fontsize=9)
         axes = part.subplots(lines, across, squeeze=False)
         for axis in axes.flat[len(methods) :]:
             axis.set_axis_off()
@@ -55,21 +55,21 @@ def _draw(found: dict[str, Any], entries: Sequence[Entry]) -> Figure:
         beyond = "both" if most > reach else "neither"
         bar = part.colorbar(ScalarMappable(scale, MAP), ax=list(axes.flat), label=SCALE, shrink=0.9, extend=beyond)
         bar.outline.set_visible(False)
-    where = f"Profile {found['profile']}, {found['where']['device']}, float32, random tokens"
-    add_title_caption(figure, _statement(entries), f"{where}; {READ.format(found['asked']['bench']['rounds'])}.")
+    where = f"Profile {measured['profile']}, {measured['where']['device']}, float32, random tokens"
+    add_title_caption(figure, _statement(entries), f"{where}; {READ.format(measured['asked']['bench']['rounds'])}.")
     return figure
 
 
 def _statement(entries: Sequence[Entry]) -> str:
     """The figure's title: the largest slow-down of merged LoRA, of any adapter and of any method, as far as measured."""
 
-    def widest(found: Sequence[Entry]) -> str:
-        one = max(found, key=lambda entry: entry["slowdown"]["median"])
+    def widest(some: Sequence[Entry]) -> str:
+        one = max(some, key=lambda entry: entry["slowdown"]["median"])
         return f"{one['label']} up to {signed(one['slowdown']['median'])} %"
 
     chosen = [[e for e in entries if word in e["label"].lower()] for word in ("merged", "adapter", "")]
     chosen[0] = [entry for entry in chosen[0] if "not merged" not in entry["label"]]
-    return f"Slow-down of a forward pass: {', '.join(dict.fromkeys(widest(found) for found in chosen if found))}"
+    return f"Slow-down of a forward pass: {', '.join(dict.fromkeys(widest(some) for some in chosen if some))}"
 
 
 def _panel(axis: Axes, entries: Sequence[Entry], scale: Normalize) -> None:

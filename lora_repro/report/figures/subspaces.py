@@ -61,19 +61,19 @@ def figures(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
 
 
 def _drawn(
-    lora: Sequence[ProbedRun], grids: Grids, part: int, place: int, zoom: str, said: str, name: str, caption: str, stem: Path
+    lora: Sequence[ProbedRun], grids: Grids, part: int, dim: int, zoom: str, said: str, name: str, caption: str, stem: Path
 ) -> list[Path]:
     """Figures 3 and 4: one panel per matrix at the middle layer and one of Gaussians, then the first `part` directions again.
     Figures 6 and 7: the same matrices at every kept layer.
 
-    place: the i = j whose phi the titles give.
+    dim: the i = j whose phi the titles give.
     """
     run, layer = lora[0], _middle(lora[0])
     every = {kind: grids(kind, layer) for kind in run.kinds}
     shape = next(iter(every.values())).shape
     d = run.basis(run.kinds[0], layer).shape[0]
-    whole, near = (shape[0], shape[1]), (min(part, shape[0]), min(part, shape[1]))
-    random, _ = beside_chance(whole, d)
+    full, near = (shape[0], shape[1]), (min(part, shape[0]), min(part, shape[1]))
+    random, _ = beside_chance(full, d)
     _, level = beside_chance(near, d)
     one = [panel(f"Δ{NAMES[kind]}", grid) for kind, grid in every.items()]
     two = [panel(f"Δ{NAMES[kind]}, {zoom}", grid[: near[0], : near[1]]) for kind, grid in every.items()]
@@ -81,10 +81,10 @@ def _drawn(
     here = f"Layer {layer + 1} of {run.n_layers}. {caption}"
     paths = save([[*one, random], [*two, level]], said, PHI, stem.with_name(f"{stem.name}_{name}"), 1.0, here)
     layers = {kind: {at: grids(kind, at) for at in run.kept_layers} for kind in run.kinds}
-    maps = [[panel(f"Δ{NAMES[kind]}, layer {at + 1}", grid) for at, grid in found.items()] for kind, found in layers.items()]
-    value, at, kind = max((grid[place - 1, place - 1], at, kind) for kind, found in layers.items() for at, grid in found.items())
-    most = f"φ({place}, {place}) is largest in layer {at + 1} of {run.n_layers}: {value:.2f} in {NAMES[kind]}"
-    least = f"Chance, max(i, j)/d, is at most {max(whole) / d:.2f}."
+    maps = [[panel(f"Δ{NAMES[kind]}, layer {at + 1}", grid) for at, grid in phis.items()] for kind, phis in layers.items()]
+    value, at, kind = max((grid[dim - 1, dim - 1], at, kind) for kind, phis in layers.items() for at, grid in phis.items())
+    most = f"φ({dim}, {dim}) is largest in layer {at + 1} of {run.n_layers}: {value:.2f} in {NAMES[kind]}"
+    least = f"Chance, max(i, j)/d, is at most {max(full) / d:.2f}."
     to = stem.with_name(f"{stem.name}_{name}_layers")
     return [*paths, *save(maps, f"{said.partition(', layer')[0]}: {most}", PHI, to, 1.0, f"{caption} {least}")]
 
@@ -94,10 +94,10 @@ def _middle(run: ProbedRun) -> int:
     return min(run.kept_layers, key=lambda layer: abs(layer - run.middle))
 
 
-def _at(lora: Sequence[ProbedRun], grids: Grids, place: int) -> str:
-    """`0.62 in W_q, 0.41 in W_v`: phi(place, place) of the middle layer."""
+def _at(lora: Sequence[ProbedRun], grids: Grids, dim: int) -> str:
+    """`0.62 in W_q, 0.41 in W_v`: phi(dim, dim) of the middle layer."""
     values = {kind: grids(kind, _middle(lora[0])) for kind in lora[0].kinds}
-    return ", ".join(f"{grid[place - 1, place - 1]:.2f} in {NAMES[kind]}" for kind, grid in values.items())
+    return ", ".join(f"{grid[dim - 1, dim - 1]:.2f} in {NAMES[kind]}" for kind, grid in values.items())
 
 
 def _caption(title: str) -> str:
@@ -123,7 +123,7 @@ def _weight_figure(lora: Sequence[ProbedRun], title: str, stem: Path) -> list[Pa
     """Figure 8: the top i directions of W, up to SHARE of them, and the top j of A, mean over seeds. A row of panels per matrix,
     with one panel per rank.
     """
-    rows, told = [], []
+    rows, values = [], []
     layer = _middle(lora[0])
     d = lora[0].basis(lora[0].kinds[0], layer).shape[0]
     ranks = sorted({run.rank for run in lora if run.rank})
@@ -137,7 +137,7 @@ def _weight_figure(lora: Sequence[ProbedRun], title: str, stem: Path) -> list[Pa
             row.append(_weight_panel(f"{NAMES[kind]}, ΔW of r = {rank}", grid, index))
             tenth = int(np.argmin(np.abs(index - d / 10)))
             i = int(index[tenth])
-            told.append(f"{grid[tenth, min(4, grid.shape[1]) - 1]:.2f} in {NAMES[kind]} at r = {rank}")
+            values.append(f"{grid[tenth, min(4, grid.shape[1]) - 1]:.2f} in {NAMES[kind]} at r = {rank}")
         # Any fixed orthonormal basis may replace that of W: a Gaussian subspace prefers no direction.
         random = similarity(np.eye(d), random_basis(d, grid.shape[1], seed=1))[index - 1]
         rows.append([*row, _weight_panel("Gaussian in A's place", random, index)])
@@ -146,7 +146,7 @@ def _weight_figure(lora: Sequence[ProbedRun], title: str, stem: Path) -> list[Pa
     level = f"Chance, max(i, j)/d, is {i / d:.2f} at i = {i}, about d/10."
     caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {_caption(title)} {PAPER['weight']} {level}"
     where = f"layer {layer + 1} of {lora[0].n_layers}"
-    said = f"φ of the top {i} directions of W and the top 4 of ΔW, {where}: {', '.join(told)}"
+    said = f"φ of the top {i} directions of W and the top 4 of ΔW, {where}: {', '.join(values)}"
     return save(rows, said, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
 
 

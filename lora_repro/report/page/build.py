@@ -26,8 +26,8 @@ from lora_repro.report.page.figures import BESIDE, EmbeddedFigure, belonging, em
 from lora_repro.report.page.markdown import inline, pieces
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, claims_of, counted, headline, reading
-from lora_repro.report.statistics import is_generated
 from lora_repro.report.table import REPRODUCE, Table
+from lora_repro.stats.comparable import is_generated
 
 HERE = Path(__file__).parent
 FIRST = ("e2e", "glue")  # the first sections; the others follow by name
@@ -66,11 +66,11 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         raise UserError(f"no records under {folder}")
     sections = _sections(folder, target)
     order = [section.stem for section in sections]
-    told = report_json.read(results)
+    answers = report_json.read(results)
     numbers = (results / report_json.NAME).is_file()
-    behind = _with_starts(report_json.source_signatures(told, profile), records) if numbers else None
+    behind = _with_starts(report_json.source_signatures(answers, profile), records) if numbers else None
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
-    papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
+    papers, later = (claims_of(answers["claims"], profile, after) for after in (False, True))
     measured = {section.stem: section.title for section in sections if section.run}
     beside = [figure for section in sections for figure in section.figures if figure.name.endswith(BESIDE)]
     return filled(
@@ -82,7 +82,7 @@ def page(results: Path, profile: str, target: Path, data: str | None = None) -> 
         summary=_summary(kept, len(runs) - len(kept)),
         scale=_scale(kept or runs),
         counts=counted(papers),
-        headline=headline(told["tables"].get(profile, {}), measured),
+        headline=headline(answers["tables"].get(profile, {}), measured),
         beside=beside[:1],
         sections=sections,
         papers=papers,
@@ -113,9 +113,9 @@ def _sections(folder: Path, page: Path) -> list[Section]:
     """The sections with runs, then those without; both in the order of `FIRST`, then by name."""
     stems = [path.stem for path in (folder / "tables").glob("*.md")]
     figures = {path.stem for path in (folder / "figures").glob("*") if path.suffix in (".svg", ".png")}
-    found = belonging(stems, sorted(figures))
+    by_stem = belonging(stems, sorted(figures))
     sections = []
-    for stem in sorted(found, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
+    for stem in sorted(by_stem, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
         source = folder / "tables" / f"{stem}.md"
         said = list(pieces(_read(source), source, page)) if source.is_file() else []
         tables = [piece for piece in said if isinstance(piece, Table)]
@@ -124,7 +124,7 @@ def _sections(folder: Path, page: Path) -> list[Section]:
         run = not tables or not all(map(unrun, tables))
         shown = [folded(piece) if isinstance(piece, Table) else piece for piece in said if not _nothing(piece)]
         once = tuple(piece for i, piece in enumerate(shown) if isinstance(piece, Table) or piece not in shown[:i])
-        sections.append(Section(stem, title, once, tuple(embed_figure(folder / "figures" / name) for name in found[stem]), run))
+        sections.append(Section(stem, title, once, tuple(embed_figure(folder / "figures" / name) for name in by_stem[stem]), run))
     return sorted(sections, key=lambda section: not section.run)
 
 

@@ -21,8 +21,8 @@ def unrun(table: Table) -> bool:
 
 
 def _ours(table: Table) -> list[Sequence[str]]:
-    place = table.header.index(SOURCE)
-    return [row for row in table.rows if _words(row[place]) == PUBLISHED]
+    column = table.header.index(SOURCE)
+    return [row for row in table.rows if _words(row[column]) == PUBLISHED]
 
 
 def _measured(table: Table, row: Sequence[str]) -> bool:
@@ -41,18 +41,18 @@ def folded(table: Table) -> Table:
     """
     if SOURCE not in table.header:
         return table
-    place = table.header.index(SOURCE)
+    column = table.header.index(SOURCE)
     rows: list[list[str]] = []
     gone: list[str] = []
     label = above = ""
     for row in table.rows:
         label = row[0] or label
-        if _words(row[place]) == PUBLISHED and not _measured(table, row):
+        if _words(row[column]) == PUBLISHED and not _measured(table, row):
             gone.append(_words(label))
             continue
         rows.append(["" if above == label else label, *row[1:]])
         above = label
-    rows = [_noted(table, row, place) for row in rows]
+    rows = [_noted(table, row, column) for row in rows]
     kept = [i for i, title in enumerate(table.header) if _kept(title, [row[i] for row in rows])]
     notes = [f"Not run here: {', '.join(dict.fromkeys(gone))}."] if gone else []
     return replace(
@@ -64,11 +64,11 @@ def folded(table: Table) -> Table:
     )
 
 
-def _noted(table: Table, row: list[str], place: int) -> list[str]:
-    source = escape(OURS if _words(row[place]) == PUBLISHED else row[place])
+def _noted(table: Table, row: list[str], column: int) -> list[str]:
+    source = escape(OURS if _words(row[column]) == PUBLISHED else row[column])
     note = row[table.header.index(NOTES)] if NOTES in table.header else ""
     small = Markup("<small>{}</small>").format(note) if _words(note) not in MISSING else ""
-    return [*row[:place], source + small, *row[place + 1 :]]
+    return [*row[:column], source + small, *row[column + 1 :]]
 
 
 def _kept(title: str, cells: Sequence[str]) -> bool:

@@ -52,8 +52,8 @@ def belonging(stems: list[str], figures: list[str]) -> dict[str, list[str]]:
 
     A figure without a table is a section of its own.
     """
-    found: dict[str, list[str]] = {stem: [] for stem in stems}
+    by_stem: dict[str, list[str]] = {stem: [] for stem in stems}
     for name in sorted(figures):
         homes = [stem for stem in stems if name == stem or name.startswith(f"{stem}_")]
-        found.setdefault(max(homes, key=len, default=name), []).append(name)
-    return found
+        by_stem.setdefault(max(homes, key=len, default=name), []).append(name)
+    return by_stem

@@ -132,18 +132,18 @@ def _line(run: RecordedRun, machines: list[str], inputs: list[str]) -> list[str]
     ]
 
 
-def _measured(stem: str, found: dict[str, Any], machines: list[str]) -> list[str]:
-    where = found["where"]
+def _measured(stem: str, measured: dict[str, Any], machines: list[str]) -> list[str]:
+    where = measured["where"]
     return [
         stem,
-        str(found["status"]),
+        str(measured["status"]),
         str(where.get("wall_seconds", "—")),
         _time(where),
         code(str(where["git_sha"])[:9]),
         str(machines.index(_machine(where)) + 1),
         str(where.get("load_before", "—")),
-        code(found["signature"]),
-        code(latency_command(found)),
+        code(measured["signature"]),
+        code(latency_command(measured)),
     ]
 
 

@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_repro.report.claims.reading import (
+from lora_repro.report.columns import ANY, AVERAGE
+from lora_repro.report.page.runs import table_of
+from lora_repro.report.table import EMPTY, Table
+from lora_repro.results import PUBLISHED
+from lora_repro.stats.verdict import (
     ARITHMETIC,
     CONTRADICTED,
     INCONCLUSIVE,
@@ -16,10 +20,6 @@ from lora_repro.report.claims.reading import (
     REPLICATED,
     TESTED,
 )
-from lora_repro.report.columns import ANY, AVERAGE
-from lora_repro.report.page.runs import table_of
-from lora_repro.report.table import EMPTY, Table
-from lora_repro.results import PUBLISHED
 
 # Verdict, which is the text of its badge -> what it means; in the order shown.
 VERDICTS = {
@@ -79,14 +79,14 @@ def _line(title: str, cells: Sequence[Mapping[str, Any]]) -> list[str] | None:
     if not columns:
         return None
     main = AVERAGE if AVERAGE in columns else columns[0]
-    found = {(c["row"], "ours" if c["source"] == PUBLISHED else "paper"): c for c in reversed(cells)
+    by_row = {(c["row"], "ours" if c["source"] == PUBLISHED else "paper"): c for c in reversed(cells)
              if c["column"] == main and (c["source"] == PUBLISHED or c["source"].startswith("paper"))}  # fmt: skip
-    if not {(METHOD, "ours"), (REFERENCE, "ours")} <= set(found) or main == ANY:
+    if not {(METHOD, "ours"), (REFERENCE, "ours")} <= set(by_row) or main == ANY:
         return None
-    digits = 1 if abs(found[METHOD, "ours"]["value"]) >= 10 else 2
-    told = [_value(found.get((row, who)), digits) for row in (METHOD, REFERENCE) for who in ("ours", "paper")]
-    n = sorted({int(found[row, "ours"]["n"]) for row in (METHOD, REFERENCE)})
-    return [title, str(found[METHOD, "ours"]["metric"]), *told, "-".join(map(str, n))]
+    digits = 1 if abs(by_row[METHOD, "ours"]["value"]) >= 10 else 2
+    values = [_value(by_row.get((row, who)), digits) for row in (METHOD, REFERENCE) for who in ("ours", "paper")]
+    n = sorted({int(by_row[row, "ours"]["n"]) for row in (METHOD, REFERENCE)})
+    return [title, str(by_row[METHOD, "ours"]["metric"]), *values, "-".join(map(str, n))]
 
 
 def _value(cell: Mapping[str, Any] | None, digits: int) -> str:

@@ -28,25 +28,25 @@ class Costs:
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """One exhibit per kind of device (`latency`, `latency_cuda`) on which any of the stores has measurements."""
-        asked = measures.declared(ask.name, ask.profile, ask.overrides) if any(store.source == OWN for store in stores) else []
-        sources = {store.source: _measured(ask, store, asked) for store in stores}
+        declared = measures.declared(ask.name, ask.profile, ask.overrides) if any(store.source == OWN for store in stores) else []
+        sources = {store.source: _measured(ask, store, declared) for store in stores}
         made = []
-        for stem in sorted({stem for found in sources.values() for stem in found}):
-            measured = {source: found[stem] for source, found in sources.items() if stem in found}
+        for stem in sorted({stem for by_device in sources.values() for stem in by_device}):
+            measured = {source: by_device[stem] for source, by_device in sources.items() if stem in by_device}
             said = f"{stem}: {' and '.join(measured)}"
             if OWN in sources and OWN not in measured:
                 said = f"{stem}: nothing of this checkout's own yet"
-            elif OWN in measured and measured[OWN]["signature"] != measures.signature_of(asked):
+            elif OWN in measured and measured[OWN]["signature"] != measures.signature_of(declared):
                 said = f"the settings in conf/ have changed since {stem} was measured; measure again"
             first = next(iter(measured.values()))
             made.append(Exhibit(stem, tuple(tables(measured)), said, partial(draw, first)))
         return made
 
 
-def _measured(ask: ReportRequest, store: Store, asked: Sequence[Cell]) -> dict[str, Found]:
+def _measured(ask: ReportRequest, store: Store, declared: Sequence[Cell]) -> dict[str, Found]:
     if store.source != OWN:
         return measures.load(store.folder, ask.name)
-    paths = [measures.path_of(store.folder, ask.name, asked, ask.overrides, kind) for kind in ("cpu", "cuda")]
+    paths = [measures.path_of(store.folder, ask.name, declared, ask.overrides, kind) for kind in ("cpu", "cuda")]
     return {path.stem: read(path) for path in paths if path.is_file()}
 
 
@@ -56,29 +56,29 @@ def tables(measured: Mapping[str, Found]) -> list[Table]:
     return [replace(first, numbers=tuple(numbers(next(iter(measured.values()))))), *rest]
 
 
-def draw(found: Found, stem: Path) -> list[Path]:
+def draw(measured: Found, stem: Path) -> list[Path]:
     from lora_repro.report.figures import slowdowns  # lazy: matplotlib is slow to import
 
-    return slowdowns.save(found, stem)
+    return slowdowns.save(measured, stem)
 
 
-def numbers(found: Found) -> list[dict[str, str]]:
+def numbers(record: Found) -> list[dict[str, str]]:
     """One line per number: quantity, value, interval or arithmetic limit, n; six digits, missing values empty."""
     lines = []
 
     def line(entry: Found, quantity: str, value: object, **others: object) -> None:
         keys = ("backbone", "row", "label", "parameters", "batch", "length")
-        where = {"profile": found["profile"], "device": found["where"]["device"], **{key: entry.get(key, "") for key in keys}}
+        where = {"profile": record["profile"], "device": record["where"]["device"], **{key: entry.get(key, "") for key in keys}}
         ends = {key: others.get(key, "") for key in ("low", "high", "arithmetic", "n")}
         lines.append({key: str(text) for key, text in {**where, "quantity": quantity, "value": value, **ends}.items()})
 
-    for entry in found["latency"]:
+    for entry in record["latency"]:
         n, slow = len(entry["ms"]), entry["slowdown"]
         line(entry, "median_ms", f"{entry['median_ms']:.6g}", n=n)
         if slow:
             median, low, high = (f"{slow[key]:.6g}" for key in ("median", "low", "high"))
             line(entry, "slowdown_percent", median, low=low, high=high, n=n)
-    for entry in found["memory"]:
+    for entry in record["memory"]:
         floor = limit(entry["total"], entry["parameters"], quantised=entry.get("quantised", 0))
         above = (entry["peak_mib"] - entry["loaded_mib"]) * 2**20
         line(entry, "weights_bytes", entry.get("weights_bytes", ""), arithmetic=floor.weights, n=1)
@@ -88,7 +88,7 @@ def numbers(found: Found) -> list[dict[str, str]]:
         line(entry, "file_bytes", entry["file_bytes"], arithmetic=floor.checkpoint, n=1)
         line(entry, "above_model_bytes", above, arithmetic=floor.above_model, n=1)
         line(entry, "peak_bytes", entry["peak_mib"] * 2**20, arithmetic=floor.training, n=1)
-    for entry in found.get("steps", ()):
+    for entry in record.get("steps", ()):
         line(entry, "step_ms", f"{statistics.median(entry['ms']):.6g}", n=len(entry["ms"]))
         if against := entry["slowdown"]:
             median, low, high = (f"{1 + against[key] / 100:.6g}" for key in ("median", "low", "high"))

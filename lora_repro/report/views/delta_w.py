@@ -41,7 +41,7 @@ class UpdateNorms:
 
 def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...], declared: Sequence[Cell] = ()) -> list[Table]:
     """One table per kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers."""
-    found = []
+    tables = []
     for kind in runs[0].kinds if runs else []:
         rows = []
         for group in groups_of(runs):
@@ -55,8 +55,8 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...], declared: Sequence
             "‖ΔW‖/‖UᵀWV‖", "without α/r", "with random U V", "median over layers", "median, random U V", "n",
         )  # fmt: skip
         title = f"{facts[0]}: {NAMES[kind]}, layer {layer + 1} of {runs[0].n_layers}"
-        found.append(Table((title, *facts[1:]), header, "l" + "r" * 12, tuple(rows), NOTES, keys=2))
-    return found
+        tables.append(Table((title, *facts[1:]), header, "l" + "r" * 12, tuple(rows), NOTES, keys=2))
+    return tables
 
 
 NOTES = (
@@ -107,9 +107,9 @@ def _line(group: Sequence[ProbedRun], kind: str, r: int) -> tuple[str, ...]:
         over_seeds(last("norm")),
         over_seeds(amplified),
         without if group[0].scaling else EMPTY,
-        over_seeds([float(found[layer]) for found in random]),
+        over_seeds([float(draw[layer]) for draw in random]),
         over_seeds(medians),
-        over_seeds([float(np.median(found)) for found in random]),
+        over_seeds([float(np.median(draw)) for draw in random]),
         format_count(len(group)),
     )
 

@@ -15,9 +15,10 @@ from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.dimension_search import DimensionSearch, find_searches
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.rate_notes import remarks
-from lora_repro.report.statistics import check_same_origin, is_generated, text_of
+from lora_repro.report.statistics import text_of
 from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, format_count, signed
 from lora_repro.results import FINISHED, Store, grouped
+from lora_repro.stats.comparable import check_same_origin, is_generated
 
 if TYPE_CHECKING:
     from lora_repro.report.figures.brackets import BracketPanel
@@ -35,58 +36,58 @@ class Dimensions:
         """One exhibit per store that has searches. Raises UserError if its runs of a task saw different data."""
         made = []
         for store in stores:
-            if found := find_searches(ask.cells, store):
-                records = list({r["signature"]: r for one in found for r in one.records.values() if r}.values())
-                for group in grouped(found, lambda one: one.cell.task):
+            if searches := find_searches(ask.cells, store):
+                records = list({r["signature"]: r for one in searches for r in one.records.values() if r}.values())
+                for group in grouped(searches, lambda one: one.cell.task):
                     run = [r for one in group for c in one.cells if (r := one.records[c.folder])]
                     check_same_origin(run, same_backbone=False)
-                facts = self._facts(ask, found, records)
-                notes = (*self.remarks, *remarks([cell for one in found for cell in one.cells]), *_notes(found, records))
-                tables = (d90_table(found, facts, notes), points(found, facts), *sizes(found, facts))
+                facts = self._facts(ask, searches, records)
+                notes = (*self.remarks, *remarks([cell for one in searches for cell in one.cells]), *_notes(searches, records))
+                tables = (d90_table(searches, facts, notes), points(searches, facts), *sizes(searches, facts))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
-                made.append(Exhibit(ask.name, tables, said, partial(_draw, found, facts), heading=heading))
+                made.append(Exhibit(ask.name, tables, said, partial(_draw, searches, facts), heading=heading))
         return made
 
     def _facts(
-        self, ask: ReportRequest, found: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]
+        self, ask: ReportRequest, searches: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]
     ) -> tuple[str, ...]:
-        groups = [(one, cells) for one in found for cells in (*one.search.values.values(), one.search.reference)]
+        groups = [(one, cells) for one in searches for cells in (*one.search.values.values(), one.search.reference)]
         counts = [n for one, cells in groups if (n := sum(bool(one.records[cell.folder]) for cell in cells))]
-        first = captions.caption_facts(self.title, ask.profile, found[0].cell, [dict(record) for record in records], counts)
-        used = [r["where"]["backbone"]["label"] for one in found for c in one.search.reference if (r := one.records[c.folder])]
+        first = captions.caption_facts(self.title, ask.profile, searches[0].cell, [dict(record) for record in records], counts)
+        used = [r["where"]["backbone"]["label"] for one in searches for c in one.search.reference if (r := one.records[c.folder])]
         several = f"Backbones: {'; '.join(dict.fromkeys(used))}" if len(set(used)) > 1 else first[1]
-        data = captions.data_of_tasks([one.cell for one in found], [dict(record) for record in records])
-        return (first[0], several, data, first[3], REPRODUCE + ask.command(found[0].cell))
+        data = captions.data_of_tasks([one.cell for one in searches], [dict(record) for record in records])
+        return (first[0], several, data, first[3], REPRODUCE + ask.command(searches[0].cell))
 
 
-def row_label(one: DimensionSearch, found: Sequence[DimensionSearch]) -> str:
+def row_label(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> str:
     """The row's label, with its backbone if there are several."""
-    several = len({other.backbone for other in found}) > 1
+    several = len({other.backbone for other in searches}) > 1
     return f"{one.cell.row.label}, {one.backbone}" if several else one.cell.row.label
 
 
-def sizes(found: Sequence[DimensionSearch], facts: tuple[str, ...]) -> list[Table]:
+def sizes(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> list[Table]:
     """d90 against the size of the model, one line per row, task and backbone, smallest first; empty for a single backbone."""
-    if len({one.backbone for one in found}) < 2:
+    if len({one.backbone for one in searches}) < 2:
         return []
-    order = {key: place for place, key in enumerate(dict.fromkeys((one.cell.row.name, one.cell.task) for one in found))}
+    order = {key: number for number, key in enumerate(dict.fromkeys((one.cell.row.name, one.cell.task) for one in searches))}
     rows = []
-    for one in sorted(found, key=lambda one: (order[one.cell.row.name, one.cell.task], one.moved)):
+    for one in sorted(searches, key=lambda one: (order[one.cell.row.name, one.cell.task], one.moved)):
         rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(format_count, (one.moved, *one.bracket()))))
     header = ("Row", "Task", "Backbone", "all values", "largest d too small", "d90")
     return [Table((f"{facts[0]}: d90 against the size of the model", *facts[1:]), header, "lllrrr", tuple(rows), keys=3)]
 
 
-def d90_table(found: Sequence[DimensionSearch], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
+def d90_table(searches: Sequence[DimensionSearch], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
     """One line per row and task: the reference's score, and the sizes between which the row reaches the share of it."""
-    share = f"{100 * found[0].search.share:.0f} %"
+    share = f"{100 * searches[0].search.share:.0f} %"
     rows = []
-    for one in found:
+    for one in searches:
         low, high = one.bracket()
         enough = EMPTY if one.line is None else Number(f"{one.line:.1f}", one.line)
         part = EMPTY if high is None else _percentage(100 * high / one.moved)
         seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values()) or EMPTY
-        first = (row_label(one, found), task_label(one.cell), text_of(one.reference, 1))
+        first = (row_label(one, searches), task_label(one.cell), text_of(one.reference, 1))
         rows.append((*first, enough, format_count(low), format_count(high), seeds, part))
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "largest d too small", "d90", "d90 of each seed", "d90 / all values")
     return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
@@ -101,26 +102,26 @@ def two_digits(value: float) -> int:
     return max(3, 1 - math.floor(math.log10(value)))
 
 
-def points(found: Sequence[DimensionSearch], facts: tuple[str, ...]) -> Table:
+def points(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> Table:
     """One line per size that was run."""
     rows = []
-    for one in found:
+    for one in searches:
         rows += [
-            (row_label(one, found), _scored_task(one.cell, found), format_count(value), *_scored(one, cells))
+            (row_label(one, searches), _scored_task(one.cell, searches), format_count(value), *_scored(one, cells))
             for value, cells in one.search.values.items()
         ]  # fmt: skip
-    for one, full in {cells[0].folder: (each, cells) for each in found for cells in each.lines}.values():
+    for one, full in {cells[0].folder: (each, cells) for each in searches for cells in each.lines}.values():
         line = (EMPTY, *_scored(one, full))
-        label = full[0].row.label + row_label(one, found).removeprefix(one.cell.row.label)
-        rows.append((label, _scored_task(one.cell, found), *line))
-    scores = dict.fromkeys(score_label(one.cell) for one in found)
+        label = full[0].row.label + row_label(one, searches).removeprefix(one.cell.row.label)
+        rows.append((label, _scored_task(one.cell, searches), *line))
+    scores = dict.fromkeys(score_label(one.cell) for one in searches)
     header = ("Row", "Task", "d", f"{' or '.join(scores)} ↑", "of full FT", "gap", "n", "Notes")
     return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrrl", tuple(rows), keys=3)
 
 
-def _scored_task(cell: Cell, found: Sequence[DimensionSearch]) -> str:
+def _scored_task(cell: Cell, searches: Sequence[DimensionSearch]) -> str:
     """A cell's task, with the name of its score if tasks differ in it."""
-    alike = len({score_label(one.cell) for one in found}) == 1
+    alike = len({score_label(one.cell) for one in searches}) == 1
     return task_label(cell) if alike else f"{task_label(cell)}, {score_label(cell)}"
 
 
@@ -137,15 +138,15 @@ def _scored(one: DimensionSearch, cells: Sequence[Cell]) -> tuple[str, ...]:
     return text_of(mean, 1), part, measured, format_count(len(cells)), "; ".join(lost)
 
 
-def _notes(found: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(searches: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = [
         "Scores in per cent, mean ± sample sd over n seeds. † n = 1: no spread, supports no verdict. A collapsed run "
         "(the same answer to 99 of 100 inputs or more) counts with its own score.",
         "d90 of each seed: against full fine-tuning with the same seed; — where no d that was run is enough"
-        + (", or where the most frequent training label reaches that seed's line." if any(map(_part_idle, found)) else "."),
-        *_held(found),
-        *_unsearched(found),
-        *_idle(found),
+        + (", or where the most frequent training label reaches that seed's line." if any(map(_part_idle, searches)) else "."),
+        *_held(searches),
+        *_unsearched(searches),
+        *_idle(searches),
         "gap: score on training rows minus score on test rows, in points, as in the source's generalisation gap; (n): of so many "
         "runs, where the others did not score their training rows.",
     ]
@@ -154,16 +155,16 @@ def _notes(found: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]
     return notes
 
 
-def _held(found: Sequence[DimensionSearch]) -> list[str]:
+def _held(searches: Sequence[DimensionSearch]) -> list[str]:
     """The note on rows with random weights, if there are any."""
-    if all(len(one.lines) < 2 for one in found):
+    if all(len(one.lines) < 2 for one in searches):
         return []
     return ["Random weights are held to the pre-trained model's threshold. What training all of them reaches: the next table."]
 
 
-def _unsearched(found: Sequence[DimensionSearch]) -> list[str]:
+def _unsearched(searches: Sequence[DimensionSearch]) -> list[str]:
     """The note on twins that were not searched, if there are any."""
-    rows = ", ".join(f"{row_label(one, found)} on {task_label(one.cell)}" for one in found if not one.search.values)
+    rows = ", ".join(f"{row_label(one, searches)} on {task_label(one.cell)}" for one in searches if not one.search.values)
     return [f"No d was run where training all values falls short, too: {rows}."] if rows else []
 
 
@@ -171,26 +172,26 @@ def _part_idle(one: DimensionSearch) -> bool:
     return bool(one.idle_seeds) and not one.idle
 
 
-def _idle(found: Sequence[DimensionSearch]) -> list[str]:
+def _idle(searches: Sequence[DimensionSearch]) -> list[str]:
     """The note on searches whose line the constant prediction reaches, if there are any."""
-    rows = ", ".join(f"{row_label(one, found)} on {task_label(one.cell)} ({one.floor:.1f})" for one in found if one.idle)
+    rows = ", ".join(f"{row_label(one, searches)} on {task_label(one.cell)} ({one.floor:.1f})" for one in searches if one.idle)
     said = "No d90, because predicting the most frequent training label for every input already reaches the threshold: "
     return [f"{said}{rows}."] if rows else []
 
 
-def _draw(found: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) -> list[Path]:
+def _draw(searches: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
     from lora_repro.report.figures import brackets, curves  # lazy: matplotlib is slow to import
 
     plots = []
-    for group in grouped(found, lambda one: one.cell.task):
+    for group in grouped(searches, lambda one: one.cell.task):
         drawn: dict[str, curves.Curve] = {}
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
             line = [curves.CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
             if line:
-                drawn[row_label(one, found)] = curves.Curve(row_label(one, found), tuple(line), method=_method(one.cell))
-            beside = row_label(one, found).removeprefix(one.cell.row.label)
+                drawn[row_label(one, searches)] = curves.Curve(row_label(one, searches), tuple(line), method=_method(one.cell))
+            beside = row_label(one, searches).removeprefix(one.cell.row.label)
             for cells in one.lines:
                 if full := one.mean(cells):
                     label = cells[0].row.label + beside
@@ -202,12 +203,12 @@ def _draw(found: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) 
         run = sorted({spot.x for curve in drawn.values() for spot in curve.spots if spot.x is not None})
         ticks = tuple((x, f"{x:,.0f}") for x in run)
         plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values()), ticks))
-        if gaps := tuple(filter(None, (_gap(one, found) for one in group))):
+        if gaps := tuple(filter(None, (_gap(one, searches) for one in group))):
             gap = f"{score}, train − test (points)"
             plots.append(curves.Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
     caption = ". ".join(fact.rstrip(".") for fact in facts[:4]) + "."
-    made = curves.save(plots, stem, title=_statement(found), caption=caption)
-    if panels := _by_size(found):
+    made = curves.save(plots, stem, title=_statement(searches), caption=caption)
+    if panels := _by_size(searches):
         by_size = stem.with_name(f"{stem.name}_size")
         made += brackets.save(panels, by_size, title="d90 against the size of the model", caption=caption)
     return made
@@ -217,21 +218,21 @@ def _method(cell: Cell) -> str:
     return str(cell.asked["method"]["name"])
 
 
-def _gap(one: DimensionSearch, found: Sequence[DimensionSearch]) -> Curve | None:
+def _gap(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> Curve | None:
     """The gap over d of one row; None if no run's training rows were scored."""
     from lora_repro.report.figures.curves import Curve, CurvePoint
 
     gaps = [(value, one.gap(cells)) for value, cells in one.search.values.items()]
     spots = tuple(CurvePoint(float(value), gap.mean, gap.sd) for value, gap in gaps if gap)
-    return Curve(row_label(one, found), spots) if spots else None
+    return Curve(row_label(one, searches), spots) if spots else None
 
 
-def _by_size(found: Sequence[DimensionSearch]) -> list[BracketPanel]:
+def _by_size(searches: Sequence[DimensionSearch]) -> list[BracketPanel]:
     """One panel per task with several backbones: the bracket of d90 at each model's size, one row per row of the table."""
     from lora_repro.report.figures.brackets import Bracket, BracketPanel, BracketRow
 
     panels = []
-    for group in grouped(found, lambda one: one.cell.task):
+    for group in grouped(searches, lambda one: one.cell.task):
         rows = []
         for row in grouped(group, lambda one: one.cell.row.name):
             ends = [Bracket(float(one.moved), *one.bracket()) for one in sorted(row, key=lambda one: one.moved)]
@@ -245,9 +246,9 @@ def _by_size(found: Sequence[DimensionSearch]) -> list[BracketPanel]:
     return panels
 
 
-def _statement(found: Sequence[DimensionSearch]) -> str:
+def _statement(searches: Sequence[DimensionSearch]) -> str:
     """The figure's title: d90 of every row and task that has one."""
-    told = [(one, one.bracket()[1]) for one in found]
-    share = f"{100 * found[0].search.share:.0f} % of full fine-tuning"
-    values = [f"{row_label(one, found)} {high:,} on {task_label(one.cell)}" for one, high in told if high is not None]
+    highest = [(one, one.bracket()[1]) for one in searches]
+    share = f"{100 * searches[0].search.share:.0f} % of full fine-tuning"
+    values = [f"{row_label(one, searches)} {high:,} on {task_label(one.cell)}" for one, high in highest if high is not None]
     return f"Random directions that reach {share}: {'; '.join(values)}" if values else f"No d that was run reaches {share}"

@@ -14,9 +14,10 @@ from lora_repro.report import captions
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import is_generated, summarise
+from lora_repro.report.statistics import summarise
 from lora_repro.report.table import REPRODUCE, Table, format_count
 from lora_repro.results import Run, Store, grouped, runs
+from lora_repro.stats.comparable import is_generated
 
 NOTE = (
     "The share of each source's adapter in the attention of the fusion: the softmax weight, mean over all positions of the test "
@@ -34,16 +35,16 @@ class Fusion:
         made = self.pivot.exhibits(ask, stores)
         for store in stores:
             fused = [run for run in runs(ask.cells, store) if "fusion" in run.record["measured"]]
-            found = [run for run in fused if run.finished]
-            if not found:
+            finished = [run for run in fused if run.finished]
+            if not finished:
                 continue
-            groups = grouped(found, lambda run: run.cell.task)
+            groups = grouped(finished, lambda run: run.cell.task)
             counts = [len(group) for group in groups]
-            cell, records = found[0].cell, [run.record for run in found]
+            cell, records = finished[0].cell, [run.record for run in finished]
             facts = captions.caption_facts(f"{self.pivot.title}: shares", ask.profile, cell, records, counts)
-            data = captions.data_of_tasks([run.cell for run in found], records)
+            data = captions.data_of_tasks([run.cell for run in finished], records)
             facts = (*facts[:2], data, facts[3], REPRODUCE + ask.command(cell))
-            heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(found)} runs"
+            heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(finished)} runs"
             left_out = Counter(task_label(run.cell) for run in fused if not run.finished)
             tables = (table(groups, facts, left_out),)
             made.append(Exhibit(f"{ask.name}_shares", tables, said, partial(draw, groups, facts), heading=heading))

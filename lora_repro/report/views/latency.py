@@ -69,8 +69,8 @@ def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
     tables = []
     for backbone in dict.fromkeys(entry["backbone"] for entry in first["latency"]):
         by_source = {
-            source: [entry for entry in found["latency"] if entry["backbone"] == backbone]
-            for source, found in measured.items()
+            source: [entry for entry in one["latency"] if entry["backbone"] == backbone]
+            for source, one in measured.items()
         }
         sizes = sizes_of(by_source[next(iter(measured))])
         for start in range(0, len(sizes), COLUMNS):
@@ -98,29 +98,29 @@ def _rows(
                 lines.append((shown, source, parameters, *[cell_text(own.get(size)) for size in sizes]))
                 shown = ""
         paper = printed.get(row, {}).get(PAPER[0], {})
-        found = [paper.get(f"{batch}x{length}") for length, batch in sizes]
-        if any(found):
-            lines.append((shown, PAPER[1], EMPTY, *map(printed_text, found)))
+        values = [paper.get(f"{batch}x{length}") for length, batch in sizes]
+        if any(values):
+            lines.append((shown, PAPER[1], EMPTY, *map(printed_text, values)))
     return tuple(lines)
 
 
-def command(found: Mapping[str, Any]) -> str:
+def command(measured: Mapping[str, Any]) -> str:
     """The command that measures this again; it names the device unless that is a CPU."""
-    device = found["where"]["kind"]
+    device = measured["where"]["kind"]
     rest = [] if device == "cpu" else [f"device={device}"]
-    asked = [item for item in found["asked"]["overrides"] if item.split("=", 1)[0] not in ("profile", "device")]
-    return " ".join(["python -m lora_repro latency", f"profile={found['profile']}", *rest, *asked])
+    overrides = [item for item in measured["asked"]["overrides"] if item.split("=", 1)[0] not in ("profile", "device")]
+    return " ".join(["python -m lora_repro latency", f"profile={measured['profile']}", *rest, *overrides])
 
 
-def reproduce(found: Mapping[str, Any]) -> str:
+def reproduce(measured: Mapping[str, Any]) -> str:
     """The last sentence of the caption: the command."""
-    return REPRODUCE + command(found)
+    return REPRODUCE + command(measured)
 
 
 def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, ...]:
     first = next(iter(measured.values()))
     total = next(entry["total"] for entry in first["latency"] if entry["backbone"] == backbone)
-    devices = {source: found["where"]["device"] for source, found in measured.items()}
+    devices = {source: one["where"]["device"] for source, one in measured.items()}
     places = set(devices.values())
     said = places.pop() if len(places) == 1 else "; ".join(f"{source}: {device}" for source, device in devices.items())
     return (

@@ -34,9 +34,9 @@ def memory_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
         lines: list[tuple[str, ...]] = []
         for row in dict.fromkeys(entry["row"] for entry in first["memory"] if entry["backbone"] == backbone):
             shown = True
-            for source, found in measured.items():
+            for source, one in measured.items():
                 own, steps = (
-                    {e["row"]: e for e in found.get(key, ()) if e["backbone"] == backbone} for key in ("memory", "steps")
+                    {e["row"]: e for e in one.get(key, ()) if e["backbone"] == backbone} for key in ("memory", "steps")
                 )
                 if row in own:
                     lines.append(_line(own[row], own.get(FULL), steps.get(row), source, shown))

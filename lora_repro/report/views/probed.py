@@ -12,15 +12,15 @@ from safetensors.numpy import load_file
 from lora_repro.analysis.probed_run import ProbedRun, scaling_of
 from lora_repro.report.captions import caption_facts
 from lora_repro.report.exhibit import Exhibit, ReportRequest
-from lora_repro.report.statistics import check_same_origin
 from lora_repro.report.table import REPRODUCE, Table
 from lora_repro.results import Run, Store, runs
+from lora_repro.stats.comparable import check_same_origin
 
 
-def probed_runs(found: Sequence[Run]) -> list[ProbedRun]:
+def probed_runs(runs: Sequence[Run]) -> list[ProbedRun]:
     """The trained runs that left arrays, each once, sorted by row, rank and seed."""
     made: dict[str, ProbedRun] = {}
-    for run in found:
+    for run in runs:
         if not run.trained or not run.updates.is_file():
             continue
         method = run.cell.asked["method"]
@@ -48,14 +48,14 @@ def exhibits(
     """One exhibit per store with probed runs. Raises UserError if its runs saw different data or weights."""
     made = []
     for store in stores:
-        if not (found := probed_runs(runs(ask.cells, store))):
+        if not (probed := probed_runs(runs(ask.cells, store))):
             continue
-        records = [run.record for run in found]
+        records = [run.record for run in probed]
         check_same_origin(records)
-        seeds = [len({run.seed for run in found if run.label == label}) for label in dict.fromkeys(run.label for run in found)]
+        seeds = [len({run.seed for run in probed if run.label == label}) for label in dict.fromkeys(run.label for run in probed)]
         cell = ask.cells[0]
         facts = (*caption_facts(title, ask.profile, cell, records, seeds), REPRODUCE + ask.command(cell))
         above = f"{facts[0]}. {facts[1].partition(' (')[0]}\n{facts[2]}. {facts[3]}"  # a figure's title
-        said, heading = f"{len(found)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
-        made.append(Exhibit(ask.name, tuple(tables(found, facts)), said, partial(draw, found, above), heading=heading))
+        said, heading = f"{len(probed)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
+        made.append(Exhibit(ask.name, tuple(tables(probed, facts)), said, partial(draw, probed, above), heading=heading))
     return made

@@ -50,22 +50,22 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...]) -> list[Table]:
         return []
     ranks = sorted({run.rank for run in lora if run.rank})
     d = lora[0].basis(lora[0].kinds[0], lora[0].kept_layers[0]).shape[0]
-    found = []
+    tables = []
     if len(ranks) > 1:
         m, n = ranks[0], ranks[-1]
         places = sorted({(1, 1), (2, 2), (m, m), (m, n)})
         rows = _rows(lora, places, rank_pairs(lora), lambda kind, layer: list(between_ranks(lora, kind, layer).values()))
         title = f"{facts[0]}: A of rank {m} and of rank {n}, different seeds"
-        found.append(_beside(_table((title, *facts[1:]), places, rows), lora))
+        tables.append(_beside(_table((title, *facts[1:]), places, rows), lora))
     if seed_pairs(lora):
         n = ranks[-1]
         places = sorted({(1, 1), (4, 4), (n // 8 or 1, n // 8 or 1), (n, n)})
         rows = _rows(lora, places, seed_pairs(lora), lambda kind, layer: between_seeds(lora, kind, layer))
         random = gaussian(d, n, n)
         rows.append((EMPTY, "two Gaussian matrices", *[_cell([random], 1, i, j, d) for i, j in places], format_count(1)))
-        found.append(_table((f"{facts[0]}: A of rank {n} from two seeds", *facts[1:]), places, rows))
-    found.append(_weight_table(lora, facts, d))
-    return found
+        tables.append(_table((f"{facts[0]}: A of rank {n} from two seeds", *facts[1:]), places, rows))
+    tables.append(_weight_table(lora, facts, d))
+    return tables
 
 
 def _rows(
@@ -78,9 +78,9 @@ def _rows(
     n = independent(pairs)
     for kind in lora[0].kinds:
         for layer in lora[0].kept_layers:
-            found = grids(kind, layer)
+            of_seeds = grids(kind, layer)
             d = lora[0].basis(kind, layer).shape[0]
-            cells = [_cell(found, n, i, j, d) for i, j in places]
+            cells = [_cell(of_seeds, n, i, j, d) for i, j in places]
             rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], *cells, format_count(n)))
     return rows
 
@@ -128,9 +128,9 @@ def _weight_table(lora: Sequence[ProbedRun], facts: tuple[str, ...], d: int) -> 
             cells = []
             for rank in sorted({run.rank for run in lora if run.rank}):
                 same = [with_weight(run, kind, layer) for run in lora if run.rank == rank]
-                place = int(np.argmin(np.abs(same[0][0] - d / 10)))
-                cells.append(summarise([float(grid[place, min(4, grid.shape[1]) - 1]) for _, grid in same]).text(2))
-            i = int(same[0][0][place])
+                row = int(np.argmin(np.abs(same[0][0] - d / 10)))
+                cells.append(summarise([float(grid[row, min(4, grid.shape[1]) - 1]) for _, grid in same]).text(2))
+            i = int(same[0][0][row])
             chance = Number(f"{i / d:.2f}", i / d)
             rows.append((f"{layer + 1} of {lora[0].n_layers}", NAMES[kind], format_count(i), *cells, chance))
     ranks = sorted({run.rank for run in lora if run.rank})

@@ -2,7 +2,7 @@
 
 The smallest difference that the test rows can show between two methods: each right answer of one that is a wrong one of the
 other moves the difference of their accuracies by 1 / n. If they disagree so on a share d of n test rows and neither is better,
-the difference has the error sqrt(d / n), and `metrics.bootstrap.detectable` makes of it the least true difference that shows at
+the difference has the error sqrt(d / n), and `stats.intervals.detectable` makes of it the least true difference that shows at
 5 % with a chance of 80 %: 2.8 sqrt(d / n). d is unknown before a run; `DISAGREE` is assumed. More seeds do not lower it.
 """
 
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lora_repro.metrics.bootstrap import detectable
+from lora_repro.stats.intervals import detectable
 from lora_repro.tasks.own.columns import Row
 from lora_repro.tasks.own.data import OwnData
 from lora_repro.tasks.own.splits import content

@@ -1,7 +1,7 @@
 """Arrays that are slow to compute from published predictions, kept on disk by the content of these files.
 
-A folder is keyed by the code of the scores and by the versions of numpy and scipy; when one changes, the old folder is deleted. A
-damaged file is made again. If nothing can be written, everything is computed.
+A folder is keyed by the code of the scores and of this package, and by the versions of numpy and scipy; when one changes, the
+old folder is deleted. A damaged file is made again. If nothing can be written, everything is computed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _content(path: Path, changed: int) -> str:
 
 @cache
 def _home() -> Path:
-    code = sorted([Path(__file__), *Path(metrics.__path__[0]).rglob("*.py")])
+    code = sorted([*Path(__file__).parent.glob("*.py"), *Path(metrics.__path__[0]).rglob("*.py")])
     parts = [version("numpy"), version("scipy"), *(path.read_text(encoding="utf-8") for path in code)]
     home = CACHE / "resamples" / _digest(repr(parts))
     for old in home.parent.glob("*"):

@@ -1,7 +1,9 @@
-"""The significance levels of a comparison: its share among several, and its share among several looks at growing evidence."""
+"""Several comparisons, and several looks at growing evidence: how a level is shared among them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -11,6 +13,19 @@ from scipy.special import ndtri
 from scipy.stats import norm
 
 NODES = 64  # of the quadrature: ten digits at five looks
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """The p's corrected by Holm (1979): the k-th smallest of m times m - k + 1, made non-decreasing, at most 1.
+
+    NaN stays as it is, and does not count in m.
+    """
+    order = sorted((at for at, p in enumerate(values) if not math.isnan(p)), key=lambda at: values[at])
+    corrected, least = list(values), 0.0
+    for rank, at in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * values[at]))
+        corrected[at] = least
+    return corrected
 
 
 class Levels(NamedTuple):

@@ -1,0 +1,151 @@
+"""Everything of Hydra that its documentation does not promise; no other module imports `hydra._internal` or `hydra.core`,
+but for `HydraConfig`, which is documented.
+
+Tried with Hydra 1.3.8 (`TRIED`). tests/test_hydra_internals.py checks the version, the signatures and the attributes that are
+used here, so that another version fails there, with the name of what moved, before anything else does.
+
+What the public `hydra.compose` and `hydra.main` cannot do, and who needs it:
+
+    compose again inside a job, from files that are read once    `main_hydra`, `in_place_of_the_running`    config/compose.py
+    set single values without composing anew                     `apply_values`                             config/compose.py
+    the jobs of a sweep without running them                     `parse`, `split_jobs`                      config/compose.py
+    files with blocks; a check of what was composed              `FileConfigSource`, `use_file_source`,
+                                                                 `load_configuration`, `check_loading`      config/blocks.py
+    classes that Hydra builds                                    `BASIC_LAUNCHER`, `BASIC_SWEEPER`          config/hydra_node.py
+    a launcher without a distribution of its own                 `register_launcher`, `Singleton`, ...      sweep/ray_launcher.py
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import wraps
+from types import FrameType
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl as ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins.file_config_source import FileConfigSource as FileConfigSource
+from hydra._internal.hydra import Hydra as Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType as ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override as Override
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton as Singleton
+from hydra.core.utils import JobReturn as JobReturn
+from hydra.core.utils import JobStatus as JobStatus
+from hydra.core.utils import run_job as run_job
+from hydra.core.utils import setup_globals as setup_globals
+from omegaconf import DictConfig
+
+TRIED = ("1.3.8",)
+BASE = "1.3"  # the version whose defaults Hydra keeps to
+BASIC_LAUNCHER, BASIC_SWEEPER = (f"{each.__module__}.{each.__qualname__}" for each in (BasicLauncher, BasicSweeper))
+_load = inspect.unwrap(ConfigLoaderImpl.load_configuration)  # Hydra's own, also where this module is imported anew
+
+
+def main_hydra(folders: Sequence[str]) -> Hydra:
+    """Hydra over these folders, the later ones first in its search, which reads each file once. The global one is cleared."""
+    GlobalHydra.instance().clear()
+    search = create_config_search_path(folders[0])
+    for folder in folders[1:]:
+        search.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))  # as Hydra does for --config-dir
+    version.setbase(BASE)
+    hydra = Hydra.create_main_hydra2(task_name="lora_repro", config_search_path=search)
+    loader: Any = hydra.config_loader
+    loader.repository = _ReadOnce(loader.repository)
+    return hydra
+
+
+class _ReadOnce:
+    """Hydra's repository with each file parsed once per process: parsing is half the time of composing."""
+
+    def __init__(self, repository: Any) -> None:
+        self.repository = repository
+        self.read: dict[str, Any] = {}
+
+    def __deepcopy__(self, memo: Any) -> _ReadOnce:
+        return self  # Hydra copies the repository for every composition, which would lose what was read
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.repository, name)
+
+    def load_config(self, config_path: str) -> Any:
+        if config_path not in self.read:
+            self.read[config_path] = self.repository.load_config(config_path)
+        return deepcopy(self.read[config_path])  # Hydra modifies these nodes while composing
+
+
+@contextmanager
+def in_place_of_the_running(make: Callable[[], Hydra]) -> Iterator[Any]:
+    """Within it `hydra.compose` uses what `make` gives, whose loader it yields, even while Hydra runs something else in this
+    process.
+    """
+    running = GlobalHydra.instance().hydra
+    try:
+        GlobalHydra.instance().hydra = hydra = make()
+        yield hydra.config_loader
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def parse(overrides: Sequence[str], loader: Any = None) -> list[Override]:
+    """The overrides by Hydra's grammar. With a loader, a `glob(...)` knows what it stands for."""
+    return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+
+
+def is_group(key: str, loader: Any) -> bool:
+    """Whether a key chooses the file of a group."""
+    return bool(loader.repository.group_exists(key))
+
+
+def apply_values(values: Sequence[Override], config: DictConfig) -> None:
+    """Set single values in a composed configuration, as Hydra does. Raises ConfigCompositionException."""
+    ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
+
+
+def split_jobs(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep, in the order of Hydra's own sweeper."""
+    (jobs,) = BasicSweeper.split_arguments(list(overrides), None)
+    return jobs
+
+
+def load_configuration(loader: ConfigLoaderImpl, *asked: Any, **named: Any) -> DictConfig:
+    """Hydra's own composing, whatever `check_loading` has put in its place."""
+    config: DictConfig = _load(loader, *asked, **named)
+    return config
+
+
+def loader_over(folder: str) -> ConfigLoaderImpl:
+    """A loader that searches one folder and what Hydra brings."""
+    return ConfigLoaderImpl(create_config_search_path(folder))
+
+
+def check_loading(checked: Callable[..., DictConfig]) -> None:
+    """Let whatever composes in this process call `checked(loader, config_name, overrides, run_mode, ...)` instead."""
+    ConfigLoaderImpl.load_configuration = wraps(_load)(checked)  # type: ignore[method-assign,assignment]
+
+
+def use_file_source(source: type[FileConfigSource]) -> None:
+    """Read all yaml files by `source` in this process."""
+    SourcesRegistry.instance().types["file"] = source
+
+
+def defaults_list_of(frame: FrameType) -> str | None:
+    """The config path whose defaults list Hydra expands in this frame of its search; None for any other frame."""
+    if frame.f_code.co_name != "_create_defaults_tree_impl":
+        return None
+    return str(frame.f_locals.get("path"))
+
+
+def register_launcher(name: str, launcher: type) -> None:
+    """Let `_target_: name` mean this class in this process: Hydra builds launchers of installed plugins only."""
+    Plugins.instance().class_name_to_class[name] = launcher

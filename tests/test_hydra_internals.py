@@ -1,0 +1,101 @@
+"""What we use of Hydra without its promise: fails first, and with a name, where another version of Hydra has moved it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from hydra._internal import defaults_list
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from test_architecture import LIBRARY, TREES
+
+from lora_repro.config import hydra_internals, paths
+from lora_repro.config.hydra_internals import ConfigLoaderImpl, FileConfigSource, Hydra, Override, Singleton
+
+INTERNALS = f"{LIBRARY}.config.hydra_internals"
+DOCUMENTED = "hydra.core.hydra_config"
+TAKEN: list[tuple[Callable[..., Any], str]] = [  # a function, and the names of its parameters in their order
+    (ConfigLoaderImpl.__init__, "self config_search_path"),
+    (ConfigLoaderImpl._apply_overrides_to_config, "overrides cfg"),
+    (hydra_internals._load, "self config_name overrides run_mode from_shell validate_sweep_overrides"),
+    (ConfigLoaderImpl.load_sweep_config, "self master_config sweep_overrides"),
+    (ConfigRepository.load_config, "self config_path"),
+    (ConfigRepository.group_exists, "self config_path"),
+    (BasicSweeper.split_arguments, "overrides max_batch_size"),
+    (FileConfigSource.__init__, "self provider path"),
+    (FileConfigSource.load_config, "self config_path"),
+    (FileConfigSource.is_config, "self config_path"),
+    (FileConfigSource.is_group, "self config_path"),
+    (FileConfigSource.list, "self config_path results_filter"),
+    (Hydra.create_main_hydra2, "task_name config_search_path"),
+    (create_config_search_path, "search_path_dir"),
+    (ConfigSearchPath.prepend, "self provider path anchor"),
+    (SearchPathQuery, "provider path"),
+    (OverridesParser.create, "config_loader"),
+    (OverridesParser.parse_overrides, "self overrides"),
+    (hydra_internals.run_job, "task_function config job_dir_key job_subdir_key hydra_context configure_logging"),
+    (hydra_internals.setup_globals, ""),
+    (Singleton.get_state, ""),
+    (Singleton.set_state, "state"),
+]
+
+
+def test_this_version_of_hydra_was_tried() -> None:
+    found = version("hydra-core")
+    assert found in hydra_internals.TRIED, f"Hydra {found} is new here: if the tests below and those of config/ pass, add it"
+
+
+@pytest.mark.parametrize(("function", "names"), TAKEN, ids=[getattr(each, "__qualname__", str(each)) for each, _ in TAKEN])
+def test_what_is_called_takes_what_it_is_given(function: Callable[..., Any], names: str) -> None:
+    assert [*inspect.signature(function).parameters] == names.split()
+
+
+def test_what_is_read_and_replaced_is_there() -> None:
+    loader = hydra_internals.loader_over(str(paths.CONF))
+    assert isinstance(loader.repository, ConfigRepository)
+    assert hydra_internals.is_group("method", loader) and not hydra_internals.is_group("method.rank", loader)
+    assert "hydra" in vars(GlobalHydra.instance()) and callable(GlobalHydra.instance().clear)
+    assert "file" in SourcesRegistry.instance().types and FileConfigSource.scheme() == "file"
+    assert isinstance(Plugins.instance().class_name_to_class, dict)
+    (value,) = hydra_internals.parse(["+seed=0,1"])
+    assert isinstance(value, Override) and value.is_sweep_override()
+    assert (value.key_or_group, value.input_line, value.get_key_element()) == ("seed", "+seed=0,1", "+seed")
+
+
+def test_an_endless_defaults_list_is_named_by_a_local_variable_of_hydra_s_search() -> None:
+    search = defaults_list._create_defaults_tree_impl
+    assert search.__name__ == "_create_defaults_tree_impl" and "path" in search.__code__.co_varnames
+
+
+def test_what_was_read_outlives_the_copy_that_hydra_makes_for_each_composition() -> None:
+    once = hydra_internals._ReadOnce(hydra_internals.loader_over(str(paths.CONF)).repository)
+    assert CachingConfigRepository(once).delegate is once
+    with hydra_internals.in_place_of_the_running(lambda: hydra_internals.main_hydra([str(paths.CONF)])) as loader:
+        assert isinstance(loader.repository, hydra_internals._ReadOnce)
+
+
+def test_the_classes_that_hydra_builds_have_these_names() -> None:
+    basic = hydra_internals.loader_over(str(paths.CONF)).repository
+    for group, name in (("launcher", hydra_internals.BASIC_LAUNCHER), ("sweeper", hydra_internals.BASIC_SWEEPER)):
+        found = basic.load_config(f"hydra/{group}/basic")
+        assert found is not None and found.config["_target_"] == name
+
+
+def test_one_module_alone_reaches_behind_hydra_s_face() -> None:
+    for name, tree in TREES.items():
+        reached = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+        reached |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        reached |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        behind = {each for each in reached if each.startswith(("hydra._internal", "hydra.core")) and each != DOCUMENTED}
+        assert not behind or name == INTERNALS, f"{name} uses {', '.join(sorted(behind))}: import it from {INTERNALS}"
