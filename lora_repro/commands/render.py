@@ -75,7 +75,7 @@ def pages(settings: Sequence[str], root: Path) -> None:
     profiles = [item for item in given if not item.startswith("--data=")]
     if len(profiles) > 1 or len(data) > 1:
         raise UserError(f"render report takes one profile=NAME and one paths.data=DIR, not {' '.join(settings)}")
-    render.render_pages(root, *profiles or [None], *data)
+    render.render_pages(root, profiles[0] if profiles else None, *data)
 
 
 PARTS = {"tables": tables, "claims": claims, "report": pages}

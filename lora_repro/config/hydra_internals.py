@@ -131,7 +131,7 @@ def loader_over(folder: str) -> ConfigLoaderImpl:
 
 def check_loading(checked: Callable[..., DictConfig]) -> None:
     """Let whatever composes in this process call `checked(loader, config_name, overrides, run_mode, ...)` instead."""
-    ConfigLoaderImpl.load_configuration = wraps(_load)(checked)  # type: ignore[method-assign,assignment]
+    ConfigLoaderImpl.load_configuration = wraps(_load)(checked)  # type: ignore[method-assign]
 
 
 def use_file_source(source: type[FileConfigSource]) -> None:
