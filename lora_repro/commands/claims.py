@@ -1,4 +1,4 @@
-"""Judge every claim of conf/claim by the published records; write results/{claims,README}.md and report.json.
+"""Judge every claim of conf/claim by the published records; write results/{claims,README}.md, report.json and a figure a profile.
 
     python -m lora_repro claims
 
@@ -17,6 +17,7 @@ from lora_repro.files import write_text
 from lora_repro.records import manifest, rates
 from lora_repro.report import coverage, readme, report_json
 from lora_repro.report.claims import ledger
+from lora_repro.report.figures import forest
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,9 +37,11 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         write_text(change.staged / "claims.csv", ledger.comma_separated(found))
         report_json.update_report(change, claims=report_json.claim_entries(found))
         write_text(change.staged / coverage.NAME, coverage.page(results))
+        for profile in found.scales:
+            forest.save(found, profile, change.staged / profile / "figures" / "claims")
     more = ", README.md" if readme.write(root) else ""
     for profile in found.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in found.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
-    print(f"wrote results/claims.md, results/claims.csv, results/report.json, results/README.md{more}")
+    print(f"wrote results/claims.md, claims.csv, report.json, README.md, */figures/claims.{{svg,png}}{more}")
     return 0

@@ -1,9 +1,10 @@
-"""Build results/<profile>/report.html, a self-contained page of everything published at a profile.
+"""Build results/<profile>/report.html, what was learnt at a profile, and behind it report/<experiment>.html.
 
     python -m lora_repro report                                         every profile under results/
     python -m lora_repro report profile=laptop paths.data=/path/to/e2e  with the data's texts, to runs/laptop/report.html
 
-It reads records, predictions, tables and figures, and needs no network. The same files give the same bytes.
+It reads records, predictions, tables, docs/results.md and figures, to which the pages link, and needs no network. The same files
+give the same bytes.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from lora_repro.config.paths import ROOT, checkout_root
 from lora_repro.errors import UserError
 from lora_repro.files import write_text
 from lora_repro.records import manifest, rates
-from lora_repro.report.page.build import page
+from lora_repro.report.page.build import BEHIND, FRONT, pages
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,11 +34,15 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     checkout_root("a page of published results")
     for profile in _profiles(given.profile, root):
         # The data's own texts never enter results/.
-        target = root / ("runs" if given.data else "results") / profile / "report.html"
-        text = page(root / "results", profile, target, given.data)
-        with manifest.writing_to(target.parent) as folder:
-            write_text(folder / target.name, text)
-        print(f"wrote {target.relative_to(root)} ({len(text.encode()) / 1000:,.0f} kB)")
+        target = root / ("runs" if given.data else "results") / profile / FRONT
+        found = pages(root / "results", profile, target, given.data)
+        old = {path.relative_to(target.parent).as_posix(): path for path in (target.parent / BEHIND).glob("*.html")}
+        gone = [path for name, path in old.items() if name not in found]
+        with manifest.writing_to(target.parent, gone) as folder:
+            for name, text in found.items():
+                write_text(folder / name, text)
+        print(f"wrote {target.relative_to(root)} and {len(found) - 1} pages behind it "
+              f"({sum(len(text.encode()) for text in found.values()) / 1000:,.0f} kB)")  # fmt: skip
     return 0
 
 

@@ -24,10 +24,14 @@ HOW = ("all", "any", "most")
 
 @dataclass(frozen=True)
 class Region:
-    """Where a value must lie for a claim to hold: above `floor` and below `ceiling`, either of which may be infinite."""
+    """Where a value must lie for a claim to hold: above `floor` and below `ceiling`, either of which may be infinite.
+
+    unit: of both, as it follows them in a sentence.
+    """
 
     floor: float = -math.inf
     ceiling: float = math.inf
+    unit: str = ""
 
     @classmethod
     def of(cls, floor: float | None, ceiling: float | None) -> Region:
@@ -63,7 +67,7 @@ class Reading:
     """The result of one comparison: value and interval [low, high] in `unit`, over n seeds (rounds for timings).
 
     value None: no number; `notes` says why. sources: the files read, relative to results/. generated: not real data. inside: how
-    many of the single values behind it lie where the claim says. asks: where that is, in words. says: the value in a sentence, in
+    many of the single values behind it lie where the claim says. region: where that is. says: the value in a sentence, in
     place of `what` is `text`. reason: why there is no verdict, in a few words.
     """
 
@@ -83,7 +87,7 @@ class Reading:
     better: str = ""  # second verdict of a claim "at least as good": whether it is better
     detectable: float | None = None  # the least true difference between methods that would have shown; None without an interval
     inside: str = ""
-    asks: str = ""
+    region: Region | None = None
     says: str = ""
     reason: str = ""
 
@@ -91,6 +95,11 @@ class Reading:
         for name in ("low", "high", "detectable"):  # NaN and infinity become None
             if (end := getattr(self, name)) is not None and not math.isfinite(end):
                 object.__setattr__(self, name, None)
+
+    @property
+    def asks(self) -> str:
+        """Where the claim says that the value lies, in words; empty if it does not say."""
+        return self.region.words + self.region.unit if self.region else ""
 
     @property
     def text(self) -> str:

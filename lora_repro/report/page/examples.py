@@ -36,8 +36,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Examples:
-    """The inputs shown for a task; `note` says where their texts come from, or why they are missing."""
+    """The inputs shown for a task of a table; `note` says where their texts come from, or why they are missing."""
 
+    table: str
     task: str
     note: str
     shown: tuple[Shown, ...]
@@ -55,12 +56,14 @@ def examples(runs: Sequence[RecordedRun], order: Sequence[str], predictions: Pat
         for run in sorted((run for run in mine if run.table == table), key=lambda run: run.seed):
             rows.setdefault(run.command.overrides[:-1], run)
         chosen = sorted(rows.values(), key=lambda run: (run.command.order, run.row))
-        if shown := _examples(task, chosen, predictions, data):
+        if shown := _examples(table, task, chosen, predictions, data):
             found.append(shown)
     return found
 
 
-def _examples(task: str, runs: Sequence[RecordedRun], predictions: Path, data: str | None) -> Examples | None:
+def _examples(
+    table: str, task: str, runs: Sequence[RecordedRun], predictions: Path, data: str | None
+) -> Examples | None:
     answers: dict[str, dict[str, dict[str, Any]]] = {}  # label -> key -> published prediction
     for run in runs:
         path = predictions / f"{run.record['signature']}.jsonl"
@@ -86,7 +89,7 @@ def _examples(task: str, runs: Sequence[RecordedRun], predictions: Path, data: s
         )
     seeds = sorted({run.seed for run in runs})
     said = f"Test inputs at equal distances in the test set, not chosen by hand; seed {', '.join(map(str, seeds))}. "
-    return Examples(task, said + note, tuple(shown))
+    return Examples(table, task, said + note, tuple(shown))
 
 
 def _errors(line: dict[str, Any]) -> str:
