@@ -1,9 +1,9 @@
-"""Judge every claim of conf/claim by the published records; write results/{claims,README}.md, report.json and a figure a profile.
+"""Judge every claim of conf/claim by the published records; write results/{claims,README}.md and report.json.
 
     python -m lora_repro claims
 
-It also updates the lines on results in README.md. It reads what is published, conf/ and docs/claims.md, trains nothing and needs
-no network.
+It also draws every claim of a profile in one figure and updates the lines on results in README.md. It reads what is
+published, conf/ and docs/claims.md, trains nothing and needs no network.
 """
 
 import argparse
