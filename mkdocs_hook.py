@@ -1,7 +1,7 @@
 """mkdocs: pages from what the project says elsewhere, so that nothing is written twice.
 
-docs/results.md is the first page, README.md the quickstart; the reference is made from docstrings, the settings from conf/ and the
-classes that it names; results/ is copied as it is published. Fences of worked examples say what a test does with them
+docs/results.md is the first page, README.md the quickstart; the reference is made from docstrings, the settings from conf/ and
+the classes that it names; results/ is copied as it is published. Fences of worked examples say what a test does with them
 (```yaml file=conf/x.yaml, ```console run), which Python-Markdown takes for prose: they become plain ones.
 """
 
@@ -71,9 +71,11 @@ def _reference(root: Path) -> str:
     """The functions of lora_repro.api and the class of every method, by mkdocstrings."""
     lines = ["# Reference", "", "How to use them: [from Python](api.md).", "", "## Functions", ""]
     tree = ast.parse((root / "lora_repro" / "api.py").read_text(encoding="utf-8"))
-    lines += [f"::: lora_repro.api.{node.name}\n" for node in tree.body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
-    lines += ["## Methods", "", "Each is `from lora_repro.methods import ...`; its settings are in [conf/method](settings.md#method).", ""]
-    targets = sorted({found for path in (root / "conf/method").glob("*.yaml") for found in TARGET.findall(path.read_text(encoding="utf-8"))})
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    lines += [f"::: lora_repro.api.{name}\n" for name in names]
+    lines += ["## Methods", "", "From `lora_repro.methods`; each setting's meaning: [settings](settings.md#method).", ""]
+    texts = [path.read_text(encoding="utf-8") for path in (root / "conf" / "method").glob("*.yaml")]
+    targets = sorted({found for text in texts for found in TARGET.findall(text)})
     return "\n".join([*lines, *(f"::: {target}\n    options: {{members: false}}\n" for target in targets)])
 
 
@@ -140,7 +142,8 @@ def _page(found: re.Match[str]) -> str:
 
 def _linked(text: str) -> str:
     """Links as HTML: they lead to files that are copied after the build; mkdocs, which would look for pages, is told of none."""
-    text = re.sub(r"\]\(\.\./docs/([\w-]+)\.md\)", r"](../\1.html)", text.replace("../docs/results.md", "../docs/index.md")).replace("](claims.md)", "](claims.html)")
+    text = text.replace(f"../docs/{FIRST}", "../docs/index.md").replace("](claims.md)", "](claims.html)")
+    text = re.sub(r"\]\(\.\./docs/([\w-]+)\.md\)", r"](../\1.html)", text)
     return LINK.sub(r'<a href="\2">\1</a>', text)
 
 
