@@ -1,18 +1,22 @@
-"""mkdocs: show the worked examples of docs/ as code, each under the name of its file; put results/ beside them.
+"""mkdocs: pages from what the project says elsewhere, so that nothing is written twice.
 
-Their fences say what a test does with them (```yaml file=conf/x.yaml, ```console run), which Python-Markdown takes for prose.
-Results are copied as they are published: a report page is complete in itself, and its links lead to the files beside it.
+docs/results.md is the first page, README.md the quickstart; the reference is made from docstrings, the settings from conf/ and
+the classes that it names; results/ is copied as it is published. Fences of worked examples say what a test does with them
+(```yaml file=conf/x.yaml, ```console run), which Python-Markdown takes for prose: they become plain ones.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
@@ -22,8 +26,11 @@ from lora_repro.records import manifest
 FENCE = re.compile(r"^```(\w+) (?:(?:file|add)=(\S+)|run)$", re.M)
 FIGURE = re.compile(r"!\[([^\]]*)\]\(\.\./(results/[^)]+)\)")
 LINK = re.compile(r"\[([^\]]*)\]\(((?!#|https?:)[^)]+)\)")
+TARGET = re.compile(r"_target_: (lora_repro[\w.]+)")
 RESULTS = "results"
 PAGES = {"README": "index", "claims": "claims"}  # a file of results/ -> its page
+FIRST = "results.md"
+SETTING = re.compile(r"^((?:`\w+`(?:, )?)+): ?", re.M)  # how a docstring begins what it says of a setting
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
@@ -41,6 +48,11 @@ def on_files(files: Any, config: Any) -> Any:
         manifest.check(results)
     except UserError as error:
         raise PluginError(str(error)) from None
+    root = results.parent
+    files.get_file_from_path(FIRST).dest_uri = "index.html"
+    made = {"quickstart.md": _quickstart(root), "reference.md": _reference(root), "settings.md": _settings(root)}
+    for name, text in made.items():
+        files.append(File.generated(config, name, content=text))
     ledger = results / "claims.md"
     claims = ledger.read_text(encoding="utf-8") if ledger.is_file() else "# Claims\n\nNothing is published yet.\n"
     for name, text in (("index.md", _index(results)), ("claims.md", _linked(claims))):
@@ -48,19 +60,90 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def _quickstart(root: Path) -> str:
+    """README.md from its first command to what can be reproduced, with links as from docs/."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    text = text[text.index("## Start") : text.index("## Where it stands")].replace("## Start", "# Quickstart", 1)
+    return re.sub(r"\]\(docs/", "](", text).replace("](results/", "](../results/")
+
+
+def _reference(root: Path) -> str:
+    """The functions of lora_repro.api and the class of every method, by mkdocstrings."""
+    lines = ["# Reference", "", "How to use them: [from Python](api.md).", "", "## Functions", ""]
+    tree = ast.parse((root / "lora_repro" / "api.py").read_text(encoding="utf-8"))
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    lines += [f"::: lora_repro.api.{name}\n" for name in names]
+    lines += ["## Methods", "", "From `lora_repro.methods`; each setting's meaning: [settings](settings.md#method).", ""]
+    texts = [path.read_text(encoding="utf-8") for path in (root / "conf" / "method").glob("*.yaml")]
+    targets = sorted({found for text in texts for found in TARGET.findall(text)})
+    return "\n".join([*lines, *(f"::: {target}\n    options: {{members: false}}\n" for target in targets)])
+
+
+def _settings(root: Path) -> str:
+    """Every key of conf/: the root's with their comments, then those of each class that conf/ names, with type and meaning."""
+    text = (root / "conf" / "config.yaml").read_text(encoding="utf-8")
+    head, body = text[: text.index("defaults:")], text[text.index("recipe_name:") : text.index("\nhydra:")]
+    said = " ".join(line.lstrip("# ") for line in head.splitlines())
+    lines = ["# Settings", "", said, "", "Any key can follow a command: `train.lr=1e-3 data.n_train=500`.", "", "## The root", "",
+             "```yaml", body.rstrip(), "```", ""]  # fmt: skip
+    classes: dict[str, dict[str, list[str]]] = {"data": {"lora_repro.data.DataConfig": []}}
+    for path in sorted((root / "conf").glob("*/*.yaml")):
+        for target in TARGET.findall(path.read_text(encoding="utf-8")):
+            group = classes.setdefault(path.parent.name, {})
+            group.setdefault(target, []).append(path.stem)
+    for group, targets in classes.items():
+        if group in ("claim", "source", "experiment", "row"):  # no settings of a run
+            continue
+        lines += [f"## {group}", ""]
+        for target, names in targets.items():
+            where = f"conf/{group}: {', '.join(dict.fromkeys(names))}" if names else "conf/config.yaml"
+            lines += [f"### {target.rpartition('.')[2]}", "", f"`{where}`", "", *_keys(root, target), ""]
+    return "\n".join(lines)
+
+
+@lru_cache(maxsize=1)
+def _library(root: Path, package: str) -> Any:
+    """The library as griffe reads it, without importing it."""
+    return griffe.GriffeLoader(search_paths=[root], allow_inspection=False).load(package)
+
+
+def _keys(root: Path, target: str) -> list[str]:
+    """What a class says of itself, and a line for each of its settings: type, default, meaning."""
+    package, _, name = target.partition(".")
+    found = _library(root, package)[name]
+    said = found.docstring.value if found.docstring else ""
+    summary, *parts = SETTING.split(said)
+    meanings = {key: text for keys, text in zip(parts[::2], parts[1::2], strict=True) for key in re.findall(r"\w+", keys)}
+    lines = [" ".join(summary.split()), ""]
+    given = [one for one in found.parameters if one.name != "self" and not one.name.startswith("*")]
+    if given:
+        lines += ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+    for one in given:
+        kind, default = (f"`{text}`".replace("|", "\\|") if text is not None else "" for text in (one.annotation, one.default))
+        meaning = " ".join(meanings.get(one.name, "").split()).replace("|", "\\|")
+        lines.append(f"| `{one.name}` | {kind} | {default} | {meaning} |")
+    return lines
+
+
 def on_post_build(config: Any) -> None:
-    """results/ as it is; a report's link to the ledger leads to its page."""
+    """results/ as it is; a report's links to the docs and the ledger lead to their pages."""
     results, site = _results(config), Path(config["site_dir"]) / RESULTS
     if results.is_dir():
         shutil.copytree(results, site, dirs_exist_ok=True)
-    for page in site.glob("*/report.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(text.replace('href="../claims.md"', 'href="../claims.html"'), encoding="utf-8")
+    for page in [*site.glob("*/report.html"), *site.glob("*/report/*.html")]:
+        text = re.sub(r'href="((?:\.\./)+)(?:docs/([\w-]+)|(claims))\.md', _page, page.read_text(encoding="utf-8"))
+        page.write_text(re.sub(r'href="((?:\.\./)+)README\.md', r'href="\1index.html', text), encoding="utf-8")
+
+
+def _page(found: re.Match[str]) -> str:
+    stem = "index" if found[2] == Path(FIRST).stem else found[2]
+    return f'href="{found[1]}{stem or found[3]}.html'
 
 
 def _linked(text: str) -> str:
     """Links as HTML: they lead to files that are copied after the build; mkdocs, which would look for pages, is told of none."""
-    text = re.sub(r"\]\(\.\./docs/([\w-]+)\.md\)", r"](../\1.html)", text).replace("](claims.md)", "](claims.html)")
+    text = text.replace(f"../docs/{FIRST}", "../docs/index.md").replace("](claims.md)", "](claims.html)")
+    text = re.sub(r"\]\(\.\./docs/([\w-]+)\.md\)", r"](../\1.html)", text)
     return LINK.sub(r'<a href="\2">\1</a>', text)
 
 

@@ -1,10 +1,11 @@
-"""The report page: what it keeps of the tables, that it asks nothing of a network, and that foreign text stays text."""
+"""The report pages: what they keep of the tables, that they ask nothing of a network, and that foreign text stays text."""
 
 from __future__ import annotations
 
 import base64
 import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -24,16 +25,18 @@ from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
 from lora_repro.config.override import override_value
 from lora_repro.config.signature import identity, signature
-from lora_repro.files import SEAL
+from lora_repro.files import SEAL, write_text
 from lora_repro.planning.rerun_command import command
+from lora_repro.records import manifest
 from lora_repro.report.html import html as html_of
 from lora_repro.report.html import number
-from lora_repro.report.page.build import _with_starts, page
+from lora_repro.report.page import build
+from lora_repro.report.page.build import _with_starts, pages
 from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import texts_of
-from lora_repro.report.page.figures import belonging, embed_figure
-from lora_repro.report.page.markdown import pieces
-from lora_repro.report.page.summary import headline
+from lora_repro.report.page.figures import belonging, embed_figure, link_figure
+from lora_repro.report.page.markdown import article, pieces
+from lora_repro.report.page.summary import by_experiment, claims_of
 from lora_repro.report.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +64,7 @@ READING = {"what": f"LoRA {EVIL}", "unit": "BLEU", "verdict": "inconclusive", "b
            "notes": ["`e2e/lora`: 1 run"], "sources": ["mini/tables/e2e.md"]}
 CLAIMS = [
     {"id": name, "statement": f"Claim {name} holds.", "after_the_paper": after, "figure": "70.4", "source": "Table 3",
-     "test": "`a` - `b`",
+     "test": "`e2e/lora` - `b`",
      "profiles": {"mini": {"verdict": verdict, "sentence": f"So it went {EVIL}.", "readings": [READING]},
                   "laptop": {"verdict": "tested", "sentence": "Tested.", "readings": []}}}
     for name, verdict, after in (("one", "replicated", False), ("two", "inconclusive", False), ("three", "inconclusive", True))
@@ -117,8 +120,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def html(results: Path) -> str:
-    return page(results, "mini", results / "mini" / "report.html")
+def made(results: Path) -> dict[str, str]:
+    return pages(results, "mini", results / "mini" / "report.html")
+
+
+@pytest.fixture(scope="module")
+def html(made: dict[str, str]) -> str:
+    """All pages in one text."""
+    return "\n".join(made.values())
 
 
 class Seen(HTMLParser):
@@ -192,47 +201,81 @@ def test_markdown_without_a_caption_and_with_html_or_images_is_safe() -> None:
     assert 'href="javascript' not in prose
 
 
-def test_the_page_holds_every_part(html: str) -> None:
+def test_the_pages_hold_every_part(made: dict[str, str], html: str) -> None:
+    assert list(made) == ["report.html", *(f"report/{name}.html" for name in ("e2e", "curve", "claims", "runs"))]
     text = " ".join(Seen(html).texts)
-    for part in ("E2E NLG", "Curve", "Claims", "Examples", "Runs and commands", "† n = 1"):
+    for part in ("E2E NLG", "Curve", "Claims", "Examples", "Records and commands", "† n = 1"):
         assert part in text
     assert "python -m lora_repro.run experiment=e2e profile=mini row/e2e=lora seed=0" in text
-    seen = Seen(html)
-    assert {"e2e", "curve", "claims", "examples", "runs"} <= {a.get("id") for a in seen.of("section")}
-    assert '<a href="../report.json">report.json</a>' in html
-    assert re.search(r"\b1 run \(1 finished\), .* 2 more, of earlier protocols, appear only in the list of runs\.", html)
-    assert '<a href="../mini/tables/e2e.md">' in html and '<a href="../claims.md">' in html
+    assert '<a href="../../report.json">report.json</a>' in made["report/runs.html"]
+    front = made["report.html"]
+    assert re.search(r"\b1 run \(1 finished\), .* 2 more, of earlier protocols, appear only in the list of runs\.", front)
+    assert '<a href="../../mini/tables/e2e.md">' in html and '<a href="../../claims.md">' in html
 
 
-def test_the_page_opens_with_verdicts_the_table_of_lora_and_ours_beside_the_paper_s(html: str) -> None:
-    first = html[html.index('<section id="summary">') : html.index("</section>")]
-    text = " ".join(" ".join(Seen(first).texts).split())
-    assert "the paper's 2 claims: 1 replicated 1 inconclusive" in text  # later work's is not counted
-    assert "E2E NLG BLEU 72.1 70.4 ± 0.1 70.7 — 1" in text
-    assert first.count("<img") == 1 and 'alt="LoRA &lt;beside&gt; the paper"' in first and 'width="40"' in first
-    assert html.index('<section id="summary">') < html.index("<nav") < html.index('<section id="e2e">')
+def test_every_page_leads_to_every_other_and_says_which_it_is(made: dict[str, str]) -> None:
+    order = ["report.html", *(f"report/{name}.html" for name in ("claims", "e2e", "curve", "runs"))]
+    for name, text in made.items():
+        nav = text[text.index("<nav") : text.index("</nav>")]
+        to = re.findall(r'<a href="([^"]+)"( aria-current="page")?>', nav)
+        assert [(Path(name).parent / link).as_posix().replace("report/../", "") for link, _ in to] == order
+        assert [bool(here) for _, here in to] == [other == name for other in order]
 
 
-def test_seeds_are_told_from_the_fewest_to_the_most() -> None:
-    cells = [cell | {"n": 10 if cell["row"] == "lora" else 3} for cell in CELLS]
-    table = headline({"e2e": {"cells": cells}}, {"e2e": "E2E NLG"})
-    assert table and table.rows[0][-1] == "3-10"
+def test_the_first_page_has_verdicts_and_what_they_are_of(made: dict[str, str]) -> None:
+    text = " ".join(" ".join(Seen(made["report.html"]).texts).split())
+    assert "The paper's 2 claims: 1 replicated 1 inconclusive" in text  # later work's is not counted
+    assert "Replicated Claim one holds. So it went" in text and "generated data" in text
+
+
+def test_an_experiment_s_page_begins_with_what_its_claims_say(made: dict[str, str]) -> None:
+    first = made["report/e2e.html"].partition('<p class="lead">')[2].partition("</p>")[0]
+    assert "So it went" in first and 'href="claims.html#one"' in first
+    assert made["report/curve.html"].partition('<p class="lead">')[2].startswith("No claim reads this table.")
+
+
+def test_a_claim_belongs_to_the_tables_that_its_test_names_or_that_show_all_that_it_reads() -> None:
+    told = [CLAIMS[0] | {"id": name, "test": test, "profiles": {"mini": {
+                "verdict": "replicated", "sentence": "", "readings": [READING | {"sources": sources}]}}}
+            for name, test, sources in (("named", "`e2e/lora` - `e2e/full`", ["mini/records/r.json"]),
+                                        ("read", "norms", ["mini/records/r.json"]),
+                                        ("timed", "time", ["mini/measures/latency.json"]))]  # fmt: skip
+    shown = {"e2e": [], "norms": ["r", "s"], "few": ["s"]}
+    tables = {stem: {"cells": [], "sheets": [{"records": names}]} for stem, names in shown.items()}
+    found = by_experiment(claims_of(told, "mini", False), tables, ["e2e", "norms", "few", "latency"])
+    ids = {stem: [claim.id for claim in those] for stem, those in found.items()}
+    assert ids == {"e2e": ["named"], "norms": ["read"], "latency": ["timed"]}
+
+
+def test_the_argument_is_the_page_of_the_docs_with_its_figures_under_their_finding(tmp_path: Path) -> None:
+    text = ("# What holds\n\nSee [e2e](../results/laptop/tables/e2e.md), [a claim](../results/claims.md#one), "
+            "[how](protocol.md#x).\n\n![a](../results/laptop/figures/a.svg)\n"
+            "![b](../results/laptop/figures/b.svg)\n\n*Both\nrise.*\n\nAfter.\n")  # fmt: skip
+    figures = tmp_path / "results" / "laptop" / "figures"
+    figures.mkdir(parents=True)
+    for name in "ab":
+        (figures / f"{name}.svg").write_text(f'<svg width="30pt" height="60pt"><title>{name} &lt; c</title></svg>')
+    page = tmp_path / "results" / "laptop" / "report.html"
+    title, shown = article(text, tmp_path / "docs" / "results.md", page, link_figure, "report")
+    assert title == "What holds" and shown.count("<figure") == 1 and "<figcaption>Both rise.</figcaption>" in shown
+    assert re.findall(r'<img src="([^"]+)" alt="([^"]+)" width="(\d+)"', shown) == [
+        ("figures/a.svg", "a &lt; c", "40"), ("figures/b.svg", "b &lt; c", "40")]  # fmt: skip
+    links = re.findall(r'href="([^"]+)"', shown)
+    assert links == ["report/e2e.html", "report/claims.html#one", "../../docs/protocol.md#x"] and "After." in shown
 
 
 def test_a_claim_is_a_line_with_its_badge_that_opens(html: str) -> None:
     shown = html[html.index('id="two"') : html.index('id="three"')]
-    for part in ('<span class="badge inconclusive"', "Claim two holds.", "<code>a</code> - <code>b</code>"):
+    for part in ('<span class="badge inconclusive"', "Claim two holds.", "<code>e2e/lora</code> - <code>b</code>"):
         assert part in shown
     assert "1.5 [−3.25, 6.5] (n = 1), 4 of 5 seeds inside, Δ 7.04<" in shown and "At laptop: tested" in shown
     assert "<p>So it went " in shown and EVIL not in shown
     assert html.index("Of the paper") < html.index('id="two"') < html.index("Of later work") < html.index('id="three"')
 
 
-def test_a_table_that_nobody_ran_is_a_line_with_its_command(html: str) -> None:
-    lone = html[html.index('<section id="glue">') :]
-    lone = lone[: lone.index("</section>")]
-    assert "the paper's values</a>): <code>make x</code>" in lone and "<table" not in lone
-    assert html.index('<section id="e2e">') < html.index('<section id="glue">') < html.index('<section id="runs">')
+def test_a_table_that_nobody_ran_is_a_line_with_its_command(made: dict[str, str]) -> None:
+    lone = made["report/runs.html"].partition('<p id="glue">')[2].partition("</p>")[0]
+    assert "the paper's values</a>): <code>make x</code>" in lone and "report/glue.html" not in made
 
 
 def test_a_table_on_the_page_has_ours_without_what_was_not_run() -> None:
@@ -243,8 +286,8 @@ def test_a_table_on_the_page_has_ours_without_what_was_not_run() -> None:
     found = folded(table)
     assert found.header == ("Method", "Source", "Params", "BLEU ↑", "n")  # notes are in the source's cell, no head has parameters
     assert [tuple(map(str, row)) for row in found.rows] == [
-        ("LoRA", "ours<small>a note</small>", "10", "70†", "1"),
-        ("", "paper (M)<small>Table 3</small>", "—", "71", "3"),
+        ("LoRA", "ours<small>paper (M): Table 3</small><small>a note</small>", "10", "70†<small>71</small>",
+         "1<small>3</small>"),
         ("Full", "paper (M)", "—", "68", "—"),
     ]
     assert found.footnotes[-1] == "Not run here: Full."
@@ -257,7 +300,7 @@ def test_what_was_measured_without_training_has_machine_commit_date_and_command(
     for said in (found["signature"], found["where"]["git_sha"][:9], found["where"]["finished_at"][:10]):
         assert said in text
     assert "<code>python -m lora_repro latency profile=mini</code>" in text
-    assert found["where"]["device"] in html[: html.index("Models and data")]
+    assert found["where"]["device"] in text[text.index("Machines") : text.index("Models and data")]
 
 
 def test_generated_data_show_inputs_and_references(html: str) -> None:
@@ -266,67 +309,86 @@ def test_generated_data_show_inputs_and_references(html: str) -> None:
     assert text.count("Outputs for input") == 3
 
 
-def test_the_page_asks_nothing_of_a_network(html: str) -> None:
-    seen = Seen(html)
-    policy = next(a["content"] for a in seen.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none'; img-src data:;") and "unsafe" not in policy
-    assert not seen.of("link", "iframe", "object", "embed", "base", "form", "audio", "video", "source")
-    for tag, attributes in seen.tags:
-        assert "src" not in attributes or attributes["src"].startswith("data:"), attributes
-        assert "href" not in attributes or tag == "a", tag
-        assert not [key for key in attributes if key.startswith("on") or key in ("style", "srcset")], attributes
-    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
-    assert style and not re.search(r"@import|url\(", style[1])
+def test_the_pages_ask_nothing_of_a_network(made: dict[str, str], results: Path) -> None:
+    for name, text in made.items():
+        seen = Seen(text)
+        policy = next(a["content"] for a in seen.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+        assert policy.startswith("default-src 'none'; img-src 'self' file:;") and "unsafe" not in policy
+        assert not seen.of("link", "iframe", "object", "embed", "base", "form", "audio", "video", "source")
+        for tag, attributes in seen.tags:
+            if "src" in attributes:
+                assert Path(os.path.normpath((results / "mini" / name).parent / attributes["src"])).is_file(), attributes
+            assert "href" not in attributes or tag == "a", tag
+            assert not [key for key in attributes if key.startswith("on") or key in ("style", "srcset")], attributes
+        style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+        assert style and not re.search(r"@import|url\(", style[1])
 
 
 def test_foreign_text_stays_text(html: str) -> None:
-    assert html.count("<script") == 1 and EVIL not in html
+    assert html.count("<script") == html.count("<!doctype") and EVIL not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; lora" in html
     assert not [a for a in Seen(html).of("img") if a["src"] == "x"]
 
 
-def test_the_page_is_accessible(html: str) -> None:
-    seen = Seen(html)
-    ids = Counter(attributes["id"] for _, attributes in seen.tags if "id" in attributes)
-    assert set(ids.values()) == {1}
-    for _, attributes in seen.tags:
-        if attributes.get("href", "").startswith("#"):
-            assert attributes["href"][1:] in ids
-        assert attributes.get("aria-labelledby", next(iter(ids))) in ids
-    assert len(seen.of("table")) == len(seen.of("caption")) == len(seen.of("thead")) > 3
-    assert all(a["alt"] for a in seen.of("img")) and len(seen.of("img")) == 3
-    levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch("h[1-6]", tag)]
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-    assert seen.of("html")[0]["lang"] == "en" and any(a.get("name") == "viewport" for a in seen.of("meta"))
+def test_the_pages_are_accessible(made: dict[str, str]) -> None:
+    for text in made.values():
+        seen = Seen(text)
+        ids = Counter(attributes["id"] for _, attributes in seen.tags if "id" in attributes)
+        assert set(ids.values()) <= {1}
+        for _, attributes in seen.tags:
+            if attributes.get("href", "").startswith("#"):
+                assert attributes["href"][1:] in ids
+            assert attributes.get("aria-labelledby", next(iter(ids), None)) in ids or not ids
+        assert len(seen.of("table")) == len(seen.of("caption")) == len(seen.of("thead"))
+        assert all(a["alt"] for a in seen.of("img"))
+        levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch("h[1-6]", tag)]
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+        assert seen.of("html")[0]["lang"] == "en" and any(a.get("name") == "viewport" for a in seen.of("meta"))
+    assert '<img src="../figures/e2e_beside_paper.svg" alt="LoRA &lt;beside&gt; the paper" width="40"' in made["report/e2e.html"]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/report.html")), ids=lambda path: path.parent.name)
-def test_on_a_published_page_every_link_leads_somewhere_and_no_tag_is_text(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    seen = Seen(text)
-    ids = Counter(attributes["id"] for _, attributes in seen.tags if "id" in attributes)
-    links = {attributes["href"] for attributes in seen.of("a")}
-    assert not {link[1:] for link in links if link.startswith("#")} - set(ids) and set(ids.values()) == {1}
-    files = {unquote(link) for link in links if not link.startswith(("#", "https:"))}
-    gone = {file for file in files if not (path.parent / file.partition("#")[0]).is_file()}
-    assert not gone and len(links) > 8
-    assert not re.findall(r"&lt;/?(?:br|a|p|b|td|small|span|code)\b", text)
+FRONTS = sorted((ROOT / "results").glob("*/report.html"))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/report.html")), ids=lambda path: path.parent.name)
-def test_a_published_page_opens_with_the_summary_and_no_table_is_all_dashes(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    main = text[text.index("<main>") :]
-    assert main.index('id="summary"') < main.index("<table") and "the paper's" in main[: main.index("<nav")]
-    for body in re.findall(r"<table.*?</table>", main, re.DOTALL):
+def published(front: Path) -> dict[Path, str]:
+    """The pages of a profile."""
+    return {path: path.read_text(encoding="utf-8") for path in (front, *sorted((front.parent / "report").glob("*.html")))}
+
+
+@pytest.mark.parametrize("front", FRONTS, ids=lambda path: path.parent.name)
+def test_on_published_pages_every_link_leads_somewhere_and_no_tag_is_text(front: Path) -> None:
+    found = published(front)
+    ids = {path: Counter(re.findall(r'\bid="([^"]+)"', text)) for path, text in found.items()}
+    for path, text in found.items():
+        assert set(ids[path].values()) <= {1}
+        links = {attributes["href"] for attributes in Seen(text).of("a")} | {a["src"] for a in Seen(text).of("img")}
+        for link in sorted(link for link in links if not link.startswith("https:")):
+            file, _, anchor = unquote(link).partition("#")
+            target = (path.parent / file).resolve() if file else path
+            assert target.is_file(), (path, link)
+            assert not anchor or target not in ids or anchor in ids[target] or anchor.startswith("find="), (path, link)
+        assert not re.findall(r"&lt;/?(?:br|a|p|b|td|small|span|code)\b", text)
+
+
+@pytest.mark.parametrize("front", FRONTS, ids=lambda path: path.parent.name)
+def test_the_published_first_page_is_one_argument_and_each_figure_stands_once_behind_it(front: Path) -> None:
+    """At most 1,500 words and six figures; behind it no table is all dashes and no sign is explained twice on a page."""
+    found = published(front)
+    main = found[front].partition("<main>")[2].partition("<script>")[0]
+    assert len(re.sub(r"<[^>]+>", " ", main).split()) <= 1500 and main.count("<figure") <= 7 and "The paper's" in main
+    assert main.count("<figcaption") in (0, 6)
+    behind = "".join(text for path, text in found.items() if path != front)
+    for body in re.findall(r"<table.*?</table>", behind, re.DOTALL):
         cells = re.findall(r"<td[^>]*>(.*?)</td>", body, re.DOTALL)
         assert not cells or any(cell not in ("—", "") for cell in cells)
-    figures = sorted((path.parent / "figures").glob("*.svg"))
-    assert text.count("<figure") == len(figures)
-    for figure in figures:
+    for figure in sorted((front.parent / "figures").glob("*.svg")):
         title = re.search(r"<title>(.*?)</title>", figure.read_text(encoding="utf-8"))
-        assert title and f'alt="{title[1]}"' in text.replace("&#39;", "'"), figure.name
+        assert title and behind.count(f'src="../figures/{figure.name}"') == 1, figure.name
+        assert f'alt="{title[1]}"' in behind.replace("&#39;", "'"), figure.name
+    for path, text in found.items():
+        notes = re.findall(r"<li>(.*?)</li>", text.partition("<main>")[2], re.DOTALL)
+        assert path.stem in ("claims", "runs") or len(notes) == len(set(notes)), path.name
 
 
 def luminance(colour: str) -> float:
@@ -350,7 +412,7 @@ def test_text_stands_out_in_every_scheme() -> None:
 
 
 def test_the_same_files_give_the_same_bytes(results: Path, html: str) -> None:
-    assert page(results, "mini", results / "mini" / "report.html") == html
+    assert "\n".join(pages(results, "mini", results / "mini" / "report.html").values()) == html
 
 
 def test_texts_are_shown_only_where_they_are_those_that_were_scored() -> None:
@@ -459,13 +521,18 @@ def test_figures_belong_to_the_longest_stem_and_the_smaller_file_is_taken(tmp_pa
 
 
 def test_the_command_line_writes_the_page_and_names_mistakes(
-    results: Path, html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    results: Path, made: dict[str, str], html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = results.parent
+    with manifest.changing(results) as change:
+        write_text(change.staged / "mini" / "report" / "old.html", "of an experiment that is no more")
     assert main(["report", "profile=mini"], root) == 0
-    assert (results / "mini" / "report.html").read_text(encoding="utf-8") == html
+    assert not (results / "mini" / "report" / "old.html").exists()
+    manifest.check(results)
+    assert "\n".join((results / "mini" / name).read_text(encoding="utf-8") for name in made) == html
     assert main(["report", "profile=mini", f"paths.data='{tmp_path}'"], root) == 0  # a reader's texts stay out of results/
     assert (root / "runs" / "mini" / "report.html").is_file()
+    assert 'src="../../../results/mini/figures/e2e.svg"' in (root / "runs/mini/report/e2e.html").read_text(encoding="utf-8")
     capsys.readouterr()
     for arguments in (["mini"], ["profile=none"], ["profile=mini", "paths.data=/no/such"], ["profile=mini", "profile=laptop"]):
         assert main(["report", *arguments], root) == 2
@@ -473,20 +540,23 @@ def test_the_command_line_writes_the_page_and_names_mistakes(
     assert main(["report"], tmp_path) == 2
 
 
-@pytest.mark.parametrize("profile", sorted({path.parts[-3] for path in PUBLISHED}))
-def test_the_published_page_is_up_to_date(profile: str) -> None:
-    """Cheaply: it names every record and table, and each record's command was found. `make report` mends it."""
-    folder = ROOT / "results" / profile
-    path = folder / "report.html"
-    text = path.read_text(encoding="utf-8")
-    assert path.stat().st_size < 260_000 * text.count("<section id=")  # its figures are nine tenths: none may bloat
+@pytest.mark.parametrize("front", FRONTS, ids=lambda path: path.parent.name)
+def test_the_published_pages_are_up_to_date(front: Path) -> None:
+    """Cheaply: every record is listed, every table has a page or a line, each command was found. `make report` mends it."""
+    folder, found = front.parent, published(front)
+    assert sum(len(text) for text in found.values()) < 3_000_000  # figures are linked, not copied
+    runs = found[folder / "report" / "runs.html"]
     for name in (folder / "records").glob("*.json"):
-        assert name.stem in text, f"{name.stem} is not on the page: make report"
+        assert f'records/{name.name}"' in runs, f"{name.stem} is not on the page: make report"
     for table in (folder / "tables").glob("*.md"):
-        assert f'<section id="{table.stem}">' in text, f"{table.stem} is not on the page: make report"
-    assert "none: this checkout" not in text
-    if "runs of earlier protocols" not in text:
-        assert re.search(r"[\d,]+ runs? \([^)]*\), [^<]* hours in all", text), "more than which?"
+        there = (folder / "report" / f"{table.stem}.html").is_file() or f'<p id="{table.stem}">' in runs
+        assert there, f"{table.stem} has no page: make report"
+    assert "none: this checkout" not in runs
+    if "runs of earlier protocols" not in found[front]:
+        assert re.search(r"[\d,]+ runs? \([^)]*\), [^<]* hours in all", found[front]), "more than which?"
+    title, argument = build._argument(folder, front)
+    told = argument is None or (title in found[front] and str(argument).strip() in found[front])
+    assert told, "docs/results.md changed: make report"
 
 
 def test_a_run_that_others_start_from_is_none_of_an_earlier_protocol() -> None:

@@ -15,7 +15,8 @@ import pytest
 from matplotlib.image import imread
 from planted import note
 
-from lora_repro.report.page.build import page
+from lora_repro.files import write_text
+from lora_repro.report.page.build import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = "chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable".split()
@@ -38,8 +39,9 @@ TABLE = """**Sorting, profile mini. To reproduce: nothing**
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of one table, one published run and its outputs."""
     folder = tmp_path_factory.mktemp("browser") / "results"
-    for name in ("records", "predictions", "tables"):
+    for name in ("records", "predictions", "tables", "figures"):
         (folder / "mini" / name).mkdir(parents=True)
+    shutil.copy(ROOT / "results" / "mini" / "figures" / "e2e.svg", folder / "mini" / "figures")
     found = (json.loads(path.read_text()) for path in sorted((ROOT / "results" / "mini" / "records").glob("*.json")))
     record = next(record for record in found if record["row"]["name"] == "lora" and record["row"]["table"] == "e2e")
     name = record["signature"]
@@ -47,9 +49,9 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "results" / "mini" / "predictions" / f"{name}.jsonl", folder / "mini" / "predictions")
     (folder / "mini" / "tables" / "e2e.md").write_text(TABLE)
     note(folder)
-    target = folder / "mini" / "report.html"
-    target.write_text(page(folder, "mini", target), encoding="utf-8")
-    return target
+    for name, text in pages(folder, "mini", folder / "mini" / "report.html").items():
+        write_text(folder / "mini" / name, text)
+    return folder / "mini" / "report" / "e2e.html"
 
 
 def browse(path: Path, *options: str, size: tuple[int, int] = (1280, 900)) -> str:
@@ -80,7 +82,7 @@ def test_its_own_script_runs_under_its_policy_and_no_other(html: Path) -> None:
     copy = html.with_name("foreign.html")
     foreign = "<script>document.title = 'foreign'</script><img src=x onerror=\"document.title='foreign'\">"
     copy.write_text(html.read_text(encoding="utf-8").replace("</main>", f"{foreign}</main>"), encoding="utf-8")
-    assert "<title>lora_repro, profile mini</title>" in browse(copy, "--dump-dom")
+    assert "<title>Sorting – lora_repro, profile mini</title>" in browse(copy, "--dump-dom")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,35 @@ def test_a_press_sorts_up_then_down_then_back(html: Path, column: int, orders: l
       return found;
     }})()"""
     assert ask(html, script) == [list(pair) for pair in zip(("ascending", "descending", "none"), orders, strict=True)]
+
+
+def test_a_long_table_is_searched_by_all_words_and_from_a_link(html: Path) -> None:
+    rows = "".join(f"<tr><th>row {i}</th><td>{'even' if i % 2 == 0 else 'odd'}</td></tr>" for i in range(30))
+    table = f"<div class='scroll'><table class='sortable'><thead><tr><th>a<th>b</thead><tbody>{rows}</tbody></table></div>"
+    long = html.with_name("long.html")
+    long.write_text(html.read_text(encoding="utf-8").replace("<main>", f"<main>{table}"), encoding="utf-8")
+    script = """(() => {
+      const field = document.querySelector('.find input'), rows = [...document.querySelector('main tbody').rows];
+      const shown = () => rows.filter(row => getComputedStyle(row).display !== 'none').map(row => row.cells[0].textContent);
+      const before = shown().length;
+      field.value = 'Even row 1'; field.dispatchEvent(new Event('input'));
+      return [document.querySelectorAll('.find').length, before, shown(), field.parentElement.textContent.trim()];
+    })()"""
+    for size in ((1280, 900), PHONE):
+        found = ask(long, script, size=size)
+        assert found == [1, 30, ["row 10", "row 12", "row 14", "row 16", "row 18"], "5 of 30"]
+
+
+def test_the_contents_stay_in_sight_and_a_figure_is_shown_and_darkened(html: Path) -> None:
+    script = """(() => {
+      scrollTo(0, 1e6);
+      const [nav, main] = ['nav', 'main'].map(name => document.querySelector(name).getBoundingClientRect());
+      const image = document.querySelector('figure img');
+      return [nav.top, nav.right <= main.left, image.naturalWidth > 0, getComputedStyle(image).filter];
+    })()"""
+    wide, phone = ask(html, script), ask(html, script, "--blink-settings=preferredColorScheme=0", size=PHONE)
+    assert wide == [0, True, True, "none"]
+    assert phone[:3] == [0, False, True] and phone[3].startswith("invert")
 
 
 def test_a_head_is_reached_and_pressed_by_keyboard(html: Path) -> None:
@@ -180,9 +211,11 @@ def too_wide(folder: Path, *options: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/report.html")), ids=lambda path: path.parent.name)
-def test_a_published_page_fits_a_phone_a_tablet_and_a_desk(path: Path, tmp_path: Path) -> None:
+def test_published_pages_fit_a_phone_a_tablet_and_a_desk(path: Path, tmp_path: Path) -> None:
     shutil.copy(path, tmp_path)
-    assert too_wide(tmp_path) == []
+    shutil.copytree(path.parent / "report", tmp_path / "report")
+    (tmp_path / "figures").symlink_to(path.parent / "figures")
+    assert too_wide(tmp_path) == [] and too_wide(tmp_path / "report") == []
 
 
 def test_a_page_that_is_too_wide_is_found(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 from test_docs import DOCS, blocks
 from test_page_browser import BROWSER, ask, too_wide
 
-pytest.importorskip("mkdocs", reason="mkdocs is not installed (make site installs it)")
+pytest.importorskip("mkdocstrings", reason="mkdocs is not installed (make site installs it)")
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = {page: "index" if page.stem == "results" else page.stem for page in DOCS if page.stem != "claims"}  # the head of a page
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -30,17 +31,18 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "docs", folder / "docs")
-    for name in ("mkdocs.yml", "mkdocs_hook.py"):
+    for name in ("mkdocs.yml", "mkdocs_hook.py", "README.md"):
         shutil.copy(ROOT / name, folder)
-    (folder / "results").symlink_to(ROOT / "results")
+    for name in ("results", "conf", "lora_repro"):
+        (folder / name).symlink_to(ROOT / name)
     done = build(folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_example_is_a_code_block(page: Path, project: Path) -> None:
-    rendered = (project / "site" / f"{page.stem}.html").read_text(encoding="utf-8")
+    rendered = (project / "site" / f"{PAGES[page]}.html").read_text(encoding="utf-8")
     assert "```" not in rendered
     shown = [html.unescape(text) for text in re.findall(r"<pre><code[^>]*>(.*?)</code></pre>", rendered, re.S)]
     for _, info, text in blocks(page):
@@ -53,7 +55,8 @@ def test_results_and_claims_are_on_the_site_and_all_links_lead_somewhere(project
     site = project / "site" / "results"
     pages = [site / "index.html", site / "claims.html", *sorted(site.glob("*/report.html"))]
     assert len(pages) > 3
-    for page in [*pages, *(site.parent / f"{page.stem}.html" for page in DOCS)]:
+    made = [site.parent / f"{name}.html" for name in (*PAGES.values(), "quickstart", "reference", "settings")]
+    for page in [*pages, *sorted(site.glob("*/report/*.html")), *made]:
         text = page.read_text(encoding="utf-8")
         links = {html.unescape(link) for link in re.findall(r'(?:href|src)="([^"#:]+)(?:#[^"]*)?"', text)}
         gone = sorted(link for link in links if not (page.parent / link).exists())
@@ -78,15 +81,27 @@ def test_nothing_of_it_comes_from_elsewhere(project: Path) -> None:
         assert re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="https?:', page.read_text(encoding="utf-8")) == []
 
 
+def test_it_begins_with_the_argument_and_every_setting_has_its_type_and_default(project: Path) -> None:
+    first = (project / "site" / "index.html").read_text(encoding="utf-8")
+    assert "What holds, what does not" in first and first.count("<img ") >= 6
+    settings = (project / "site" / "settings.html").read_text(encoding="utf-8")
+    rows = {key: cells for key, *cells in re.findall(r"<tr>\s*" + 4 * r"<td>(.*?)</td>\s*" + "</tr>", settings, re.S)}
+    assert "global batch" in rows["<code>batch_size</code>"][2]
+    assert rows["<code>rank</code>"][:2] == ["<code>int</code>", "<code>4</code>"]
+    reference = (project / "site" / "reference.html").read_text(encoding="utf-8")
+    for said in ("lora_repro.api.merge", "lora_repro.methods.lora.Lora", "Raises UserError unless names and shapes"):
+        assert said in reference
+
+
 def test_a_site_without_results_says_so(project: Path, tmp_path: Path) -> None:
-    shutil.copytree(project, tmp_path / "copy", ignore=shutil.ignore_patterns("results", "site"))
+    shutil.copytree(project, tmp_path / "copy", symlinks=True, ignore=shutil.ignore_patterns("results", "site"))
     assert build(tmp_path / "copy").returncode == 0
     assert "Nothing is published yet" in (tmp_path / "copy/site/results/index.html").read_text(encoding="utf-8")
 
 
 def test_a_dead_link_fails_the_build(project: Path, tmp_path: Path) -> None:
-    shutil.copytree(project, tmp_path / "copy", ignore=shutil.ignore_patterns("results", "site"))
-    with (tmp_path / "copy/docs/index.md").open("a", encoding="utf-8") as file:
+    shutil.copytree(project, tmp_path / "copy", symlinks=True, ignore=shutil.ignore_patterns("results", "site"))
+    with (tmp_path / "copy/docs/api.md").open("a", encoding="utf-8") as file:
         file.write("\n[nowhere](nowhere.md)\n")
     done = build(tmp_path / "copy")
     assert done.returncode != 0 and "nowhere.md" in done.stderr

@@ -3,7 +3,7 @@
     python -m lora_repro render                      everything published: tables, figures, claims, report pages
     python -m lora_repro render tables [EXPERIMENT]  results/*/{tables,figures} and report.json
     python -m lora_repro render claims               the verdict on each claim: results/{claims,README}.md, report.json, README.md
-    python -m lora_repro render report               results/<profile>/report.html, a self-contained page of each profile
+    python -m lora_repro render report               results/<profile>/report.html, what was learnt, and its pages
     python -m lora_repro render report profile=laptop paths.data=/path/to/e2e   with the data's texts, to runs/laptop/report.html
     python -m lora_repro render e2e profile=laptop   this checkout's runs beside the published ones and the paper's
 

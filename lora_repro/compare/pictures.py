@@ -24,7 +24,7 @@ from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 from lora_repro.report.figures.method_styles import style_of
 from lora_repro.report.figures.points import Panel, Point, undominated
 from lora_repro.report.figures.style import GREY, SINGLE, add_title_caption, blank, to_mathtext, write
-from lora_repro.report.page.figures import EmbeddedFigure, embed_figure
+from lora_repro.report.page.figures import PageFigure, embed_figure
 from lora_repro.tasks.own.task import OWN_SCORE
 
 WIDE = 3.9  # inches of a panel: three of them stand side by side on a screen of 1280 pixels, one on a phone
@@ -45,7 +45,7 @@ class Cost:
     told: Callable[[float], str]
 
 
-def trade_offs(answer: Answer) -> list[EmbeddedFigure]:
+def trade_offs(answer: Answer) -> list[PageFigure]:
     """The score against trained values, peak memory and time of a training step, as far as they were measured."""
     largest = max((row.memory_mb or 0.0 for row in answer.row_trained), default=0.0) * 2**20
     unit, size = next((one for one in UNITS if largest >= one[1]), UNITS[-1])
@@ -62,7 +62,7 @@ def trade_offs(answer: Answer) -> list[EmbeddedFigure]:
     return [figure for cost in costs if (figure := _trade_off(answer, cost))]
 
 
-def _trade_off(answer: Answer, cost: Cost) -> EmbeddedFigure | None:
+def _trade_off(answer: Answer, cost: Cost) -> PageFigure | None:
     known = {row.name: value for row in answer.row_trained if row.trained and (value := cost.value(row))}
     if not known:
         return None
@@ -96,7 +96,7 @@ def _finding(metric: str, front: Sequence[Point], cost: Cost) -> str:
     return said if least.x == top.x else f"{said}; {least.label}: {least.y:.1f} with {cost.told(least.x)}"
 
 
-def learning(answer: Answer, held_out: int) -> list[EmbeddedFigure]:
+def learning(answer: Answer, held_out: int) -> list[PageFigure]:
     """The held-out score and the held-out loss by training step, of each method's run with the median test score.
 
     held_out: how many rows they are measured on.
@@ -198,7 +198,7 @@ def tried(row: Row) -> Tried | None:
     )
 
 
-def searches(answer: Answer) -> list[EmbeddedFigure]:
+def searches(answer: Answer) -> list[PageFigure]:
     """The held-out score or loss of every rate tried, a picture for each method, all on one scale."""
     found = [one for row in answer.row_trained if (one := tried(row))]
     values = [value for one in found for value in one.rates.values() if value is not None]
@@ -267,7 +267,7 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _embedded(name: str, draw: Callable[[Path], object]) -> EmbeddedFigure:
+def _embedded(name: str, draw: Callable[[Path], object]) -> PageFigure:
     """The picture that `draw` writes at a stem."""
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder) / name)

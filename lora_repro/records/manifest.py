@@ -93,13 +93,20 @@ def changing(results: Path) -> Iterator[Change]:
 
 
 @contextmanager
-def writing_to(folder: Path) -> Iterator[Path]:
-    """Where to write files of `folder`: the folder itself; in a published results/ they change together, with their hashes."""
+def writing_to(folder: Path, gone: Iterable[Path] = ()) -> Iterator[Path]:
+    """Where to write files of `folder`: the folder itself; in a published results/ they change together, with their hashes.
+
+    gone: files of it that are removed when the block ends.
+    """
     if (folder.parent / NAME).is_file():
         with changing(folder.parent) as change:
             yield change.staged / folder.name
+            for path in gone:
+                change.remove(path)
     else:
         yield folder
+        for path in gone:
+            path.unlink()
 
 
 def check(results: Path, folders: Iterable[str] = ("",)) -> None:

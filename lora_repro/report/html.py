@@ -52,7 +52,8 @@ class _Field:
 
     @classmethod
     def of(cls, text: str, repeats: bool = False) -> _Field:
-        words = text.striptags() if isinstance(text, Markup) else text
+        value = text.partition("<small>")[0] or text  # what is small stands beside the value
+        words = Markup(value).striptags() if isinstance(text, Markup) else text
         return cls(escape(text).replace("] =", "]\u00a0=").replace("Δ ", "Δ\u00a0"), words, repeats, number(words))
 
     def markup(self, title: Markup, numeric: bool, first: bool) -> Markup:

@@ -24,10 +24,14 @@ MOST = 100  # seeds; beyond these a number is no plan
 
 @dataclass(frozen=True)
 class Region:
-    """Where a value must lie for a claim to hold: above `floor` and below `ceiling`, either of which may be infinite."""
+    """Where a value must lie for a claim to hold: above `floor` and below `ceiling`, either of which may be infinite.
+
+    unit: of both, as it follows them in a sentence.
+    """
 
     floor: float = -math.inf
     ceiling: float = math.inf
+    unit: str = ""
 
     @classmethod
     def of(cls, floor: float | None, ceiling: float | None) -> Region:

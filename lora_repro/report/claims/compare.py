@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,7 @@ class Compare(ClaimTest):
             "signed": True,
             "sources": tuple(dict.fromkeys(evidence.source(run.signature) for run in runs)),
             "generated": is_generated([run.record for run in runs]),
-            "asks": f"{self.region.words} points",
+            "region": replace(self.region, unit=" points"),
         }
         if not complete:
             return Reading(verdict=NOT_RUN, better=NOT_RUN if self.better else "", notes=notes, **facts)

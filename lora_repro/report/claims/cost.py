@@ -71,7 +71,7 @@ class TrainingMemory(ClaimTest):
         sources = tuple(evidence.source(str(run["signature"])) for run in records)
         return [Reading(f"{self.row} / {self.other}, table {table}", PEAK, verdict, float(np.median(quotients)),
                         low, high, len(seeds), 2, notes=notes, sources=sources, generated=is_generated(records),
-                        inside=inside(self.region, quotients, "pairs"), asks=self.region.words)]  # fmt: skip
+                        inside=inside(self.region, quotients, "pairs"), region=self.region)]  # fmt: skip
 
 
 def _range(records: Sequence[Record]) -> str:
@@ -105,7 +105,7 @@ class MeasuredMemory(ClaimTest):
                 numbers = (float(np.median(each)), min(each), max(each), len(each), 2)
                 what = f"{self.row} / {self.other}, measured"
                 readings.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,),
-                                     asks=self.region.words))  # fmt: skip
+                                     region=self.region))  # fmt: skip
         return readings
 
 
@@ -134,7 +134,7 @@ class MeasuredStep(ClaimTest):
                     notes = (str(measured["where"]["device"]), *_busy(measured))
                     what = f"{self.row} / full, {model}"
                     readings.append(Reading(what, "time of a training step", verdict, value, low, high, n, 2, notes=notes,
-                                         sources=(path,), asks=self.region.words))  # fmt: skip
+                                         sources=(path,), region=self.region))  # fmt: skip
         return readings
 
 
@@ -200,7 +200,7 @@ class Slowdown(ClaimTest):
         verdict = INCONCLUSIVE if missing or narrow else judge(self.region, low, high, n)
         name = measured["backbones"][chosen[0]["backbone"]]
         return Reading(f"slow-down, {', '.join(self.methods)}, {AT[self.batches]}, {name}", "%", verdict, value, low, high,
-                       n, 1, True, tuple(notes), (path,), inside=inside(self.region, each, "cells"), asks=self.region.words,
+                       n, 1, True, tuple(notes), (path,), inside=inside(self.region, each, "cells"), region=self.region,
                        reason="no large batch was measured" if narrow else "")  # fmt: skip
 
     def _cell(self, entry: Record, plain: dict[tuple[int, int], Any]) -> tuple[float, Any]:

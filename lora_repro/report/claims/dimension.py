@@ -185,7 +185,7 @@ def _judged(
     doubts = [Doubt(doubt, f"{cell.row.label}: {doubt}") for cell in ran if (doubt := cell.rate_doubt)]
     doubts = list(dict.fromkeys([*doubts, *(early for search in behind if (early := _unsettled(search)))]))
     verdict = INCONCLUSIVE if doubts else judge(region, low, high, len(values))
-    facts = {**facts, "notes": (*notes, *(one.note for one in doubts)), "reason": Doubt.reasons(doubts), "asks": region.words,
+    facts = {**facts, "notes": (*notes, *(one.note for one in doubts)), "reason": Doubt.reasons(doubts), "region": region,
              "inside": inside(region, values)}  # fmt: skip
     value = statistics.median(values)
     digits = max((two_digits(one) for one in (value, low, high) if 0 < one < math.inf), default=3)

@@ -89,7 +89,7 @@ class EpochChoice(ClaimTest):
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values))
         what = "score of the half that chose the epoch − score of the other half"
         return [Reading(what, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
-                        is_generated([run.record for run in runs]), inside=inside(self.region, values), asks=self.region.words,
+                        is_generated([run.record for run in runs]), inside=inside(self.region, values), region=self.region,
                         reason=Doubt.reasons(wanting))]  # fmt: skip
 
 

@@ -91,4 +91,4 @@ class ForgetsLess(ClaimTest):
         sources = tuple(evidence.source(run.signature) for run in runs)
         return Reading(what, f"nats per token, {task}", verdict, mean, low, high, len(values), 3, True, notes, sources,
                        is_generated([run.record for run in runs]), detectable=detectable_by(low, high),
-                       inside=inside(region, values), asks=region.words, reason=Doubt.reasons(wanting))  # fmt: skip
+                       inside=inside(region, values), region=region, reason=Doubt.reasons(wanting))  # fmt: skip

@@ -33,7 +33,10 @@ HISTORY = "## When the tests changed"
 
 @dataclass(frozen=True)
 class Claim:
-    """One block of conf/claim. `id`: its key. `figure`: the number that its `source` gives. after: a claim of later work."""
+    """One block of conf/claim. `id`: its key. `figure`: the number that its `source` gives. after: a claim of later work.
+
+    printed: that number in the unit of the claim's first reading; None where the source prints none.
+    """
 
     id: str
     order: int
@@ -42,6 +45,7 @@ class Claim:
     source: str
     test: ClaimTest
     after: bool = False
+    printed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,18 +71,25 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
     claims: list[Claim] = []
     for path in sorted(folder.glob("*.yaml")):
         for name, node in ((str(key), value) for key, value in OmegaConf.load(path).items()):
-            if set(node) - {"looks"} != {"order", "statement", "figure", "source", "test"}:
-                raise UserError(f"{path.name}: {name} must have order, statement, figure, source and test, may have looks, and "
-                                "nothing else")  # fmt: skip
+            if set(node) - {"looks", "printed"} != {"order", "statement", "figure", "source", "test"}:
+                raise UserError(f"{path.name}: {name} must have order, statement, figure, source and test, may have looks and "
+                                "printed, and nothing else")  # fmt: skip
             test, after = build(node.test), path.stem == AFTER
             _look(f"{path.name}: {name}", test, node.get("looks") or {})
-            claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, test, after))
+            printed = _printed(node.get("printed"), test)
+            claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, test, after, printed))
     for what in ("id", "order"):
         ordered = sorted(claims, key=lambda claim: getattr(claim, what))
         for one, other in itertools.pairwise(ordered):
             if getattr(one, what) == getattr(other, what):
                 raise UserError(f"claims {one.id} and {other.id} have the same {what} {getattr(one, what)}")
     return ordered
+
+
+def _printed(given: float | None, test: ClaimTest) -> float | None:
+    """The source's number: as given, or as the test compares with it."""
+    found = getattr(test, "printed", None) if given is None else given
+    return None if found is None else float(found)
 
 
 def _look(name: str, test: ClaimTest, looks: Mapping[str, int]) -> None:

@@ -60,7 +60,7 @@ def of_values(
     least = detectable_by(low, high) if versus else None
     return [Reading(what, unit, verdict, value, low, high, n, digits, notes=(*all_notes, *wanting), sources=tuple(files),
                     generated=is_generated([run.record for run in runs]), detectable=least,
-                    inside=inside(region, [mean for _, mean in means], "values"), asks=region.words,
+                    inside=inside(region, [mean for _, mean in means], "values"), region=region,
                     reason="rate not searched" if wanting else "" if n >= LEAST else f"{n} of {LEAST} seeds")]  # fmt: skip
 
 

@@ -85,7 +85,7 @@ class RateQuotient(ClaimTest):
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(logs))
         return [Reading("best rate / best rate (n: settings)", "ratio", verdict, value, low, high, len(logs),
                         notes=(*notes, *(one.note for one in wanting)), sources=tuple(dict.fromkeys(sources)),
-                        inside=inside(self.region, [math.exp(log) for log in logs], "settings"), asks=self.region.words,
+                        inside=inside(self.region, [math.exp(log) for log in logs], "settings"), region=self.region,
                         reason=Doubt.reasons(wanting))]  # fmt: skip
 
     def _quotient(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lora_repro.report.table import bound, signed
+from lora_repro.stats.verdict import Region
 
 
 class Doubt(NamedTuple):
@@ -26,7 +27,7 @@ class Reading:
     """The result of one comparison: value and interval [low, high] in `unit`, over n seeds (rounds for timings).
 
     value None: no number; `notes` says why. sources: the files read, relative to results/. generated: not real data. inside: how
-    many of the single values behind it lie where the claim says. asks: where that is, in words. says: the value in a sentence, in
+    many of the single values behind it lie where the claim says. region: where that is. says: the value in a sentence, in
     place of `what` is `text`. reason: why there is no verdict, in a few words.
     """
 
@@ -46,7 +47,7 @@ class Reading:
     better: str = ""  # second verdict of a claim "at least as good": whether it is better
     detectable: float | None = None  # the least true difference between methods that would have shown; None without an interval
     inside: str = ""
-    asks: str = ""
+    region: Region | None = None
     says: str = ""
     reason: str = ""
 
@@ -54,6 +55,11 @@ class Reading:
         for name in ("low", "high", "detectable"):  # NaN and infinity become None
             if (end := getattr(self, name)) is not None and not math.isfinite(end):
                 object.__setattr__(self, name, None)
+
+    @property
+    def asks(self) -> str:
+        """Where the claim says that the value lies, in words; empty if it does not say."""
+        return self.region.words + self.region.unit if self.region else ""
 
     @property
     def text(self) -> str:

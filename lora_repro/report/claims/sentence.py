@@ -55,13 +55,18 @@ def sentence(verdict: str, readings: Sequence[Reading]) -> str:
         return "Nothing was run for it."
     if verdict in (ARITHMETIC, TESTED):
         return f"{judged[0].what}: {verdict}." if verdict == TESTED else f"{judged[0].what}: {judged[0].notes[0]}."
-    wanted = REFUTED if verdict == CONTRADICTED else verdict
-    first = next((one for one in judged if one.verdict == wanted and one.value is not None),
-                 next((one for one in judged if one.verdict in (wanted, NOT_RUN)), judged[0]))  # fmt: skip
+    first = deciding(verdict, judged)
     ends = "no verdict" if verdict == INCONCLUSIVE else verdict
     counts = Counter(one.verdict for one in judged)
     others = ", ".join(f"{count} {went[count > 1]}" for kind, went in WENT.items() if (count := counts[kind]))
     return f"{_told(first)}: {ends}." + (f" Of {len(judged)} comparisons {others}." if len(judged) > 1 else "")
+
+
+def deciding(verdict: str, judged: Sequence[Reading]) -> Reading:
+    """The first of the readings that have the verdict, or keep the claim from one; with a value if one of them has a value."""
+    wanted = REFUTED if verdict == CONTRADICTED else verdict
+    return next((one for one in judged if one.verdict == wanted and one.value is not None),
+                next((one for one in judged if one.verdict in (wanted, NOT_RUN)), judged[0]))  # fmt: skip
 
 
 def _told(reading: Reading) -> str:

@@ -36,14 +36,18 @@ class Heatmap:
 def save(
     rows: Sequence[Sequence[Heatmap]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
 ) -> list[Path]:
-    """Draw the panels (one list per row) with one colour bar labelled `scale`, from 0 to `top` (None: the largest value)."""
+    """Draw the panels (one list per row) with one colour bar labelled `scale`, from 0 to the largest value.
+
+    top: where the paper's colours end, which the label tells; None if it has no such figure.
+    """
     return write(lambda: _figure(rows, title, scale, top, caption), stem)
 
 
 def _figure(rows: Sequence[Sequence[Heatmap]], title: str, scale: str, top: float | None, caption: str = "") -> Figure:
     height, width = len(rows), max(len(row) for row in rows)
     highest = max(float(np.nanmax(panel.values)) for row in rows for panel in row)
-    limit = top or highest
+    limit = min(highest, top or highest)
+    told = "" if top is None or limit == top else f"\n(the paper's colours: 0 to {top:g})"
     figure = blank(max(SIDE * width + 1.0, 4.4), SIDE * height)
     axes = figure.subplots(height, width, squeeze=False)
     image = None
@@ -55,7 +59,7 @@ def _figure(rows: Sequence[Sequence[Heatmap]], title: str, scale: str, top: floa
             image = _panel(axis, row[index], limit, first=index == 0)
     assert image is not None
     beyond = "max" if highest > limit * 1.0001 else "neither"
-    figure.colorbar(image, ax=axes.ravel().tolist(), label=to_mathtext(scale), shrink=0.8, extend=beyond)
+    figure.colorbar(image, ax=axes.ravel().tolist(), label=to_mathtext(scale) + told, shrink=0.8, extend=beyond)
     add_title_caption(figure, title, caption)
     return figure
 

@@ -66,6 +66,8 @@ def _plots(group: Sequence[Run]) -> tuple[Plot, Plot]:
         trained.append(Curve(row.label, tuple(CurvePoint(spot.x, spot.y, None) for spot in curve), row.name, method))
     title, unit = str(group[0].record["where"]["backbone"]["label"]), "loss (nats per token)"
     steps = sorted({int(spot.x or 0) for curve in dev for spot in curve.spots})
+    if len(steps) < 2:
+        dev = []  # losses at the last step alone are no curve; the records have them
     ticks = tuple((float(step), f"{step:,}") for step in steps if len(steps) <= 6)
     return (
         Plot(f"{title}: training loss", "training step", unit, tuple(trained), scale="linear", absent=tuple(absent),

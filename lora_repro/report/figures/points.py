@@ -33,6 +33,7 @@ REACHES, WIDTHS = (7, 14, 22, 32, 44, 58), (2.4, 1.1, 0.75)
 SIDES = (
     (1, 0), (-1, 0), (1, 0.7), (-1, 0.7), (1, -0.7), (-1, -0.7), (0, 1), (0, -1), (0.4, 1), (-0.4, 1), (0.4, -1), (-0.4, -1),
 )  # fmt: skip
+APART = 6  # pixels between two labels on one line, which would be read as one
 NEAR = 8  # pixels: marks as near as this to each other are one to the eye
 LEADER = {"arrowstyle": "-", "color": "#aaaaaa", "linewidth": 0.6, "shrinkB": 3}
 
@@ -204,7 +205,7 @@ def _label(axis: Axes, panel: Panel) -> None:
         bold: Any = {"fontsize": 9, "weight": "bold", "color": style_of(LORA).colour}
         font: Any = bold if point.method == LORA else {"fontsize": 8}
         box = _place(axis, axis.annotate(words[0], **font, **at), words, taken, marks, above.get(point.x, float("inf")))
-        taken.append(box)
+        taken.append(Bbox.from_extents(box.x0 - APART, box.y0, box.x1 + APART, box.y1))
         above[point.x] = (box.y0 + box.y1) / 2
 
 

@@ -1,11 +1,13 @@
-"""Builds the page: gathers what is published of a profile and renders the template."""
+"""Builds the pages of a profile: gathers what is published and renders the templates."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lora_repro.config.paths import CONF
 from lora_repro.costs import measures
 from lora_repro.errors import UserError
 from lora_repro.records.manifest import EVIDENCE, check
@@ -22,26 +25,30 @@ from lora_repro.report.captions import models
 from lora_repro.report.html import html
 from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import examples
-from lora_repro.report.page.figures import BESIDE, EmbeddedFigure, belonging, embed_figure
-from lora_repro.report.page.markdown import inline, pieces
+from lora_repro.report.page.figures import PageFigure, belonging, link_figure
+from lora_repro.report.page.markdown import article, inline, items, pieces
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
-from lora_repro.report.page.summary import VERDICTS, claims_of, counted, headline, reading
+from lora_repro.report.page.summary import VERDICTS, by_experiment, claims_of, counted, decided, reading
 from lora_repro.report.table import REPRODUCE, Table
 from lora_repro.stats.comparable import is_generated
 
 HERE = Path(__file__).parent
-FIRST = ("e2e", "glue")  # the first sections; the others follow by name
+CLAIMS, RUNS = "claims", "runs"  # pages that are no experiment's
+FRONT, BEHIND = "report.html", "report"  # the first page; the folder of the others, beside it
+FIRST = ("e2e", "glue")  # the first pages; the others follow by name
+ARGUMENT = CONF.parent / "docs" / "results.md"  # what was learnt, by hand and held to the numbers by tests
 
 
 @dataclass(frozen=True)
 class Section:
-    """One artefact: its title, the pieces of its Markdown, its figures; `run`: whether anything of it was run."""
+    """One artefact: its title, the pieces of its Markdown, its figures, the signs explained once; `run`: whether any was run."""
 
     stem: str
     title: str
     pieces: tuple[Markup | Table, ...]
-    figures: tuple[EmbeddedFigure, ...]
+    figures: tuple[PageFigure, ...]
     run: bool
+    signs: tuple[Markup, ...] = ()
 
     @property
     def command(self) -> str:
@@ -49,49 +56,87 @@ class Section:
         said = [piece.striptags() for piece in self.pieces if isinstance(piece, Markup)]
         return next((text.removeprefix(REPRODUCE) for text in said if text.startswith(REPRODUCE)), "")
 
+    @property
+    def statement(self) -> str:
+        """What its first figure shows."""
+        return next((f"{figure.title}." for figure in self.figures if figure.title), "")
 
-def page(results: Path, profile: str, target: Path, data: str | None = None) -> str:
-    """The HTML of results/<profile>, to be written at `target`.
 
-    data: a folder with the real data, whose texts are then shown beside the outputs. Raises UserError if there is no record, or
-    if a record, a table or the folder cannot be read.
+def pages(results: Path, profile: str, target: Path, data: str | None = None) -> dict[str, str]:
+    """Path below the folder of `target` -> HTML: the first page, `target`, and those behind it, of results/<profile>.
+
+    data: a folder with the real data, whose texts are then shown beside the outputs. Figures are linked where they lie under
+    results/. Raises UserError if there is no record, or if a record, a table or the folder cannot be read.
     """
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no such folder: {data}; pass DATA=/path/to/e2e")
-    folder = results / profile
+    folder, inner = results / profile, target.parent / BEHIND / "page.html"
     check(results, (f"{profile}/{part}" for part in (*EVIDENCE, "tables", "figures")))
     records = load_records(folder / "records")
     runs = runs_of(records, profile)
     if not runs:
         raise UserError(f"no records under {folder}")
-    sections = _sections(folder, target)
+    sections = _sections(folder, inner)
+    ran, missing = ([section for section in sections if section.run == is_run] for is_run in (True, False))
     order = [section.stem for section in sections]
-    answers = report_json.read(results)
+    told = report_json.read(results)
     numbers = (results / report_json.NAME).is_file()
-    behind = _with_starts(report_json.source_signatures(answers, profile), records) if numbers else None
+    behind = _with_starts(report_json.source_signatures(told, profile), records) if numbers else None
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
-    papers, later = (claims_of(answers["claims"], profile, after) for after in (False, True))
-    measured = {section.stem: section.title for section in sections if section.run}
-    beside = [figure for section in sections for figure in section.figures if figure.name.endswith(BESIDE)]
-    return filled(
-        HERE / "page.html",
-        reading=reading,
-        inline=inline,
-        verdicts=VERDICTS,
-        profile=profile,
-        summary=_summary(kept, len(runs) - len(kept)),
-        scale=_scale(kept or runs),
-        counts=counted(papers),
-        headline=headline(answers["tables"].get(profile, {}), measured),
-        beside=beside[:1],
-        sections=sections,
-        papers=papers,
-        later=later,
-        examples=examples(runs, order, folder / "predictions", data),
-        up=Path(os.path.relpath(results, target.parent)).as_posix(),
-        numbers=numbers,
-        ledger=listed(runs, order, measures.load(folder, "latency")),
-    )
+    papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
+    about = by_experiment([*papers, *later], told["tables"].get(profile, {}), order)
+    shown = examples(runs, order, folder / "predictions", data)
+    of_claims = [link_figure(path.with_suffix(""), inner) for path in (folder / "figures").glob(f"{CLAIMS}.svg")]
+    names = {"": "In short", **({CLAIMS: "Claims"} if papers or later else {}), **{one.stem: one.title for one in ran},
+             RUNS: "Records and commands"}  # fmt: skip
+    common: dict[str, Any] = {
+        "profile": profile, "reading": reading, "inline": inline, "verdicts": VERDICTS, "counts": counted(papers),
+        "papers": papers, "later": later, "up": Path(os.path.relpath(results, inner.parent)).as_posix(), "numbers": numbers,
+    }  # fmt: skip
+
+    def made(template: str, name: str, **values: Any) -> str:
+        return filled(HERE / template, contents=_contents(names, name), **common, **values)
+
+    title, argument = _argument(folder, target)
+    found = {FRONT: made(
+        "front.html", "", title=title or f"LoRA, reproduced: profile {profile}", argument=argument, ran=ran,
+        scale=_scale(kept or runs), summary=_summary(kept, len(runs) - len(kept)), decided=decided([*papers, *later]),
+        figures=[link_figure(folder / "figures" / stem, target) for stem in _argued() if _drawn(folder, stem)],
+    )}  # fmt: skip
+    for section in ran:
+        mine = [one for one in shown if one.table == section.stem]
+        told_of = about.get(section.stem, [])
+        found[f"{BEHIND}/{section.stem}.html"] = made(
+            "experiment.html", section.stem, title=section.title, section=section, claims=told_of, examples=mine)  # fmt: skip
+    if CLAIMS in names:
+        found[f"{BEHIND}/{CLAIMS}.html"] = made("claims.html", CLAIMS, title="Claims", figures=of_claims)
+    ledger = listed(runs, order, measures.load(folder, "latency"), common["up"])
+    found[f"{BEHIND}/{RUNS}.html"] = made("runs.html", RUNS, title="Records and commands", ledger=ledger, missing=missing)
+    return found
+
+
+def _contents(names: Mapping[str, str], here: str) -> list[dict[str, Any]]:
+    """Every page for the navigation of page `here`: title, address, and whether it is that page."""
+    up, down = ("", f"{BEHIND}/") if not here else ("../", "")
+    return [{"title": title, "href": f"{down}{name}.html" if name else f"{up}{FRONT}", "here": name == here}
+            for name, title in names.items()]  # fmt: skip
+
+
+def _argument(folder: Path, page: Path) -> tuple[str, Markup | None]:
+    """Title and text of docs/results.md for the profile whose figures it shows; no text for another profile."""
+    text = _read(ARGUMENT) if ARGUMENT.is_file() else ""
+    if f"](../results/{folder.name}/figures/" not in text or not page.parent.samefile(folder):
+        return "", None
+    return article(text, ARGUMENT, page, link_figure, BEHIND)
+
+
+def _argued() -> list[str]:
+    """The figures of docs/results.md, which another profile shows if it has them."""
+    return re.findall(r"\]\(\.\./results/\w+/figures/(\w+)\.svg\)", _read(ARGUMENT)) if ARGUMENT.is_file() else []
+
+
+def _drawn(folder: Path, stem: str) -> bool:
+    return (folder / "figures" / f"{stem}.svg").is_file()
 
 
 def filled(template: Path, **values: Any) -> str:
@@ -112,25 +157,36 @@ def filled(template: Path, **values: Any) -> str:
 def _sections(folder: Path, page: Path) -> list[Section]:
     """The sections with runs, then those without; both in the order of `FIRST`, then by name."""
     stems = [path.stem for path in (folder / "tables").glob("*.md")]
-    figures = {path.stem for path in (folder / "figures").glob("*") if path.suffix in (".svg", ".png")}
-    by_stem = belonging(stems, sorted(figures))
-    sections = []
-    for stem in sorted(by_stem, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
-        source = folder / "tables" / f"{stem}.md"
-        said = list(pieces(_read(source), source, page)) if source.is_file() else []
-        tables = [piece for piece in said if isinstance(piece, Table)]
-        captions = [table.caption for table in tables if table.caption]
-        title = captions[0].partition(", profile ")[0] if captions else stem.replace("_", " ").capitalize()
-        run = not tables or not all(map(unrun, tables))
-        shown = [folded(piece) if isinstance(piece, Table) else piece for piece in said if not _nothing(piece)]
-        once = tuple(piece for i, piece in enumerate(shown) if isinstance(piece, Table) or piece not in shown[:i])
-        sections.append(Section(stem, title, once, tuple(embed_figure(folder / "figures" / name) for name in by_stem[stem]), run))
-    return sorted(sections, key=lambda section: not section.run)
+    figures = {path.stem for path in (folder / "figures").glob("*") if path.suffix in (".svg", ".png")} - {CLAIMS}
+    found = belonging(stems, sorted(figures))
+    ordered = sorted(found, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem))
+    said = {stem: list(pieces(_read(path), path, page)) if (path := folder / "tables" / f"{stem}.md").is_file() else []
+            for stem in ordered}  # fmt: skip
+    counts = Counter(item for parts in said.values() for item in dict.fromkeys(one for part in parts for one in items(part)))
+    signs = {item for item, count in counts.items() if count > 1}
+    made = [_section(stem, said[stem], [link_figure(folder / "figures" / name, page) for name in found[stem]], signs)
+            for stem in ordered]  # fmt: skip
+    return sorted(made, key=lambda section: not section.run)
 
 
-def _nothing(piece: Markup | Table) -> bool:
-    """Whether this is a table of which nothing was run."""
-    return isinstance(piece, Table) and unrun(piece)
+def _section(stem: str, said: Sequence[Markup | Table], figures: Sequence[PageFigure], signs: Container[str]) -> Section:
+    """signs: the notes that several tables have; on a page they stand once, at its end, and its own notes once as well."""
+    tables = [piece for piece in said if isinstance(piece, Table)]
+    captions = [table.caption for table in tables if table.caption]
+    title = captions[0].partition(", profile ")[0] if captions else stem.replace("_", " ").capitalize()
+    run = not tables or not all(map(unrun, tables))
+    shown: list[Markup | Table] = []
+    seen: dict[Markup, None] = {}
+    for piece in said:
+        if isinstance(piece, Table):
+            shown += [] if unrun(piece) else [folded(piece)]
+        elif notes := items(piece):
+            own = [note for note in notes if note not in signs and note not in seen]
+            seen |= dict.fromkeys(notes)
+            shown += [Markup("<ul>\n{}</ul>\n").format(Markup().join(map(Markup("<li>{}</li>\n").format, own)))] if own else []
+        elif piece not in shown:
+            shown.append(piece)
+    return Section(stem, title, tuple(shown), tuple(figures), run, tuple(note for note in seen if note in signs))
 
 
 def _read(path: Path) -> str:

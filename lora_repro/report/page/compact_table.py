@@ -21,8 +21,8 @@ def unrun(table: Table) -> bool:
 
 
 def _ours(table: Table) -> list[Sequence[str]]:
-    column = table.header.index(SOURCE)
-    return [row for row in table.rows if _words(row[column]) == PUBLISHED]
+    place = table.header.index(SOURCE)
+    return [row for row in table.rows if _words(row[place]) == PUBLISHED]
 
 
 def _measured(table: Table, row: Sequence[str]) -> bool:
@@ -36,23 +36,30 @@ def _words(cell: str) -> str:
 def folded(table: Table) -> Table:
     """A table with sources as the page shows it; any other table as it is.
 
-    `published` is renamed ours, and has no line for rows that were not run: a footnote lists these. Notes are below the source.
-    Columns that say nothing are left out.
+    `published` is renamed ours, and has no line for rows that were not run: a footnote lists these. The paper's values are small
+    below ours, in one line where both have the row; what else is quoted keeps a line. Notes are below the source. Columns that
+    say nothing are left out.
     """
     if SOURCE not in table.header:
         return table
-    column = table.header.index(SOURCE)
-    rows: list[list[str]] = []
-    gone: list[str] = []
-    label = above = ""
+    place = table.header.index(SOURCE)
+    groups: dict[str, list[list[str]]] = {}
+    label = ""
     for row in table.rows:
         label = row[0] or label
-        if _words(row[column]) == PUBLISHED and not _measured(table, row):
+        groups.setdefault(label, []).append([label, *row[1:]])
+    rows: list[list[str]] = []
+    gone: list[str] = []
+    for label, lines in groups.items():
+        ours = [line for line in lines if _words(line[place]) == PUBLISHED and _measured(table, line)]
+        if len(ours) < sum(_words(line[place]) == PUBLISHED for line in lines):
             gone.append(_words(label))
-            continue
-        rows.append(["" if above == label else label, *row[1:]])
-        above = label
-    rows = [_noted(table, row, column) for row in rows]
+        quoted = [line for line in lines if _words(line[place]) != PUBLISHED]
+        paper = next((line for line in quoted if _words(line[place]).startswith("paper")), None)
+        if len(ours) == 1 and paper:
+            ours, quoted = [_beside(table, ours[0], paper, place)], [line for line in quoted if line is not paper]
+        rows += [["" if i else label, *line[1:]] for i, line in enumerate([*ours, *quoted])]
+    rows = [_noted(table, row, place) for row in rows]
     kept = [i for i, title in enumerate(table.header) if _kept(title, [row[i] for row in rows])]
     notes = [f"Not run here: {', '.join(dict.fromkeys(gone))}."] if gone else []
     return replace(
@@ -64,11 +71,23 @@ def folded(table: Table) -> Table:
     )
 
 
-def _noted(table: Table, row: list[str], column: int) -> list[str]:
-    source = escape(OURS if _words(row[column]) == PUBLISHED else row[column])
+def _beside(table: Table, ours: Sequence[str], paper: Sequence[str], place: int) -> list[str]:
+    """Our line with the paper's values small in its cells; the paper's notes go to its source."""
+    line = []
+    for i, (mine, theirs) in enumerate(zip(ours, paper, strict=True)):
+        small = theirs if i == place or (i and table.header[i] != NOTES and _words(theirs) not in MISSING) else ""
+        if i == place and NOTES in table.header and _words(note := paper[table.header.index(NOTES)]) not in MISSING:
+            small = escape(theirs) + ": " + escape(note)
+        own = OURS if i == place else mine
+        line.append(Markup("{}<small>{}</small>").format(own, small) if small else own)
+    return line
+
+
+def _noted(table: Table, row: list[str], place: int) -> list[str]:
+    source = escape(OURS if _words(row[place]) == PUBLISHED else row[place])  # with the paper's below it, it says ours already
     note = row[table.header.index(NOTES)] if NOTES in table.header else ""
     small = Markup("<small>{}</small>").format(note) if _words(note) not in MISSING else ""
-    return [*row[:column], source + small, *row[column + 1 :]]
+    return [*row[:place], source + small, *row[place + 1 :]]
 
 
 def _kept(title: str, cells: Sequence[str]) -> bool:

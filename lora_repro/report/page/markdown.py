@@ -1,10 +1,10 @@
-"""Our own Markdown (tables, claims) as pieces of the page. Its only HTML tags are line breaks and anchors; images are links."""
+"""Our own Markdown (tables, claims, docs/results.md) as pieces of a page. Its only HTML tags are line breaks and anchors."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -12,11 +12,15 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
+from lora_repro.report.page.figures import PageFigure
 from lora_repro.report.table import REPRODUCE, Table
 
 COMMAND = re.compile(rf"\.? ?{REPRODUCE}(.+)$", re.DOTALL)
 ANCHOR = re.compile(r"&lt;a id=&quot;([\w-]+)&quot;&gt;&lt;/a&gt;")
 PARSER = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+IMAGE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+FIGURE = re.compile(r"^((?:!\[[^\]]*\]\([^)]+\)\n)+)\n\*([^*]+)\*$", re.MULTILINE)  # images, then their finding in italics
+LEAVES = re.compile(r"(?:.*/)?(?:tables/(\w+)|(claims))\.md")  # files of results/ that have a page
 
 
 def pieces(text: str, source: Path, page: Path) -> Iterator[Markup | Table]:
@@ -49,6 +53,48 @@ def pieces(text: str, source: Path, page: Path) -> Iterator[Markup | Table]:
 def inline(text: str) -> Markup:
     """A line of Markdown, without a paragraph around it."""
     return Markup(PARSER.renderInline(text))
+
+
+def article(
+    text: str, source: Path, page: Path, figure: Callable[[Path, Path], PageFigure], behind: str
+) -> tuple[str, Markup]:
+    """(title, HTML without it) of a whole text, whose figures have their finding as heading.
+
+    figure: makes one from its stem and the page. behind: the folder of the pages of tables and claims, to which links lead.
+    """
+    title, _, rest = text.partition("# ")[2].partition("\n")
+    made = []
+    for i, part in enumerate(FIGURE.split(rest)):
+        if i % 3 == 0:
+            tokens = PARSER.parse(part)
+            _relink(tokens, source.parent, page.parent)
+            _to_pages(tokens, behind)
+            made.append(_rendered(tokens))
+        elif i % 3 == 1:
+            found = [figure((source.parent / name).resolve().with_suffix(""), page.resolve()) for name in IMAGE.findall(part)]
+            picture = Markup('<img src="{0.source}" alt="{0.title}" width="{0.width}" height="{0.height}">')
+        else:
+            wide = Markup(' class="wide" tabindex="0"') if any(one.wide for one in found) else Markup()
+            finding = Markup("<figure{}>\n<figcaption>{}</figcaption>\n").format(wide, inline(" ".join(part.split())))
+            images = Markup("\n").join(map(picture.format, found))
+            made.append(finding + Markup('<div class="figures">\n{}\n</div>\n</figure>\n').format(images))
+    return title, Markup().join(made)
+
+
+def items(piece: Markup | Table) -> list[Markup]:
+    """The items of a list; empty if the piece is something else."""
+    if isinstance(piece, Table) or not piece.startswith("<ul>"):
+        return []
+    return [Markup(item.strip()) for item in re.findall(r"<li>(.*?)</li>", piece, re.DOTALL)]
+
+
+def _to_pages(tokens: list[Token], behind: str) -> None:
+    """Let links to tables and claims lead to their pages."""
+    for token in tokens:
+        _to_pages(token.children or [], behind)
+        path, mark, anchor = str(token.attrGet("href") or "").partition("#") if token.type == "link_open" else ("", "", "")
+        if (found := LEAVES.fullmatch(path)) and "docs/" not in path:
+            token.attrSet("href", f"{behind}/{found[1] or found[2]}.html{mark}{anchor}")
 
 
 def _html(tokens: list[Token]) -> Markup:

@@ -26,13 +26,36 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// A table that is wider than its place is shown row by row instead. A closed one has no width: it is asked when it opens.
-// All are asked before one is changed: a width that is read after a change lays the whole page out again.
+// A long table has a field that leaves the rows with all of its words; #find=e2e fills the field.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const rows = [...table.tBodies[0].rows];
+  if (rows.length < 25) continue;
+  const label = document.createElement("label"), field = document.createElement("input"), count = document.createElement("span");
+  Object.assign(field, { type: "search", placeholder: "Find rows", ariaLabel: "Find rows" });
+  label.className = "find";
+  label.append(field, " ", count);
+  table.closest(".scroll").before(label);
+  const texts = rows.map((row) => row.textContent.toLowerCase());
+  const find = () => {
+    const words = field.value.toLowerCase().split(/\s+/);
+    rows.forEach((row, i) => { row.hidden = !words.every((word) => texts[i].includes(word)); });
+    count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length}`;
+  };
+  field.addEventListener("input", find);
+  field.value = decodeURIComponent(/^#find=(.*)/.exec(location.hash)?.[1] ?? "");
+  find();
+}
+
+// A table that is wider than its place is set tighter and, if that is not enough, shown row by row instead. A closed one has no
+// width: it is asked when it opens. All are asked before one is changed: a width that is read after a change lays the page out again.
 const fit = (part) => {
   const boxes = [...part.querySelectorAll(".scroll")];
-  for (const box of boxes) box.classList.remove("cards");
-  const wide = boxes.map((box) => box.scrollWidth > box.clientWidth + 1);
-  boxes.forEach((box, i) => box.classList.toggle("cards", wide[i]));
+  for (const box of boxes) box.classList.remove("tight", "cards");
+  let left = boxes;
+  for (const way of ["tight", "cards"]) {
+    left = left.filter((box) => box.scrollWidth > box.clientWidth + 1);
+    for (const box of left) box.classList.add(way);
+  }
 };
 addEventListener("resize", () => fit(document));
 document.addEventListener("toggle", (event) => fit(event.target), true);
@@ -42,3 +65,4 @@ addEventListener("beforeprint", () => document.querySelectorAll("details").forEa
 const reveal = () => { const one = document.getElementById(location.hash.slice(1)); for (let at = one; at; at = at.parentElement) if (at.localName === "details") at.open = true; };
 addEventListener("hashchange", reveal);
 reveal();
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
 from lora_repro.planning.rerun_command import Command, command, command_of
@@ -14,7 +16,8 @@ from lora_repro.report.table import Table
 from lora_repro.report.views.latency import command as latency_command
 from lora_repro.results import declared_cells
 
-HEADER = ("Row", "Task", "Seed", "Status", "Seconds", "Finished", "Commit", "Machine", "Inputs", "Record", "Command")
+WHERE = "Commit, machine, inputs"
+HEADER = ("Row", "Table", "Task", "Seed", "Status", "Seconds", "Finished", WHERE, "Record", "Command")
 MEASURES = ("Measurement", "Status", "Seconds", "Finished", "Commit", "Machine", "Load at start", "Signature", "Command")
 
 
@@ -24,6 +27,7 @@ class RecordedRun:
 
     record: dict[str, Any]
     command: Command
+    profile: str
 
     @property
     def table(self) -> str:
@@ -57,7 +61,8 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRu
     runs = []
     for record in records.values():
         found = declared.get((str(record["row"]["table"]), str(record["row"]["name"]), str(record["signature"])))
-        runs.append(RecordedRun(record, command_of(found, str(record["row"]["table"])) if found else command(record, profile)))
+        again = command_of(found, str(record["row"]["table"])) if found else command(record, profile)
+        runs.append(RecordedRun(record, again, profile))
     return sorted(
         runs,
         key=lambda run: (
@@ -81,33 +86,29 @@ def _declared(table: str, profile: str) -> list[Cell]:
 
 @dataclass(frozen=True)
 class RunList:
-    """The runs of each table, and the numbered lists that they refer to: machines with versions, models with data."""
+    """All runs, all measurements, and the numbered lists that they refer to: machines with versions, models with data."""
 
-    tables: tuple[tuple[str, Table], ...]
+    tables: tuple[Table, ...]
     machines: tuple[str, ...]
     inputs: tuple[str, ...]
 
 
-def listed(runs: Sequence[RecordedRun], order: Sequence[str], measures: Mapping[str, dict[str, Any]]) -> RunList:
-    """One list per table: those of `order`, other tables, runs of no table, and last the measurements without training.
+def listed(
+    runs: Sequence[RecordedRun], order: Sequence[str], measures: Mapping[str, dict[str, Any]], up: str
+) -> RunList:
+    """The runs, by tables as in `order`, other tables and runs of no table, and then the measurements without training.
 
-    measures: stem -> measurement (lora_repro/costs/measures.py).
+    measures: stem -> measurement (lora_repro/costs/measures.py). up: the way from the page to results/.
     """
     places = [run.record["where"] for run in runs] + [found["where"] for found in measures.values()]
     machines = list(dict.fromkeys(map(_machine, places)))
     inputs = list(dict.fromkeys(_input(run.record["where"]) for run in runs))
     names = sorted({run.table for run in runs}, key=lambda table: ([*order, table].index(table), table == "", table))
-    tables = []
-    for table in names:
-        mine = [run for run in runs if run.table == table]
-        seeds = sorted({run.seed for run in mine})
-        said = f"run{'s' if len(mine) > 1 else ''}, seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        caption = f"{table or 'Outside any table'}: {len(mine)} {said}"
-        rows = [_line(run, machines, inputs) for run in mine]
-        tables.append((table or "adhoc", table_of(caption, HEADER, rows)))
+    lines = [_line(run, machines, inputs, up) for table in names for run in runs if run.table == table]
+    tables = [table_of(f"{len(runs):,} run{'s' if len(runs) > 1 else ''}", HEADER, lines)]
     if measures:
         rows = [_measured(stem, found, machines) for stem, found in measures.items()]
-        tables.append(("measures", table_of("Measurements without training", MEASURES, rows)))
+        tables.append(table_of("Measurements without training", MEASURES, rows))
     return RunList(tuple(tables), tuple(machines), tuple(inputs))
 
 
@@ -115,19 +116,20 @@ def table_of(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     return Table((caption,), tuple(header), "l" * len(header), tuple(map(tuple, rows)))
 
 
-def _line(run: RecordedRun, machines: list[str], inputs: list[str]) -> list[str]:
+def _line(run: RecordedRun, machines: list[str], inputs: list[str], up: str) -> list[str]:
     record, where, problem = run.record, run.record["where"], run.command.problem
+    machine = machines.index(_machine(where)) + 1
+    address = f"{up}/{run.profile}/records/{record['signature']}.json"
     return [
         run.label,
+        run.table or "none",
         str(run.task.get("label") or run.task["name"]),
         str(run.seed),
         str(record["status"]),
         str(record["measured"].get("wall_seconds", "—")),
         _time(where),
-        code(str(where["git_sha"])[:9]),
-        str(machines.index(_machine(where)) + 1),
-        str(inputs.index(_input(where)) + 1),
-        code(record["signature"]),
+        Markup("{}, {}, {}").format(code(str(where["git_sha"])[:9]), machine, inputs.index(_input(where)) + 1),
+        Markup('<a href="{}">{}</a>').format(address, record["signature"]),
         f"none: {problem}" if problem else code(run.command.text),
     ]
 

@@ -1,16 +1,14 @@
-"""The opening of a page: the count of verdicts, and the scores of LoRA and full fine-tuning in every table that was run."""
+"""The claims on the pages: their verdicts, how many have each, and which experiment each reads."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from lora_repro.report.columns import ANY, AVERAGE
-from lora_repro.report.page.runs import table_of
-from lora_repro.report.table import EMPTY, Table
-from lora_repro.results import PUBLISHED
 from lora_repro.stats.verdict import (
     ARITHMETIC,
     CONTRADICTED,
@@ -31,7 +29,6 @@ VERDICTS = {
     TESTED: "checked by a test of this repository",
     NOT_RUN: "nothing was run for it at this profile",
 }
-METHOD, REFERENCE = "lora", "full"  # the rows of the summary
 
 
 @dataclass(frozen=True)
@@ -67,33 +64,34 @@ def counted(claims: Sequence[Claim]) -> dict[str, int]:
     return {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
 
 
-def headline(tables: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) -> Table | None:
-    """One line per table that has both rows, with their scores here and in the paper. titles: stem -> title of what was run."""
-    rows = [line for stem, title in titles.items() if (line := _line(title, tables.get(stem, {}).get("cells", [])))]
-    header = ("Table", "Score", "LoRA: ours", "LoRA: paper", "Full fine-tuning: ours", "Full fine-tuning: paper", "Seeds")
-    return table_of("LoRA beside full fine-tuning", header, rows) if rows else None
+def decided(claims: Sequence[Claim]) -> dict[str, list[Claim]]:
+    """Verdict -> its claims, for the verdicts that a number gave."""
+    found = {verdict: [one for one in claims if one.verdict == verdict] for verdict in (REPLICATED, REFUTED, CONTRADICTED)}
+    return {verdict: those for verdict, those in found.items() if those}
 
 
-def _line(title: str, cells: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    columns = list(dict.fromkeys(str(cell["column"]) for cell in cells))
-    if not columns:
-        return None
-    main = AVERAGE if AVERAGE in columns else columns[0]
-    by_row = {(c["row"], "ours" if c["source"] == PUBLISHED else "paper"): c for c in reversed(cells)
-             if c["column"] == main and (c["source"] == PUBLISHED or c["source"].startswith("paper"))}  # fmt: skip
-    if not {(METHOD, "ours"), (REFERENCE, "ours")} <= set(by_row) or main == ANY:
-        return None
-    digits = 1 if abs(by_row[METHOD, "ours"]["value"]) >= 10 else 2
-    values = [_value(by_row.get((row, who)), digits) for row in (METHOD, REFERENCE) for who in ("ours", "paper")]
-    n = sorted({int(by_row[row, "ours"]["n"]) for row in (METHOD, REFERENCE)})
-    return [title, str(by_row[METHOD, "ours"]["metric"]), *values, "-".join(map(str, n))]
+def by_experiment(
+    claims: Sequence[Claim], tables: Mapping[str, Mapping[str, Any]], stems: Sequence[str]
+) -> dict[str, list[Claim]]:
+    """Stem -> the claims that read it, those with a verdict first.
 
-
-def _value(cell: Mapping[str, Any] | None, digits: int) -> str:
-    if cell is None or cell["value"] is None:
-        return EMPTY
-    spread = "" if cell["sd"] is None else f" ± {cell['sd']:.{digits}f}"
-    return f"{cell['value']:.{digits}f}{spread}".replace("-", "−")
+    These are the tables that a claim's test names or, if it names none, those that show every record which it reads.
+    tables: the profile's part of report.json.
+    """
+    order = [REPLICATED, REFUTED, CONTRADICTED, INCONCLUSIVE]
+    behind = {
+        stem: {name for item in (*told["cells"], *told["sheets"]) for name in item["records"]} for stem, told in tables.items()
+    }
+    found: dict[str, list[Claim]] = {}
+    for claim in sorted((one for one in claims if one.verdict in order), key=lambda one: order.index(one.verdict)):
+        sources = {source for one in claim.readings for source in one["sources"]}
+        named = [stem for stem in stems if re.search(rf"`{stem}/", claim.test)]
+        read = {Path(source).stem for source in sources if "/measures/" not in source}
+        measured = {Path(source).stem.partition("@")[0] for source in sources if "/measures/" in source}
+        holding = [stem for stem in stems if (read and read <= behind.get(stem, set())) or stem in measured]
+        for stem in named or holding:
+            found.setdefault(stem, []).append(claim)
+    return found
 
 
 def reading(one: Mapping[str, Any]) -> str:

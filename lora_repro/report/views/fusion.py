@@ -93,4 +93,4 @@ def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) ->
         name, means = group[0].cell.task, dict(zip(sources, shares(group)[1].mean(axis=(0, 1)).tolist(), strict=True))
         own += [f"{means[name]:.2f} on {task_label(group[0].cell)}"] if name in means else []
     title = f"A fusion's share for its own task's adapter: {', '.join(own)}; an equal share is {1 / len(sources):.2f}"
-    return heatmap.save(rows, title, "mean share", stem, 1.0, ". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")
+    return heatmap.save(rows, title, "mean share", stem, None, ". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")
