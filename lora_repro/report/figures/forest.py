@@ -101,7 +101,7 @@ def _figure(found: Sequence[Row], title: str, caption: str) -> Figure:
     labels = {name: [to_mathtext(wrapped(row.label, LABEL - 0.1, size=7.5)) for row in mine] for name, mine in groups}
     heights = [ABOVE + sum(_lines(label) * LINE + 0.06 for label in labels[name]) for name, _ in groups]
     figure = blank(WIDE, sum(heights))
-    cast(Any, figure.get_layout_engine()).set(w_pad=0.12)  # tick labels reach beyond what the layout leaves them
+    cast(Any, figure.get_layout_engine()).set(w_pad=0.3)  # text is up to a tenth wider in an SVG than it was measured
     axes = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axis, (name, mine) in zip(axes, groups, strict=True):
         _panel(axis, name, mine, labels[name])

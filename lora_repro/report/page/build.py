@@ -181,7 +181,7 @@ def _section(stem: str, said: Sequence[Markup | Table], figures: Sequence[PageFi
         if isinstance(piece, Table):
             shown += [] if unrun(piece) else [folded(piece)]
         elif notes := items(piece):
-            own = [note for note in notes if note not in signs and note not in seen]
+            own = [note for note in dict.fromkeys(notes) if note not in signs and note not in seen]
             seen |= dict.fromkeys(notes)
             shown += [Markup("<ul>\n{}</ul>\n").format(Markup().join(map(Markup("<li>{}</li>\n").format, own)))] if own else []
         elif piece not in shown:

@@ -93,7 +93,8 @@ def _to_pages(tokens: list[Token], behind: str) -> None:
     for token in tokens:
         _to_pages(token.children or [], behind)
         path, mark, anchor = str(token.attrGet("href") or "").partition("#") if token.type == "link_open" else ("", "", "")
-        if (found := LEAVES.fullmatch(path)) and "docs/" not in path:
+        heading = "-" in anchor  # a claim's id has no hyphen; headings of the ledger are not on the page of claims
+        if (found := LEAVES.fullmatch(path)) and "docs/" not in path and not heading:
             token.attrSet("href", f"{behind}/{found[1] or found[2]}.html{mark}{anchor}")
 
 
