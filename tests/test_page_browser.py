@@ -160,8 +160,9 @@ def test_a_phone_shows_a_table_row_by_row_with_every_value_in_sight(html: Path) 
 
 def test_a_table_in_a_closed_part_is_fitted_when_the_part_opens(html: Path) -> None:
     script = """(() => {
-      const one = [...document.querySelectorAll('details')].find(part => !part.open && part.querySelector('.scroll'));
-      const box = one.querySelector('.scroll'), found = [];
+      const one = document.createElement('details'), box = document.querySelector('.scroll'), found = [];
+      box.replaceWith(one);
+      one.append(box);
       box.firstElementChild.style.minWidth = '3000px';
       one.open = true;
       found.push(box.classList.contains('cards'));
@@ -212,9 +213,9 @@ def too_wide(folder: Path, *options: str) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/report.html")), ids=lambda path: path.parent.name)
 def test_published_pages_fit_a_phone_a_tablet_and_a_desk(path: Path, tmp_path: Path) -> None:
+    """Without their figures, whose places are as large: drawing them all takes minutes."""
     shutil.copy(path, tmp_path)
     shutil.copytree(path.parent / "report", tmp_path / "report")
-    (tmp_path / "figures").symlink_to(path.parent / "figures")
     assert too_wide(tmp_path) == [] and too_wide(tmp_path / "report") == []
 
 
