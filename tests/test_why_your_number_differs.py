@@ -185,7 +185,7 @@ def length() -> list[str]:
     return [
         f"{spread(lost)} BLEU",
         f"{printed(float(np.mean(shares)))} % of",
-        f"| {spread(lost)} by length alone |",
+        f"; {spread(lost)} by length alone |",
         f"{least} to {most} with 0.8, where the paper has {paper('e2e', 'lora', 'gpt2_medium')['bleu']} and prints 0.9",
     ]
 
@@ -269,6 +269,7 @@ def anchor(title: str) -> str:
 QUOTED: dict[str, set[str]] = {
     "Lead": {"86.6", "68.7", "68.9", "70.4"},
     "Scorer": {"63.8", "64.7", "58.8", "28.8", "0.8", "5.8"},
+    "Length penalty": {"0.8", "0.9", "64.2", "64.6", "22.1", "23.1", "+0.3"},
     "Padding": {"80.0", "74.1", "−6.0"},
 }
 
