@@ -71,7 +71,8 @@ def _reference(root: Path) -> str:
     """The functions of lora_repro.api and the class of every method, by mkdocstrings."""
     lines = ["# Reference", "", "How to use them: [from Python](api.md).", "", "## Functions", ""]
     tree = ast.parse((root / "lora_repro" / "api.py").read_text(encoding="utf-8"))
-    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    (names,) = (ast.literal_eval(node.value) for node in tree.body
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")  # fmt: skip
     lines += [f"::: lora_repro.api.{name}\n" for name in names]
     lines += ["## Methods", "", "From `lora_repro.methods`; each setting's meaning: [settings](settings.md#method).", ""]
     texts = [path.read_text(encoding="utf-8") for path in (root / "conf" / "method").glob("*.yaml")]
