@@ -7,12 +7,12 @@ the classes that it names; results/ is copied as it is published. Fences of work
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shutil
 from collections import Counter
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     """The page with plain fences, and with results/, which is not in docs/, where it is on the site."""
     markdown = FIGURE.sub(r'<img src="\2" alt="\1">', markdown)
     markdown = re.sub(r"\]\(\.\./results/(README|claims)\.md(?=[)#])", lambda found: f"](results/{PAGES[found[1]]}.md", markdown)
+    if "/" not in kwargs["page"].file.src_uri:  # a page of docs/, which has the ledger's head alone
+        markdown = re.sub(r"\]\(claims\.md(?=[)#])", f"]({RESULTS}/claims.md", markdown)
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./(results/[^)]+)\)", r'<a href="\2">\1</a>', markdown)
     return FENCE.sub(lambda found: (f"`{found[2]}`\n\n" if found[2] else "") + f"```{found[1]}", markdown)
 
@@ -70,10 +72,7 @@ def _quickstart(root: Path) -> str:
 def _reference(root: Path) -> str:
     """The functions of lora_repro.api and the class of every method, by mkdocstrings."""
     lines = ["# Reference", "", "How to use them: [from Python](api.md).", "", "## Functions", ""]
-    tree = ast.parse((root / "lora_repro" / "api.py").read_text(encoding="utf-8"))
-    (names,) = (ast.literal_eval(node.value) for node in tree.body
-                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")  # fmt: skip
-    lines += [f"::: lora_repro.api.{name}\n" for name in names]
+    lines += [f"::: lora_repro.api.{name}\n" for name in _library(root, "lora_repro")["api"].exports]
     lines += ["## Methods", "", "From `lora_repro.methods`; each setting's meaning: [settings](settings.md#method).", ""]
     texts = [path.read_text(encoding="utf-8") for path in (root / "conf" / "method").glob("*.yaml")]
     targets = sorted({found for text in texts for found in TARGET.findall(text)})
@@ -93,7 +92,7 @@ def _settings(root: Path) -> str:
             group = classes.setdefault(path.parent.name, {})
             group.setdefault(target, []).append(path.stem)
     for group, targets in classes.items():
-        if group in ("claim", "source", "experiment", "row"):  # no settings of a run
+        if group in ("claim", "source", "experiment", "row", "plan"):  # no settings of a run
             continue
         lines += [f"## {group}", ""]
         for target, names in targets.items():
@@ -120,9 +119,9 @@ def _keys(root: Path, target: str) -> list[str]:
     if given:
         lines += ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
     for one in given:
-        kind, default = (f"`{text}`".replace("|", "\\|") if text is not None else "" for text in (one.annotation, one.default))
+        kind, default = ("" if text is None else f"<code>{escape(str(text))}</code>" for text in (one.annotation, one.default))
         meaning = " ".join(meanings.get(one.name, "").split()).replace("|", "\\|")
-        lines.append(f"| `{one.name}` | {kind} | {default} | {meaning} |")
+        lines.append(f"| `{one.name}` | {kind.replace('|', '&#124;')} | {default.replace('|', '&#124;')} | {meaning} |")
     return lines
 
 

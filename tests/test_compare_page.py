@@ -212,7 +212,7 @@ def test_its_numbers_are_those_of_the_frame(made: Made, html: str, monkeypatch: 
         assert row["row"] == "full" or round(row["difference"], 1) in numbers
     drawn: list[Panel] = []
     monkeypatch.setattr(points, "save", lambda panels, *_, **__: drawn.extend(panels))
-    monkeypatch.setattr(pictures, "embed_figure", lambda stem: pictures.EmbeddedFigure("", "", "", 0, 0))
+    monkeypatch.setattr(pictures, "embed_figure", lambda stem: pictures.PageFigure("", "", "", 0, 0))
     pictures.trade_offs(made.answer)
     scale = {"trained": 1.0, "memory_mb": 2**20 / 1e6, "step_ms": 1.0}
     assert len(drawn) == len(scale)

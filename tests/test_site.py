@@ -85,9 +85,9 @@ def test_it_begins_with_the_argument_and_every_setting_has_its_type_and_default(
     first = (project / "site" / "index.html").read_text(encoding="utf-8")
     assert "What holds, what does not" in first and first.count("<img ") >= 6
     settings = (project / "site" / "settings.html").read_text(encoding="utf-8")
-    rows = {key: cells for key, *cells in re.findall(r"<tr>\s*" + 4 * r"<td>(.*?)</td>\s*" + "</tr>", settings, re.S)}
-    assert "global batch" in rows["<code>batch_size</code>"][2]
-    assert rows["<code>rank</code>"][:2] == ["<code>int</code>", "<code>4</code>"]
+    rows = re.findall(r"<tr>\s*" + 4 * r"<td>(.*?)</td>\s*" + "</tr>", settings, re.S)
+    assert any(key == "<code>batch_size</code>" and "global batch" in meaning for key, _, _, meaning in rows)
+    assert ("<code>rank</code>", "<code>int</code>", "<code>4</code>") in [row[:3] for row in rows]
     reference = (project / "site" / "reference.html").read_text(encoding="utf-8")
     for said in ("lora_repro.api.merge", "lora_repro.methods.lora.Lora", "Raises UserError unless names and shapes"):
         assert said in reference
