@@ -28,13 +28,13 @@ from omegaconf import DictConfig
 
 from lora_repro import cli, console
 from lora_repro.backbone import fetch as backbones
-from lora_repro.commands import claims, publish, render, table
+from lora_repro.commands import publish, render
 from lora_repro.config import paths
 from lora_repro.config.compose import compose
 from lora_repro.records import manifest, rates
 from lora_repro.records.record import read
 from lora_repro.records.transaction import JOURNAL, STAGED
-from lora_repro.report import show
+from lora_repro.report import readme, show
 from lora_repro.run import run as line
 from lora_repro.sources import data
 from lora_repro.sweep import tune
@@ -112,7 +112,7 @@ def published(root: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
     note(root / "results")
-    (root / "README.md").write_text("".join(claims.readme.MARKS))
+    (root / "README.md").write_text("".join(readme.MARKS))
 
 
 def unpublished(root: Path) -> None:
@@ -204,11 +204,11 @@ def fetching(arguments: Any, root: Path) -> int:
 
 
 def tabling(root: Path) -> int:
-    return table.main(["--published", EXPERIMENT], root)
+    return render.main(["tables", EXPERIMENT], root)
 
 
 def judging(root: Path) -> int:
-    return claims.main([], root)
+    return render.main(["claims"], root)
 
 
 @lru_cache(maxsize=1)
@@ -279,9 +279,9 @@ COMMANDS = {
     "run": Command(run, configuration, lambda root: of_runs(root / "runs")),
     "tune": Command(tuning, lambda root: tune.searches([*TUNE, f"paths.runs={root / 'runs'}"]), trials),
     "publish": Command(publishing, rendered(unpublished, publishing), files),
-    "table": Command(tabling, rendered(published, tabling), files),
+    "render tables": Command(tabling, rendered(published, tabling), files),
     "render": Command(rendering, rendered(published, rendering), files),
-    "claims": Command(judging, rendered(published, judging), files),
+    "render claims": Command(judging, rendered(published, judging), files),
     "export": Command(exporting, ran, lambda root: files(root / "out"), "is not empty"),
     "fetch": Command(lambda root: fetching([], root), sources, files),
     "compare": Command(comparing, compared, answered),
