@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,10 @@ def test_ctrl_c_ends_make_without_a_line_of_its_own(ends: int, status: int, said
     program.write_text(f"import sys, time\n{wait}sys.exit({ends})\n")
     rule = f"said:\n\t@$(STOPPABLE) {sys.executable} {program} $(UNLESS_STOPPED)\n"
     command = ["make", "-f", "Makefile", "-f", "-", "said"]
-    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=-1, stdout=-1, stderr=-1, start_new_session=True) as done:
+    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    with subprocess.Popen(
+        command, cwd=ROOT, text=True, stdin=-1, stdout=-1, stderr=-1, start_new_session=True, preexec_fn=heard
+    ) as done:
         assert done.stdin and done.stdout and done.stderr
         done.stdin.write(rule)
         done.stdin.close()
