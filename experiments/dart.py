@@ -1,7 +1,7 @@
 """Table 13 of the paper: DART, every method beside the paper's value."""
 
+from lora_repro.report.numbers import GENERAL_RISE, Metric
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import GENERAL_RISE, Metric
 
 TABLE = Pivot(
     title="DART",

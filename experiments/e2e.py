@@ -1,7 +1,7 @@
 """Table 3 of the paper: E2E NLG, every method beside the paper's value; BLEU against trainable parameters."""
 
+from lora_repro.report.numbers import GENERAL_RISE, Metric
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import GENERAL_RISE, Metric
 
 TABLE = Pivot(
     title="E2E NLG",

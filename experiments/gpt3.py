@@ -1,7 +1,7 @@
 """Table 4 of the paper: WikiSQL, MNLI as generation and SAMSum, every method beside the paper's values of GPT-3 175B."""
 
+from lora_repro.report.numbers import Metric
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric
 
 PAPER = {"gpt3_175b": "GPT-3 175B"}
 WIKISQL = Pivot(

@@ -1,7 +1,7 @@
 """Table 16 of the paper: a sentence-pair task with few training rows, every method beside the paper's values on MNLI."""
 
+from lora_repro.report.numbers import Metric
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric
 
 TABLE = Pivot(
     title="Few training rows",

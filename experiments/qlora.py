@@ -1,7 +1,7 @@
 """QLoRA (Dettmers et al. 2023) on E2E NLG: LoRA over 4-bit weights beside LoRA over floats and full fine-tuning."""
 
+from lora_repro.report.numbers import Metric
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric
 
 TABLE = Pivot(
     title="QLoRA on E2E NLG",

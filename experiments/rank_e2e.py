@@ -1,7 +1,7 @@
 """Table 18 of the paper: which rank on E2E NLG, BLEU and validation loss."""
 
+from lora_repro.report.numbers import Metric
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import Metric
 
 TABLE = Pivot(
     title="Rank of the update on E2E",

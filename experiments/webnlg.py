@@ -1,7 +1,7 @@
 """Table 14 of the paper: WebNLG 2017, every method beside the paper's value; seen and unseen categories apart."""
 
+from lora_repro.report.numbers import GENERAL_RISE, Metric
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import GENERAL_RISE, Metric
 
 PARTS = {"": "", "_seen": " seen", "_unseen": " unseen"}
 TABLE = Pivot(

@@ -21,10 +21,10 @@ from lora_repro.report.columns import Column
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import curves
 from lora_repro.report.figures.scored import _curve, curve_plot, printed_plots
+from lora_repro.report.numbers import Metric
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Metric
 from lora_repro.report.table import markdown
 from lora_repro.results import declared_cells
 from lora_repro.run.stages import backbone_of

@@ -48,7 +48,7 @@ from lora_repro.report.claims.overlap import Overlap, WithWeight
 from lora_repro.report.claims.rates import RateQuotient, with_grid
 from lora_repro.report.claims.reading import Reading
 from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words, sentence
-from lora_repro.report.statistics import difference
+from lora_repro.report.numbers import difference
 from lora_repro.results import declared_cells
 from lora_repro.stats.bootstrap import InputVariance
 from lora_repro.stats.comparable import paired

@@ -19,9 +19,9 @@ from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 from lora_repro.report.figures.method_styles import COLOURS
 from lora_repro.report.figures.scored import _absent, _ticks, mark, panel
 from lora_repro.report.figures.style import blank, to_mathtext, write
+from lora_repro.report.numbers import Mean, Metric
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Mean, Metric
 
 SETS = ["W_q", "W_q, W_v", "W_q, W_k, W_v, W_o"]
 # Machado et al. (2009), severity 1, on linear RGB.

@@ -15,7 +15,7 @@ from experiments import e2e
 from lora_repro.commands.render import main
 from lora_repro.planning.cells import Cell
 from lora_repro.report import exhibit
-from lora_repro.report.statistics import GENERAL_RISE
+from lora_repro.report.numbers import GENERAL_RISE
 from lora_repro.results import declared_cells, frame
 from lora_repro.tasks.e2e.task import E2E as Task
 

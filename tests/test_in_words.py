@@ -9,9 +9,9 @@ from lora_repro.planning.cells import cells
 from lora_repro.report import grid_table
 from lora_repro.report.columns import Column
 from lora_repro.report.in_words import sentences
+from lora_repro.report.numbers import Difference, Mean, Metric
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Difference, Mean, Metric
 from lora_repro.results import OWN, PUBLISHED
 
 SCORE = Column(Metric("sentiment", "SENTIMENT"), "accuracy")

@@ -13,9 +13,9 @@ from lora_repro.report.columns import Column
 from lora_repro.report.figures import ours_and_paper, points
 from lora_repro.report.figures.scored import panel, provenance, short, statement, titles
 from lora_repro.report.figures.style import in_sentence, wrapped
+from lora_repro.report.numbers import Difference, Mean, Metric
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Difference, Mean, Metric
 
 
 def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import rates
 from lora_repro.records.record import save
-from lora_repro.report import rate_notes, statistics
+from lora_repro.report import numbers, rate_notes
 from lora_repro.report.columns import Column
+from lora_repro.report.numbers import Difference, Mean, Metric, holm, summarise, text_of
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured_results, quoted_results
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Difference, Mean, Metric, holm, summarise, text_of
 from lora_repro.results import Run, Store, declared_cells, long, own, runs
 from lora_repro.stats import bootstrap, comparable
 from lora_repro.stats.bootstrap import Draws, paired_draws
@@ -119,7 +119,7 @@ def test_diverged_and_collapsed_are_counted_and_averaged_as_what_they_are(tmp_pa
     assert made.notes == ("1 collapsed", "1 diverged")
     (run,) = runs(row("lora", 1, ["a"]), found)
     run.record["status"], run.record["measured"]["scores"] = "collapsed", {"pearson": None}
-    assert statistics.score(run, "pearson") == 0  # a constant answer has no correlation
+    assert numbers.score(run, "pearson") == 0  # a constant answer has no correlation
 
 
 def test_a_diverged_seed_counts_in_a_difference(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_diverged_seed_counts_in_a_difference(tmp_path: Path) -> None:
         (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sides = [{run.cell.seed: run for run in runs(row(name, 1, keys), found)} for name, keys in
              (("lora", ["l0", "l1"]), ("full", ["f0", "f1"]))]  # fmt: skip
-    found_difference = statistics.difference([(comparable.paired(*sides), "slot_error_rate")])
+    found_difference = numbers.difference([(comparable.paired(*sides), "slot_error_rate")])
     assert found_difference and found_difference.n == 2 and found_difference.mean == pytest.approx((0 + 90) / 2)
 
 
@@ -141,10 +141,10 @@ def test_a_seed_that_diverged_on_both_sides_is_a_difference_of_nothing(tmp_path:
         (tmp_path / name / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sides = [{run.cell.seed: run for run in runs(row(name, 1, keys), found)} for name, keys in
              (("lora", ["l0", "l1"]), ("full", ["f0", "f1"]))]  # fmt: skip
-    made = statistics.difference([(comparable.paired(*sides), "slot_error_rate")])
+    made = numbers.difference([(comparable.paired(*sides), "slot_error_rate")])
     assert made and made.n == 2 and made.mean == pytest.approx(20 / 2)
     gone = [{1: side[1]} for side in sides]
-    assert statistics.difference([(comparable.paired(*gone), "slot_error_rate")]) is None
+    assert numbers.difference([(comparable.paired(*gone), "slot_error_rate")]) is None
 
 
 def test_a_diverged_run_has_no_held_out_loss(tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_a_diverged_run_has_no_held_out_loss(tmp_path: Path) -> None:
     found = store(tmp_path, record("a"))
     (run,) = runs(row("lora", 1, ["a"]), found)
     run.record["measured"]["dev_loss"] = 1.25
-    assert statistics.score(run, "dev_loss") == 1.25
+    assert numbers.score(run, "dev_loss") == 1.25
     run.record["status"] = "diverged"
-    assert statistics.score(run, "dev_loss") is None
+    assert numbers.score(run, "dev_loss") is None
 
 
 def drawn_at_random(generator: Any, seeds: int, spread: float) -> Draws:
@@ -493,8 +493,8 @@ def test_tasks_of_an_average_are_drawn_apart(tmp_path: Path) -> None:
                 rewritten(tmp_path, key, [{"correct": float(value)} for value in right])
             sides.append({run.cell.seed: run for run in runs(row(name, 1, keys), found)})
         parts.append((comparable.paired(*sides), "accuracy"))
-    one, both = statistics.difference(parts[:1]), statistics.difference(parts)
+    one, both = numbers.difference(parts[:1]), numbers.difference(parts)
     assert both.mean == pytest.approx(one.mean) and both.error == pytest.approx(one.error / math.sqrt(2), rel=0.15)
     (pairs, metric), other = parts
-    assert statistics.difference([(pairs[:1], metric), other]).n == 1  # the fewest
-    assert statistics.difference([([], metric), other]) is None  # never over fewer tasks
+    assert numbers.difference([(pairs[:1], metric), other]).n == 1  # the fewest
+    assert numbers.difference([([], metric), other]) is None  # never over fewer tasks

@@ -11,9 +11,9 @@ import pytest
 
 from lora_repro.report.columns import Column
 from lora_repro.report.html import html
+from lora_repro.report.numbers import Difference, Mean, Metric
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores, tables_of
-from lora_repro.report.statistics import Difference, Mean, Metric
 from lora_repro.report.table import Table, comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
 

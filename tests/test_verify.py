@@ -13,7 +13,7 @@ from lora_repro.errors import UserError
 from lora_repro.files import write_json
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.report import verify
-from lora_repro.report.statistics import Metric
+from lora_repro.report.numbers import Metric
 from lora_repro.report.verify import (
     DIFFERS,
     NOT_RUN,

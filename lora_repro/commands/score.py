@@ -17,8 +17,8 @@ Predictions: one output per line; an empty line is an empty output. `python -m l
 --to outputs.txt` writes such a file for your inputs. References: those of one output on consecutive lines, then a blank line,
 then those of the next. Both files are UTF-8:
 
-    printf 'The Vaults is a pub.\n' > outputs.txt
-    printf 'The Vaults is a pub.\nA pub called The Vaults.\n' > refs.txt
+    printf 'The Vaults is a pub.\\n' > outputs.txt
+    printf 'The Vaults is a pub.\\nA pub called The Vaults.\\n' > refs.txt
 """
 
 from __future__ import annotations

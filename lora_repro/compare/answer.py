@@ -1,7 +1,7 @@
 """What was measured of a comparison, and what its intervals let anyone say.
 
 A difference between two methods is that of their shared seeds on the same test rows, with the interval of the paired bootstrap
-over rows and seeds (`report.statistics`). Choosing the best of k methods looks at all k (k - 1) / 2 pairs, so every p is
+over rows and seeds (`report.numbers`). Choosing the best of k methods looks at all k (k - 1) / 2 pairs, so every p is
 corrected for all of them by Holm's method. Method a is better than b only if the corrected p is below 0.05, each has two
 seeds at least, and neither still rises at the end of its training (`report.claims.settled`).
 """
@@ -32,7 +32,7 @@ from lora_repro.records.record import load_predictions
 from lora_repro.records.run_folder import ADAPTER
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import score_label
-from lora_repro.report.statistics import GENERAL_RISE, Difference, Mean, difference, holm, score, summarise
+from lora_repro.report.numbers import GENERAL_RISE, Difference, Mean, difference, holm, score, summarise
 from lora_repro.results import Run, Store, grouped, runs
 from lora_repro.stats.bootstrap import InputVariance, interval, p_of, paired_draws, standard_error
 from lora_repro.stats.comparable import paired, resampled

@@ -18,8 +18,8 @@ from lora_repro.compare.budget import Plan
 from lora_repro.compare.disagreements import disagreements
 from lora_repro.compare.request import Request
 from lora_repro.config import paths
+from lora_repro.report.numbers import score
 from lora_repro.report.page.build import filled
-from lora_repro.report.statistics import score
 from lora_repro.report.table import EMPTY, Number, Table, format_count
 
 TEMPLATE = Path(__file__).with_name("page.html")

@@ -9,7 +9,7 @@ from typing import Any
 
 from lora_repro.config.paths import choices
 from lora_repro.planning.cells import Cell
-from lora_repro.report.statistics import Metric
+from lora_repro.report.numbers import Metric
 
 AVERAGE, ANY = "average", "any"  # special values of a column: the mean over tasks; rows that have no value on the axis
 

@@ -27,7 +27,7 @@ OUTSIDE = "*outside any table*"  # counts the runs of grids that are no table
 HEAD = """# What was run
 
 - [claims.md](claims.md): which claims hold. [How to read the results](../docs/reading-results.md).
-- `<profile>/report.html`: all results of a profile; [report.json](report.json): the same for programs.
+- `<profile>/report.html`: what was learnt, and behind it the pages; [report.json](report.json): the same for programs.
 
 """
 COLUMNS = (

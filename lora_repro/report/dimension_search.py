@@ -10,7 +10,7 @@ from typing import Any
 from lora_repro import bisection
 from lora_repro.metrics.corpus import counted_score
 from lora_repro.planning.cells import Cell, unique
-from lora_repro.report.statistics import Mean, summarise
+from lora_repro.report.numbers import Mean, summarise
 from lora_repro.results import Store
 from lora_repro.stats.comparable import is_generated
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lora_repro.report.numbers import Difference
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Difference
 from lora_repro.report.table import bound
 from lora_repro.results import OWN
 from lora_repro.stats.intervals import LEVEL

@@ -23,9 +23,9 @@ from lora_repro.report.columns import (
 )
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.machines import machines
+from lora_repro.report.numbers import Metric
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
 from lora_repro.report.sheet import Scores, tables_of
-from lora_repro.report.statistics import Metric
 from lora_repro.report.table import REPRODUCE
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
 from lora_repro.stats.comparable import check_same_origin, is_generated

@@ -24,10 +24,10 @@ from lora_repro.records.transaction import Change
 from lora_repro.report.claims.ledger import Ledger
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
 from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
+from lora_repro.report.numbers import Difference
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
-from lora_repro.report.statistics import Difference
 from lora_repro.report.table import Number, Table
 from lora_repro.report.views.fusion import Fusion
 from lora_repro.results import PUBLISHED, Store, by_place, runs

@@ -11,7 +11,7 @@ from typing import Any
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
-from lora_repro.report.statistics import Difference, Mean, difference, holm, score, summarise
+from lora_repro.report.numbers import Difference, Mean, difference, holm, score, summarise
 from lora_repro.results import OWN, Run, Store, grouped, runs
 from lora_repro.stats.comparable import Pair, check_same_origin, paired
 

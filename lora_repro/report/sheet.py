@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lora_repro.report.columns import Column
+from lora_repro.report.numbers import text_of
 from lora_repro.report.scores import Result
-from lora_repro.report.statistics import text_of
 from lora_repro.report.table import EMPTY, Number, Table
 
 MORE = "n: the smallest number of seeds in any column of the row. (n) after a value: its own number of seeds, where that differs."

@@ -18,7 +18,7 @@ from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import score_label, task_label
-from lora_repro.report.statistics import score
+from lora_repro.report.numbers import score
 from lora_repro.report.table import bound, signed
 from lora_repro.results import Run, backbone_name, by_place, grouped
 from lora_repro.stats.bootstrap import Draws, InputVariance, interval, standard_error

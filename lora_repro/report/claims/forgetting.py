@@ -11,7 +11,7 @@ from lora_repro.report.claims.evidence import Evidence
 from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
-from lora_repro.report.statistics import general_loss_rise
+from lora_repro.report.numbers import general_loss_rise
 from lora_repro.results import Run, backbone_name, grouped
 from lora_repro.stats.comparable import check_same_origin, is_generated
 from lora_repro.stats.intervals import detectable_by, student

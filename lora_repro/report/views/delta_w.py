@@ -19,8 +19,8 @@ from lora_repro.analysis.probed_run import (
 from lora_repro.config.paper_values import check_columns
 from lora_repro.planning.cells import Cell
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.numbers import summarise
 from lora_repro.report.scores import rows_of
-from lora_repro.report.statistics import summarise
 from lora_repro.report.table import EMPTY, Number, Table, format_count
 from lora_repro.report.views import probed
 from lora_repro.results import Store

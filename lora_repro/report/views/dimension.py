@@ -14,8 +14,8 @@ from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.dimension_search import DimensionSearch, find_searches
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.numbers import text_of
 from lora_repro.report.rate_notes import remarks
-from lora_repro.report.statistics import text_of
 from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, format_count, signed
 from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.stats.comparable import check_same_origin, is_generated

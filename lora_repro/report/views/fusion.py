@@ -13,8 +13,8 @@ import numpy as np
 from lora_repro.report import captions
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.numbers import summarise
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.statistics import summarise
 from lora_repro.report.table import REPRODUCE, Table, format_count
 from lora_repro.results import Run, Store, grouped, runs
 from lora_repro.stats.comparable import is_generated

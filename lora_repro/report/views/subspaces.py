@@ -21,7 +21,7 @@ from lora_repro.analysis.overlaps import (
 from lora_repro.analysis.probed_run import NAMES, ProbedRun
 from lora_repro.analysis.spectra import Array
 from lora_repro.report.exhibit import Exhibit, ReportRequest
-from lora_repro.report.statistics import summarise
+from lora_repro.report.numbers import summarise
 from lora_repro.report.table import EMPTY, SINGLE, Number, Table, format_count
 from lora_repro.report.views import probed
 from lora_repro.results import Store
