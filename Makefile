@@ -16,11 +16,14 @@ PY := $(VENV)/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 # Byte-compiling half a million lines that are never run takes longer than installing them.
 INSTALL := $(PY) -m pip install --quiet --no-compile --constraint constraints.txt
+# LOCKED=0 takes the versions of constraints.txt without their hashes, for a platform that the lock does not serve.
+LOCKED ?= 1
 LOCK := requirements.lock
+LOCKED_INSTALL := $(PY) -m pip install --quiet --no-compile --no-deps --require-hashes --requirement
+HASHES := uv pip compile --quiet --no-deps --no-annotate --no-header --generate-hashes --no-emit-package torch -
 INSTALLED := $(VENV)/.installed
-INSTALLED_DEV := $(VENV)/.installed-dev
-INSTALLED_DOCS := $(VENV)/.installed-docs
-INSTALLED_BENCH := $(VENV)/.installed-bench
+# With every extra: what lint, type, site and bench need besides.
+INSTALLED_ALL := $(VENV)/.installed-all
 BACKBONES := $(or $(LORA_REPRO_CACHE),.cache/backbones)
 ifneq ($(word 2,$(LORA_REPRO_CACHE)),)
 $(error LORA_REPRO_CACHE=$(LORA_REPRO_CACHE) has a space, which make cannot have in a path)
@@ -48,11 +51,11 @@ help: ## list the targets
 	@echo "  with PROFILE=smoke|mini|laptop|paper  DATA=/path/to/data  EXPERIMENT=e2e"
 	@echo "       ARGS='row/e2e=lora seed=0'"
 
-setup: $(INSTALLED) $(FETCHED) ## build .venv and fetch the mini backbones (once; LOCKED=1: every package but torch by its hash)
+setup: $(INSTALLED) $(FETCHED) ## build .venv, every package but torch by its hash, and fetch the mini backbones (once)
 
 lock: ## write the hashes of constraints.txt's versions to requirements.lock (needs uv: pip install uv)
-	@uv pip compile --quiet --no-deps --no-annotate --no-header --generate-hashes --no-emit-package torch constraints.txt > $(LOCK).new
-	@{ sed -n '/^#/p' $(LOCK); cat $(LOCK).new; } > $(LOCK).all && mv $(LOCK).all $(LOCK) && rm $(LOCK).new
+	@{ sed '/^# Only/,$$d; /^#/!d' $(LOCK) && sed '/^# Only/,$$d' constraints.txt | $(HASHES) && \
+	   grep '^# Only' $(LOCK) && sed '1,/^# Only/d' constraints.txt | $(HASHES); } > $(LOCK).new && mv $(LOCK).new $(LOCK)
 
 fetch: $(INSTALLED) ## fetch a backbone: BACKBONE=mpnet_base (a run also fetches the one it needs)
 	@$(PY) -m lora_repro fetch $(BACKBONE)
@@ -66,16 +69,16 @@ plan: $(INSTALLED) ## estimate what EXPERIMENT=e2e, or a grid in ARGS, would run
 test: setup ## run the test suite
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) $(ARGS)
 
-bench: setup $(INSTALLED_BENCH) ## benchmark against other libraries, in CPU seconds of one thread; writes results/bench/
+bench: setup $(INSTALLED_ALL) ## benchmark against other libraries, in CPU seconds of one thread; writes results/bench/
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks $(ARGS)
 
 torture: setup ## stress test: kill runs, damage files, give bad input for up to half an hour; writes results/torture/ (QUICK=1: two minutes, writes nothing)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)
 
-lint: $(INSTALLED_DEV) ## ruff
+lint: $(INSTALLED_ALL) ## ruff
 	@$(PY) -m ruff check .
 
-type: $(INSTALLED_DEV) ## mypy
+type: $(INSTALLED_ALL) ## mypy
 	@$(PY) -m mypy
 
 # A sweep prints its table itself, even if a run failed; a command that is refused prints only why.
@@ -112,7 +115,7 @@ dashboard: $(INSTALLED) ## save PROFILE's dashboard to W&B (needs WANDB_API_KEY;
 report: $(INSTALLED) ## build results/<profile>/report.html of every published profile; with DATA: PROFILE's alone, with its texts, in runs/
 	@$(PY) -m lora_repro render report $(if $(DATA),profile=$(PROFILE) "paths.data='$(DATA)'")
 
-site: $(INSTALLED_DOCS) ## build site/ for any static host: results, claims, docs and API
+site: $(INSTALLED_ALL) ## build site/ for any static host: results, claims, docs and API
 	@$(PY) -m mkdocs build --clean && echo "open site/index.html"
 
 render: $(INSTALLED) ## tables, claims and report in one process, twice as fast
@@ -129,30 +132,24 @@ clean: ## remove .venv and what tools leave behind; runs/, results/ and fetched 
 	@rm -rf $(VENV) build site outputs multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find lora_repro experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: $(PYTHON) is too old; lora_repro needs Python 3.11 or newer: make setup PYTHON=python3.11")'
 	@echo "building $(VENV) (some minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
-ifdef LOCKED
-	@$(PY) -m pip install --quiet --no-compile --no-deps --require-hashes --requirement $(LOCK)
-	@$(INSTALL) torch
-	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+ifeq ($(LOCKED),1)
+	@sed '/^# Only/,$$d' $(LOCK) > $(VENV)/setup.lock
+	@$(LOCKED_INSTALL) $(VENV)/setup.lock
 else
-	@$(PY) -m pip install --quiet --no-compile --upgrade pip
-	@$(INSTALL) --editable '.[test]'
+	@$(INSTALL) hatchling editables
 endif
+	@$(INSTALL) --no-build-isolation --editable '.[test]'
 	@touch $@
 
-$(INSTALLED_DEV): $(INSTALLED)
-	@$(INSTALL) --editable '.[test,dev]'
-	@touch $@
-
-$(INSTALLED_DOCS): $(INSTALLED)
-	@$(INSTALL) --editable '.[test,docs]'
-	@touch $@
-
-$(INSTALLED_BENCH): $(INSTALLED)
-	@$(INSTALL) --editable '.[test,bench]'
+$(INSTALLED_ALL): $(INSTALLED)
+ifeq ($(LOCKED),1)
+	@$(LOCKED_INSTALL) $(LOCK)
+endif
+	@$(INSTALL) --no-build-isolation --editable '.[test,dev,docs,bench,ray,deberta]'
 	@touch $@
 
 $(FETCHED): $(BACKBONES)/%/manifest.json: conf/backbone/%.yaml | $(INSTALLED)
