@@ -74,7 +74,7 @@ def closure(name: str, *extras: str) -> set[str]:
 
 
 def test_a_package_under_a_licence_that_asks_for_more_is_named_in_the_notice() -> None:
-    notice = (ROOT / "results" / "NOTICE.md").read_text(encoding="utf-8").lower()
+    notice = (ROOT / "NOTICE.md").read_text(encoding="utf-8").lower()
     for name in closure("lora-repro"):
         told = metadata.metadata(name)
         licence = " ".join([told.get("License-Expression") or "", *(told.get_all("Classifier") or [])])

@@ -155,7 +155,7 @@ def test_plan_and_doctor_pass_experiment_profile_data_and_arguments() -> None:
 
 
 def test_what_was_measured_of_costs_is_shown_even_after_a_failure(tmp_path: Path) -> None:
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "conf" / "backbone").mkdir(parents=True)
     fetched = ("smollm2_135m", "minilm_l6")
@@ -176,7 +176,7 @@ def test_what_was_measured_of_costs_is_shown_even_after_a_failure(tmp_path: Path
 
 
 def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     old = tmp_path / "python2.7"
     old.write_text('#!/bin/sh\nexec python3 -c "import sys; sys.version_info = (3, 10); $2" 2>&1\n')
