@@ -141,15 +141,14 @@ def test_the_results_page_names_every_verdict_in_its_section() -> None:
 def test_the_readme_tells_the_ledger_s_verdicts() -> None:
     told = (ROOT / "README.md").read_text(encoding="utf-8").split(readme.MARKS[0])[1].split(readme.MARKS[1])[0]
     ledger = (ROOT / "results/claims.md").read_text(encoding="utf-8")
-    for profile in ("mini", "laptop"):
-        (line,) = [line for line in told.splitlines() if f"at `{profile}`" in line]
+    parts = dict(re.findall(r"^- `(\w+)`(.*\n(?:    .*\n)*)", told, re.MULTILINE))
+    assert list(parts) == ["laptop", "mini"]  # real data first
+    for profile, part in parts.items():
         (counts,) = [line for line in ledger.splitlines() if line.startswith(f"- `{profile}`: ")]
         for verdict in ("replicated", "not replicated"):
-            found = re.search(rf"\b(\d+) {verdict}(?: \(([\w, ]+)\))?", line)
-            own = [claim["id"] for claim in CLAIMS if claim["profiles"][profile]["verdict"] == verdict]
-            assert found and found[1] == str(len(own)) and (found[2] or "") == ", ".join(own)
+            own = [claim["statement"] for claim in CLAIMS if claim["profiles"][profile]["verdict"] == verdict]
+            assert (f"    - **{len(own)} {verdict}**: {' '.join(own)}\n" in part) == bool(own)
             assert not own or f" {len(own)} {verdict}" in counts
-    assert len(told.splitlines()) == 2
 
 
 def test_the_changelog_names_what_did_not_replicate() -> None:
@@ -162,7 +161,8 @@ def test_the_changelog_names_what_did_not_replicate() -> None:
 
 def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left(tmp_path: Path) -> None:
     reading = {"generated": True}
-    told = [{"id": f"c{i}", "after_the_paper": i == 3, "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
+    told = [{"id": f"c{i}", "statement": f"S{i}.", "after_the_paper": i == 3,
+             "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
             for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
     write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
     note(tmp_path / "results")
@@ -175,6 +175,7 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
         assert readme.write(tmp_path)
         first, *lines, last = path.read_text().splitlines()
         assert (first, last) == ("before", "after") and lines[1:-1] == [
-            "- Of [4 claims](results/claims.md), 1 of them from later work, at `mini`, generated data: 2 replicated (c0, c3), "
-            "1 not replicated (c2).",
+            "- `mini`, generated data, [4 claims](results/claims.md), 1 from later work:",
+            "    - **2 replicated**: S0. S3.",
+            "    - **1 not replicated**: S2.",
         ]
