@@ -14,8 +14,8 @@ from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.dimension_search import DimensionSearch, find_searches
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.footnotes import on_rates
 from lora_repro.report.numbers import text_of
-from lora_repro.report.rate_notes import remarks
 from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, format_count, signed
 from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.stats.comparable import check_same_origin, is_generated
@@ -42,7 +42,7 @@ class Dimensions:
                     run = [r for one in group for c in one.cells if (r := one.records[c.folder])]
                     check_same_origin(run, same_backbone=False)
                 facts = self._facts(ask, searches, records)
-                notes = (*self.remarks, *remarks([cell for one in searches for cell in one.cells]), *_notes(searches, records))
+                notes = (*self.remarks, *on_rates([cell for one in searches for cell in one.cells]), *_notes(searches, records))
                 tables = (d90_table(searches, facts, notes), points(searches, facts), *sizes(searches, facts))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
                 made.append(Exhibit(ask.name, tables, said, partial(_draw, searches, facts), heading=heading))
