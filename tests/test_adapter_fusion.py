@@ -26,7 +26,7 @@ from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import heatmap
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.views.fusion import Fusion, draw, shares
+from lora_repro.report.subjects.fusion import Fusion, draw, shares
 from lora_repro.results import PUBLISHED, Store, declared_cells, grouped, published, runs
 from lora_repro.run import run as one_run
 

@@ -14,11 +14,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 
 from lora_repro.report.columns import Column
-from lora_repro.report.figures import curves, method_styles
+from lora_repro.report.figures import curves, style
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
-from lora_repro.report.figures.method_styles import COLOURS
 from lora_repro.report.figures.scored import _absent, _ticks, mark, panel
-from lora_repro.report.figures.style import blank, to_mathtext, write
+from lora_repro.report.figures.style import COLOURS, blank, to_mathtext, write
 from lora_repro.report.numbers import Mean, Metric
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
@@ -84,15 +83,15 @@ def test_a_method_has_one_look_everywhere_and_methods_of_one_figure_have_several
         plot = Plot("t", "x", "y", tuple(Curve(name.title(), (CurvePoint(1, 1, 1.0),), method=name) for name in names))
         (axis,) = drawn([plot]).axes
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        colours = {n: method_styles.style_of(n).colour for n in order}
+        colours = {n: style.style_of(n).colour for n in order}
         assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == colours
     # One that stands once keeps its look beside several of another method, which have its colour no more.
-    mixed = method_styles.assign_styles({"q": "lora", "v": "lora", "all": "full"})
-    assert mixed["all"] == method_styles.style_of("full") and len({one.colour for one in mixed.values()}) == 3
-    known = list(method_styles.LOOKS.values())
+    mixed = style.assign_styles({"q": "lora", "v": "lora", "all": "full"})
+    assert mixed["all"] == style.style_of("full") and len({one.colour for one in mixed.values()}) == 3
+    known = list(style.LOOKS.values())
     assert len(set(known)) == len(known)
-    new = method_styles.style_of("a_new_one")
-    assert new == method_styles.style_of("a_new_one") and new.colour != method_styles.BLUE
+    new = style.style_of("a_new_one")
+    assert new == style.style_of("a_new_one") and new.colour != style.BLUE
 
 
 def test_the_paper_s_curve_is_solid_and_claims_no_seeds() -> None:

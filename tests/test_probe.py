@@ -26,7 +26,7 @@ from lora_repro.methods.update import merge
 from lora_repro.records import manifest, record
 from lora_repro.records.run_folder import UPDATES
 from lora_repro.report.publish import publish
-from lora_repro.report.views.probed import probed_runs
+from lora_repro.report.subjects.probed import probed_runs
 from lora_repro.results import declared_cells, own, published, runs
 from lora_repro.run import run
 from lora_repro.train import resume_files

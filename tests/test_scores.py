@@ -25,7 +25,6 @@ from lora_repro.records.record import save
 from lora_repro.report import footnotes, numbers
 from lora_repro.report.columns import Column
 from lora_repro.report.numbers import Difference, Mean, Metric, holm, summarise, text_of
-from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured_results, quoted_results
 from lora_repro.report.sheet import Scores
 from lora_repro.results import Run, Store, declared_cells, long, own, runs

@@ -20,6 +20,7 @@ from lora_repro.report.columns import (
     task_label,
 )
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.figures import curves, learning, points, scored
 from lora_repro.report.numbers import Metric
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
 from lora_repro.report.sheet import Scores, first_in_words, tables_of
@@ -177,14 +178,6 @@ class Pivot:
         The paper's values are curves in a figure of their own (`stem`_paper) or points in one with ours (`stem`_beside_paper).
         A table by metric also gets the losses by step (`stem`_learning).
         """
-        from lora_repro.report.figures import (  # lazy: matplotlib is slow to import
-            curves,
-            learning,
-            ours_and_paper,
-            points,
-            scored,
-        )
-
         named = list(zip(scores, scored.titles(scores), strict=True))
         title, caption = scored.statement(scores[0], self.over, self.axis, named[0][1]), scored.provenance(*scores)
         if self.over:
@@ -203,10 +196,10 @@ class Pivot:
             return []
         label = scores[0].compared.metric.label
         made = points.save(panels, label, stem, title, caption)
-        if both := ours_and_paper.panels(scores):
+        if both := scored.panels_beside_paper(scores):
             to = stem.with_name(f"{stem.name}_beside_paper")
             versus = f"{label} − {self.reference_label}"
-            made += points.save(both, versus, to, ours_and_paper.statement(scores[0]), ours_and_paper.CAPTION.format(caption))
+            made += points.save(both, versus, to, scored.statement_beside_paper(scores[0]), scored.BESIDE_PAPER.format(caption))
         if self.by == "metric":
             made += learning.figures(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
         return made

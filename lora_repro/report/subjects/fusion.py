@@ -13,6 +13,7 @@ import numpy as np
 from lora_repro.report import captions
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.figures import heatmap
 from lora_repro.report.numbers import summarise
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import REPRODUCE, Table, format_count
@@ -77,8 +78,6 @@ def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], left_out: Map
 
 def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one map per target task, four in a row."""
-    from lora_repro.report.figures import heatmap  # lazy: matplotlib is slow to import
-
     maps = []
     for group in groups:
         sources, values = shares(group)

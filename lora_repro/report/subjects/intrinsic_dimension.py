@@ -1,28 +1,154 @@
-"""d90, the smallest swept size at which a row reaches a share of another row's score: tables and a figure."""
+"""d90, the smallest swept size at which a row reaches a share of another row's score: searches, tables and figures.
+
+`intrinsic_dimension_claims` has the claims on it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lora_repro.planning.cells import Cell
+from lora_repro import bisection
+from lora_repro.metrics.corpus import counted_score
+from lora_repro.planning.cells import Cell, unique
 from lora_repro.report import captions
 from lora_repro.report.columns import score_label, task_label
-from lora_repro.report.dimension_search import DimensionSearch, find_searches
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.figures import brackets, curves
+from lora_repro.report.figures.brackets import Bracket, BracketPanel, BracketRow
+from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 from lora_repro.report.footnotes import on_rates
-from lora_repro.report.numbers import text_of
+from lora_repro.report.numbers import Mean, summarise, text_of
 from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, format_count, signed
 from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.stats.comparable import check_same_origin, is_generated
 
-if TYPE_CHECKING:
-    from lora_repro.report.figures.brackets import BracketPanel
-    from lora_repro.report.figures.curves import Curve
+Records = dict[Path, Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class DimensionSearch:
+    """One row's search, finished or not, with the records of its runs. cell: the row's, at any size.
+
+    A twin whose full training falls short has no sizes.
+    """
+
+    search: bisection.Bisection
+    records: Records
+    cell: Cell
+
+    @property
+    def backbone(self) -> str:
+        """The backbone's display name without a remark in brackets; its twin with random weights shares it."""
+        return str(self.cell.asked["backbone"].get("label") or self.cell.asked["backbone"]["name"]).partition(" (")[0]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every run behind it, those of the reference first."""
+        return [cell for cells in (*self.lines, *self.search.values.values()) for cell in cells]
+
+    @property
+    def lines(self) -> list[Sequence[Cell]]:
+        """The runs without a size: the reference, and the same training of the row's own weights if these are others."""
+        return list({cells[0].folder: cells for cells in (self.search.reference, self.search.whole) if cells}.values())
+
+    @property
+    def reference(self) -> Mean | None:
+        return self.mean(self.search.reference)
+
+    def mean(self, cells: Sequence[Cell]) -> Mean | None:
+        """The mean score in per cent; None if no run is recorded or a finished run has no score."""
+        scores = [counted_score(record, cells[0].score) for cell in cells if (record := self.records[cell.folder])]
+        known = [100 * score for score in scores if score is not None]
+        return summarise(known) if known and len(known) == len(scores) else None
+
+    def gap(self, cells: Sequence[Cell]) -> Mean | None:
+        """Score of training rows minus score of test rows, in points; None if no run's training rows were scored.
+
+        Real-data records without `train_scored` are left out: they scored the first rows of the file, which may be sorted.
+        """
+        gaps = []
+        for record in filter(None, (self.records[cell.folder] for cell in cells)):
+            if "train_scored" not in record["measured"] and not is_generated([record]):
+                continue
+            both = [record["measured"].get(key, {}).get(cells[0].score) for key in ("train_scores", "scores")]
+            if None not in both:
+                gaps.append(100 * (both[0] - both[1]))
+        return summarise(gaps) if gaps else None
+
+    @property
+    def line(self) -> float | None:
+        """The score that is enough, in per cent; None if the reference has no score, or diverged with any seed."""
+        lost = any((self.records[cell.folder] or {}).get("status") == "diverged" for cell in self.search.reference)
+        return None if lost or self.reference is None else self.search.share * self.reference.mean
+
+    @property
+    def floor(self) -> float | None:
+        """The score of the constant prediction, the most frequent answer of training, in per cent; None if no record has it."""
+        own = (record for cell in self.cells if (record := self.records[cell.folder]))  # other tasks' records have the same key
+        scores = (record["measured"].get("one_answer_scores", {}).get(self.cell.score) for record in own)
+        return next((100 * value for value in scores if value is not None), None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the score that is enough takes no learning: the constant prediction reaches it."""
+        return self.line is not None and self.floor is not None and self.floor >= self.line
+
+    def bracket(self) -> tuple[int | None, int | None]:
+        """(the largest value that fell short, the smallest above it that was enough); None for either that does not exist."""
+        return (None, None) if self.idle else self.search.bracket(self.records)
+
+    @property
+    def seeds(self) -> dict[int, DimensionSearch]:
+        """seed -> the search of that seed alone, held to the reference's run of the same seed."""
+        made = {}
+        for seed in sorted({cell.seed for cell in self.search.reference}):
+            values = {v: [c for c in cells if c.seed == seed] for v, cells in self.search.values.items()}
+            values = {v: cells for v, cells in values.items() if cells}
+            if values:
+                own = [cell for cell in self.search.reference if cell.seed == seed]
+                made[seed] = replace(self, search=replace(self.search, values=values, reference=own))
+        return made
+
+    @property
+    def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
+        """seed -> `bracket` of that seed; empty if the mean needs none."""
+        return {} if self.idle else {seed: one.bracket() for seed, one in self.seeds.items()}
+
+    @property
+    def idle_seeds(self) -> list[int]:
+        """The seeds whose own threshold the constant prediction reaches."""
+        return [seed for seed, one in self.seeds.items() if one.idle]
+
+    @property
+    def moved(self) -> int:
+        """How many values the model has."""
+        first = self.records[self.search.reference[0].folder]
+        return int(first["measured"]["parameters"]["total"]) if first else 0
+
+
+def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearch]:
+    """The searches with runs in `store`, with the values and seeds found there. A search without its reference is left out."""
+    every = unique(declared)
+    cells = [cell for cell in every if cell.signature in store.records]
+    rule = bisection.rule_of(declared[0].asked)
+    if rule is None or not cells:
+        return []
+    records: Records = {cell.folder: store.record(cell) for cell in cells}
+    beside = [cell for cell in cells if cell.row.name in rule.references]
+    swept = [cell for cell in every if cell.row.name not in rule.references and bisection.referenced(cell, cells, rule)]
+    searches = []
+    for search in bisection.bisections([*beside, *swept], rule):
+        first = next(iter(search.values.values()))[0]
+        ran = {value: [cell for cell in group if cell.folder in records] for value, group in search.values.items()}
+        made = replace(search, values={value: group for value, group in ran.items() if group})
+        if made.values or (made.twin and made.possible(records) is False):
+            searches.append(DimensionSearch(made, records, first))
+    return searches
 
 
 @dataclass(frozen=True)
@@ -181,31 +307,29 @@ def _idle(searches: Sequence[DimensionSearch]) -> list[str]:
 
 def _draw(searches: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
-    from lora_repro.report.figures import brackets, curves  # lazy: matplotlib is slow to import
-
     plots = []
     for group in grouped(searches, lambda one: one.cell.task):
-        drawn: dict[str, curves.Curve] = {}
+        drawn: dict[str, Curve] = {}
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
-            line = [curves.CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
+            line = [CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
             if line:
-                drawn[row_label(one, searches)] = curves.Curve(row_label(one, searches), tuple(line), method=_method(one.cell))
+                drawn[row_label(one, searches)] = Curve(row_label(one, searches), tuple(line), method=_method(one.cell))
             beside = row_label(one, searches).removeprefix(one.cell.row.label)
             for cells in one.lines:
                 if full := one.mean(cells):
                     label = cells[0].row.label + beside
-                    drawn[label] = curves.Curve(label, (curves.CurvePoint(None, full.mean, full.sd),), method=_method(cells[0]))
+                    drawn[label] = Curve(label, (CurvePoint(None, full.mean, full.sd),), method=_method(cells[0]))
             if one.line is not None:
                 label = f"{one.search.reference[0].row.label}{beside}: {100 * one.search.share:.0f} % of it"
-                drawn[label] = curves.Curve(label, (curves.CurvePoint(None, one.line, None),))
+                drawn[label] = Curve(label, (CurvePoint(None, one.line, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
         run = sorted({spot.x for curve in drawn.values() for spot in curve.spots if spot.x is not None})
         ticks = tuple((x, f"{x:,.0f}") for x in run)
-        plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values()), ticks))
+        plots.append(Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values()), ticks))
         if gaps := tuple(filter(None, (_gap(one, searches) for one in group))):
             gap = f"{score}, train − test (points)"
-            plots.append(curves.Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
+            plots.append(Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
     caption = ". ".join(fact.rstrip(".") for fact in facts[:4]) + "."
     made = curves.save(plots, stem, title=_statement(searches), caption=caption)
     if panels := _by_size(searches):
@@ -220,8 +344,6 @@ def _method(cell: Cell) -> str:
 
 def _gap(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> Curve | None:
     """The gap over d of one row; None if no run's training rows were scored."""
-    from lora_repro.report.figures.curves import Curve, CurvePoint
-
     gaps = [(value, one.gap(cells)) for value, cells in one.search.values.items()]
     spots = tuple(CurvePoint(float(value), gap.mean, gap.sd) for value, gap in gaps if gap)
     return Curve(row_label(one, searches), spots) if spots else None
@@ -229,8 +351,6 @@ def _gap(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> Curve | N
 
 def _by_size(searches: Sequence[DimensionSearch]) -> list[BracketPanel]:
     """One panel per task with several backbones: the bracket of d90 at each model's size, one row per row of the table."""
-    from lora_repro.report.figures.brackets import Bracket, BracketPanel, BracketRow
-
     panels = []
     for group in grouped(searches, lambda one: one.cell.task):
         rows = []
