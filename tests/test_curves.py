@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.figures import curves, style
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
@@ -166,14 +167,15 @@ def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> Non
         Result("prelayer", "PreLayer", "published", {}, 1, 10, 0, notes=("RTE: 1 collapsed",)),
         Result("full", "Full fine-tuning", "published", {}),
     )
-    facts = ("T", "B", "D", "n = 1", "S")
-    found = panel(Scores("GLUE", "full FT", "mini", "b", facts, results, (), (average,), average, True, "Score"), quoted=False)
+    caption = Caption("T", "p", ("B",), "D", "1")
+    found = panel(Scores("GLUE", "full FT", "mini", "b", caption, results, (), (average,), average, True, "Score"), quoted=False)
     assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
     assert found.title == "Not drawn: PreLayer (RTE: 1 collapsed)"
     rte, mrpc = (Column(Metric(name, name.upper()), "accuracy", name) for name in ("rte", "mrpc"))
     part = Result("adapter", "AdapterH", "published", {"rte": Mean(50, 1, 3)}, 3, 10, 0, notes=("RTE: 1 collapsed",))
     columns = (rte, mrpc, average)
-    found = panel(Scores("GLUE", "full FT", "mini", "b", facts, (*results[:1], part), (), columns, average, True, "Score"), False)
+    both = (*results[:1], part)
+    found = panel(Scores("GLUE", "full FT", "mini", "b", caption, both, (), columns, average, True, "Score"), False)
     assert found.title == ""  # it was not run on MRPC, and its collapsed run has a score
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lora_repro.planning.cells import cells
 from lora_repro.report import sweep_tables
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.numbers import Difference, Mean, Metric
 from lora_repro.report.scores import Result
@@ -23,7 +24,8 @@ def row(name: str, label: str, values: int, one: Difference | None = None, sourc
 
 def table(*rows: Result) -> Scores:
     full = row("full", "Full fine-tuning", 22_700_000)
-    return Scores("T", "full FT", "p", "b", (), (full, *rows), (), (SCORE,), SCORE, True, "Score", reference_row="full")
+    caption = Caption("T", "p", ("b",), "d", "1")
+    return Scores("T", "full FT", "p", "b", caption, (full, *rows), (), (SCORE,), SCORE, True, "Score", reference_row="full")
 
 
 def test_each_interval_is_a_sentence() -> None:

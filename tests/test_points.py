@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.figures import points, scored
 from lora_repro.report.figures.scored import panel, provenance, short, statement, titles
@@ -126,8 +127,8 @@ def test_a_number_and_its_unit_stay_on_one_line() -> None:
 
 def scores(*results: Result) -> Scores:
     average = Column(Metric("bleu", "BLEU"), "")
-    facts = ("E2E, profile mini", "Backbone: SmolLM2-135M (random)", "Data: D", "n = 3", "S")
-    return Scores("E2E", "full FT", "mini", "b", facts, results, (), (average,), average, False, "BLEU", "full")
+    caption = Caption("E2E", "mini", ("SmolLM2-135M (random)",), "D", "3", scores="S")
+    return Scores("E2E", "full FT", "mini", "b", caption, results, (), (average,), average, False, "BLEU", "full")
 
 
 def result(row: str, mean: float, millions: float, paper: bool = False, **more: Any) -> Result:
@@ -213,14 +214,13 @@ def test_human_texts_that_have_other_references_say_so() -> None:
 
 def test_panels_are_named_by_what_they_differ_in_and_the_caption_has_all_data() -> None:
     one = scores(result("lora", 70, 1))
-    facts = [(*one.facts[:2], f"Data: {data}", one.facts[3], f"Scores: {task} accuracy", one.facts[4]) for data, task in
-             (("D", "RTE"), ("E", "SST-2"))]  # fmt: skip
-    both = [replace(one, facts=each) for each in facts]
+    captions = [replace(one.caption, data=data, scores=f"{task} accuracy") for data, task in (("D", "RTE"), ("E", "SST-2"))]
+    both = [replace(one, caption=caption) for caption in captions]
     assert titles([one]) == [""] and titles([both[0], both[0]]) == ["", ""]
     assert titles(both) == ["RTE accuracy", "SST-2 accuracy"]
-    other = replace(both[1], facts=(both[1].facts[0], "Backbone: MPNet (b)", *both[1].facts[2:]))
+    other = replace(both[1], caption=replace(captions[1], backbones=("MPNet (b)",)))
     assert titles([both[0], other]) == ["SmolLM2-135M. RTE accuracy", "MPNet. SST-2 accuracy"]
-    assert provenance(*both) == "E2E, profile mini. Backbone: SmolLM2-135M (random). Data: D. Data: E. n = 3."
+    assert provenance(*both) == "E2E, profile mini. Backbone: SmolLM2-135M (random). Data: D. Data: E. Seeds per cell: n = 3."
 
 
 def test_a_title_says_the_numbers_and_its_backbone_stands_below() -> None:

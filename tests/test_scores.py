@@ -23,6 +23,7 @@ from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import rates
 from lora_repro.records.record import save
 from lora_repro.report import footnotes, numbers
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.numbers import Difference, Mean, Metric, holm, summarise, text_of
 from lora_repro.report.scores import Result, measured_results, quoted_results
@@ -103,7 +104,8 @@ def test_a_table_of_one_task_leaves_out_rows_of_which_nothing_is_known(tmp_path:
     cells += row("printed", 3, ["s2"], paper={"small": {"bleu": 60, "source": "p"}})
     ours = measured_results(cells, found, COLUMNS, "metric", "full", COLUMNS[:1])
     made = [*ours, *quoted_results(cells, COLUMNS, "small", "S")]
-    scores = Scores("t", "FT", "smoke", "B", (), tuple(made), (), tuple(COLUMNS), COLUMNS[0], False, "metric")
+    caption = Caption("t", "smoke", ("B",), "d", "1")
+    scores = Scores("t", "FT", "smoke", "B", caption, tuple(made), (), tuple(COLUMNS), COLUMNS[0], False, "metric")
     shown = scores.without_empty_rows().results
     assert {(one.row, one.source) for one in shown} == {(one.row, one.source) for one in made if one.row != "none"} != set()
 

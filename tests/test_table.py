@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.html import html
 from lora_repro.report.numbers import Difference, Mean, Metric
@@ -26,8 +27,8 @@ def scored() -> Table:
     single = Result("lora", "LoRA & co_", "published", {"bleu": Mean(61.26, None, 1)}, 1, 230400, 0,
                     differences={"bleu": Difference(-0.5, -1.0, 0.2, 1)}, notes=("a | b",))  # fmt: skip
     several = Result("lora", "LoRA & co_", "paper (P)", {"bleu": Mean(70.4, 0.1, 3)}, 3, printed_millions=0.35)
-    facts = ("T, profile p", "Backbone: B", "Data: D", "Seeds per cell: n = 1", "To reproduce: " + "python " * 12)
-    scores = Scores("T", "full FT", "p", "b", facts, (single, several), ("note",), (BLEU, SER), BLEU, False, "BLEU")
+    caption = Caption("T", "p", ("B",), "D", "1", command="python " * 12)
+    scores = Scores("T", "full FT", "p", "b", caption, (single, several), ("note",), (BLEU, SER), BLEU, False, "BLEU")
     (table,) = tables_of([scores])
     return table
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from lora_repro.config.paper_values import check_columns
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
-from lora_repro.report import captions, footnotes
+from lora_repro.report import footnotes
+from lora_repro.report.captions import Caption, data_of_tasks, decoding
 from lora_repro.report.columns import (
     columns_of,
     main_column,
@@ -24,7 +25,6 @@ from lora_repro.report.figures import curves, learning, points, scored
 from lora_repro.report.numbers import Metric
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
 from lora_repro.report.sheet import Scores, first_in_words, tables_of
-from lora_repro.report.table import REPRODUCE
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
 from lora_repro.stats.comparable import check_same_origin
 
@@ -140,7 +140,7 @@ class Pivot:
         has = {key for result in everything for key in result.cells}
         columns = [column for column in columns if not column.metric.note or column.key in has]
         counts = [mean.n for result in ours for mean in result.cells.values() if mean.n]
-        facts = self._facts(ask, group, shown, counts, other)
+        caption = self._caption(ask, group, shown, counts, other)
         main = main_column(self.by, columns)
         metric_notes = dict.fromkeys(column.metric.note for column in columns if column.metric.note)
         notes = (*footnotes.of_table(self.remarks, ours, shown, main, self.reference_label), *metric_notes, *refused)
@@ -149,7 +149,7 @@ class Pivot:
             self.reference_label,
             ask.profile,
             backbone,
-            facts,
+            caption,
             tuple(everything),
             notes,
             tuple(columns),
@@ -159,18 +159,16 @@ class Pivot:
             reference_row=self.reference,
         )
 
-    def _facts(
+    def _caption(
         self, ask: ReportRequest, group: Sequence[Cell], shown: Sequence[Run], counts: Sequence[int], other: Metric | None
-    ) -> tuple[str, ...]:
-        cell = group[0]
-        first = captions.caption_facts(self.title, ask.profile, cell, [run.record for run in shown], counts)
-        last = REPRODUCE + ask.command(cell)
+    ) -> Caption:
+        cell, records = group[0], [run.record for run in shown]
+        caption = Caption.of(self.title, ask.profile, cell, records, counts, ask.command(cell))
         if self.by == "metric":
-            return (*first, captions.decoding(cell), last)
+            return replace(caption, decoding=decoding(cell))
         columns = list({place_of(cell, self.by): cell for cell in reversed(group)}.values())[::-1]
-        data = captions.data_of_tasks(columns, [run.record for run in shown])
         names = dict.fromkeys(f"{task_label(cell)} {other.label if other else score_label(cell)}" for cell in columns)
-        return (*first[:2], data, first[3], f"Scores: {', '.join(names)}", last)
+        return replace(caption, data=data_of_tasks(columns, records), scores=", ".join(names))
 
     def draw(self, scores: Sequence[Scores], shown: Sequence[Run], stem: Path) -> list[Path]:
         """Draw `stem`.svg and .png of what was measured; returns all files.

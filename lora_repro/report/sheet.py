@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.numbers import Difference, text_of
 from lora_repro.report.scores import Result
@@ -19,16 +20,16 @@ MORE = "n: the smallest number of seeds in any column of the row. (n) after a va
 class Scores:
     """One table's results with its caption and footnotes.
 
-    facts: experiment and profile, backbone, data, n, then decoding or scores, last the command. reference: the short name of the
-    row `reference_row`, from which differences are taken. compared: the column whose difference is shown beside the scores.
-    each_compared: whether every column has a difference. score: what the columns show, as a figure names it.
+    reference: the short name of the row `reference_row`, from which differences are taken. compared: the column whose difference
+    is shown beside the scores. each_compared: whether every column has a difference. score: what the columns show, as a figure
+    names it.
     """
 
     title: str
     reference: str
     profile: str
     backbone: str
-    facts: tuple[str, ...]
+    caption: Caption
     results: tuple[Result, ...]
     footnotes: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -71,7 +72,8 @@ class Scores:
         sides = "ll" + "r" * (4 + len(titles)) + "l"
         more = any(_more(result, column) for result in self.results for column in self.columns)
         footnotes = (*self.footnotes, MORE) if more else self.footnotes
-        return Table(self.facts, header, sides, tuple(rows), footnotes, ("Notes", "Params: head", "Params: method", "n"), keys=2)
+        minor = ("Notes", "Params: head", "Params: method", "n")
+        return Table(self.caption.facts(), header, sides, tuple(rows), footnotes, minor, keys=2)
 
     def differences(self) -> Table | None:
         """Every column's difference from the reference; None if there is only one column or no difference."""
@@ -83,8 +85,8 @@ class Scores:
         rows = [
             (result.label, result.source, *(text_of(result.differences.get(m.key), m.digits) for m in metrics)) for result in kept
         ]
-        title = f"{self.title}, profile {self.profile}: differences from {self.reference}"
-        return Table((title, *self.facts[1:]), header, "ll" + "r" * len(metrics), tuple(rows), numbers=(), keys=2)
+        facts = self.caption.facts(f"differences from {self.reference}")
+        return Table(facts, header, "ll" + "r" * len(metrics), tuple(rows), numbers=(), keys=2)
 
     def numbers(self, by_column: bool) -> list[dict[str, str]]:
         """The lines of the CSV: printed units, six digits, missing values empty. `by_column`: with a difference for every column.

@@ -17,7 +17,7 @@ from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.sheet import Scores, first_in_words, tables_of
 from lora_repro.report.show import declaration
-from lora_repro.report.table import REPRODUCE, Table, save_tables
+from lora_repro.report.table import Table, save_tables
 from lora_repro.report.terminal import WIDTH, first_panel, paragraph, terminal
 from lora_repro.results import Store, own, published, runs_folder
 
@@ -111,7 +111,7 @@ def grid_scores(wanted: Sequence[Cell], ours: Store) -> list[Scores]:
     pivot = Pivot("Grid", {}, by="task", reference=reference, reference_label=reference)
     made = pivot.scores(ReportRequest("grid", str(wanted[0].asked["profile_name"])), rows, [ours])
     # No experiment reproduces it: the reader has just typed the command.
-    return [replace(one, facts=tuple(fact for fact in one.facts if not fact.startswith(REPRODUCE))) for one in made]
+    return [replace(one, caption=replace(one.caption, command="")) for one in made]
 
 
 def show_grid(wanted: Sequence[Cell]) -> str:

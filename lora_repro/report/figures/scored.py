@@ -56,14 +56,9 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
 
 def titles(scores: Sequence[Scores]) -> list[str]:
     """Each panel's title: its backbone and its scores, each only if the panels differ in it. The caption has what they share."""
-    said = [(_backbone(one), next((fact for fact in one.facts if fact.startswith("Scores: ")), "")) for one in scores]
+    said = [(one.caption.backbone, one.caption.scores) for one in scores]
     differing = [part for part in (0, 1) if len({each[part] for each in said}) > 1]
-    return [". ".join(each[part].removeprefix("Scores: ") for part in differing) for each in said]
-
-
-def _backbone(scores: Scores) -> str:
-    """The backbone's name without the remarks in brackets."""
-    return scores.facts[1].removeprefix("Backbone: ").partition(" (")[0]
+    return [". ".join(each[part] for part in differing) for each in said]
 
 
 def curve_plot(scores: Scores, over: str, axis: str, title: str = "") -> Plot:
@@ -196,7 +191,7 @@ def short(number: float) -> str:
 
 def provenance(*scores: Scores) -> str:
     """Whose numbers a figure shows: the facts of its tables' captions, each once and without the command."""
-    return ". ".join(dict.fromkeys(one.facts[i].rstrip(".") for i in range(4) for one in scores)) + "."
+    return ". ".join(dict.fromkeys(one.caption.whose[i].rstrip(".") for i in range(4) for one in scores)) + "."
 
 
 def sources(scores: Sequence[Scores]) -> str:
@@ -277,7 +272,7 @@ def panel_beside_paper(scores: Scores) -> Panel | None:
     if not points or not quoted:
         return None
     reach = 2.5 * max(LEAST, *(abs(point.y) for point in quoted))
-    title = f"Ours ({scores.facts[1].removeprefix('Backbone: ').partition(' (')[0].partition(',')[0]}) and the {theirs.source}"
+    title = f"Ours ({scores.caption.backbone.partition(',')[0]}) and the {theirs.source}"
     points.append(Point(mine.label, 100.0, 0.0, None, mine.method, single=mine.cells[key].n == 1))
     xlabel = f"trained parameters (% of {in_sentence(mine.label)}'s, log scale)"
     many, one = "ours; bar: 95 % interval", "ours, one seed: supports no verdict; bar: 95 % interval"

@@ -15,7 +15,7 @@ from typing import Any
 from lora_repro import bisection
 from lora_repro.metrics.corpus import counted_score
 from lora_repro.planning.cells import Cell, unique
-from lora_repro.report import captions
+from lora_repro.report.captions import Caption, data_of_tasks
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.figures import brackets, curves
@@ -23,7 +23,7 @@ from lora_repro.report.figures.brackets import Bracket, BracketPanel, BracketRow
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 from lora_repro.report.footnotes import on_rates
 from lora_repro.report.numbers import Mean, summarise, text_of
-from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, format_count, signed
+from lora_repro.report.table import EMPTY, Number, Table, format_count, signed
 from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.stats.comparable import check_same_origin, is_generated
 
@@ -167,23 +167,23 @@ class Dimensions:
                 for group in grouped(searches, lambda one: one.cell.task):
                     run = [r for one in group for c in one.cells if (r := one.records[c.folder])]
                     check_same_origin(run, same_backbone=False)
-                facts = self._facts(ask, searches, records)
+                caption = self._caption(ask, searches, records)
                 notes = (*self.remarks, *on_rates([cell for one in searches for cell in one.cells]), *_notes(searches, records))
-                tables = (d90_table(searches, facts, notes), points(searches, facts), *sizes(searches, facts))
+                tables = (d90_table(searches, caption, notes), points(searches, caption), *sizes(searches, caption))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
-                made.append(Exhibit(ask.name, tables, said, partial(_draw, searches, facts), heading=heading))
+                made.append(Exhibit(ask.name, tables, said, partial(_draw, searches, caption), heading=heading))
         return made
 
-    def _facts(
+    def _caption(
         self, ask: ReportRequest, searches: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]
-    ) -> tuple[str, ...]:
+    ) -> Caption:
         groups = [(one, cells) for one in searches for cells in (*one.search.values.values(), one.search.reference)]
         counts = [n for one, cells in groups if (n := sum(bool(one.records[cell.folder]) for cell in cells))]
-        first = captions.caption_facts(self.title, ask.profile, searches[0].cell, [dict(record) for record in records], counts)
+        first, shown = searches[0].cell, [dict(record) for record in records]
+        caption = Caption.of(self.title, ask.profile, first, shown, counts, ask.command(first))
         used = [r["where"]["backbone"]["label"] for one in searches for c in one.search.reference if (r := one.records[c.folder])]
-        several = f"Backbones: {'; '.join(dict.fromkeys(used))}" if len(set(used)) > 1 else first[1]
-        data = captions.data_of_tasks([one.cell for one in searches], [dict(record) for record in records])
-        return (first[0], several, data, first[3], REPRODUCE + ask.command(searches[0].cell))
+        several = tuple(dict.fromkeys(used)) if len(set(used)) > 1 else caption.backbones
+        return replace(caption, backbones=several, data=data_of_tasks([one.cell for one in searches], shown))
 
 
 def row_label(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> str:
@@ -192,7 +192,7 @@ def row_label(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> str:
     return f"{one.cell.row.label}, {one.backbone}" if several else one.cell.row.label
 
 
-def sizes(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> list[Table]:
+def sizes(searches: Sequence[DimensionSearch], caption: Caption) -> list[Table]:
     """d90 against the size of the model, one line per row, task and backbone, smallest first; empty for a single backbone."""
     if len({one.backbone for one in searches}) < 2:
         return []
@@ -201,10 +201,10 @@ def sizes(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> list[T
     for one in sorted(searches, key=lambda one: (order[one.cell.row.name, one.cell.task], one.moved)):
         rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(format_count, (one.moved, *one.bracket()))))
     header = ("Row", "Task", "Backbone", "all values", "largest d too small", "d90")
-    return [Table((f"{facts[0]}: d90 against the size of the model", *facts[1:]), header, "lllrrr", tuple(rows), keys=3)]
+    return [Table(caption.facts("d90 against the size of the model"), header, "lllrrr", tuple(rows), keys=3)]
 
 
-def d90_table(searches: Sequence[DimensionSearch], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
+def d90_table(searches: Sequence[DimensionSearch], caption: Caption, notes: tuple[str, ...]) -> Table:
     """One line per row and task: the reference's score, and the sizes between which the row reaches the share of it."""
     share = f"{100 * searches[0].search.share:.0f} %"
     rows = []
@@ -216,7 +216,7 @@ def d90_table(searches: Sequence[DimensionSearch], facts: tuple[str, ...], notes
         first = (row_label(one, searches), task_label(one.cell), text_of(one.reference, 1))
         rows.append((*first, enough, format_count(low), format_count(high), seeds, part))
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "largest d too small", "d90", "d90 of each seed", "d90 / all values")
-    return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
+    return Table(caption.facts(), header, "llrrrrrr", tuple(rows), notes, keys=2)
 
 
 def _percentage(value: float) -> Number:
@@ -228,7 +228,7 @@ def two_digits(value: float) -> int:
     return max(3, 1 - math.floor(math.log10(value)))
 
 
-def points(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> Table:
+def points(searches: Sequence[DimensionSearch], caption: Caption) -> Table:
     """One line per size that was run."""
     rows = []
     for one in searches:
@@ -242,7 +242,7 @@ def points(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> Table
         rows.append((label, _scored_task(one.cell, searches), *line))
     scores = dict.fromkeys(score_label(one.cell) for one in searches)
     header = ("Row", "Task", "d", f"{' or '.join(scores)} ↑", "of full FT", "gap", "n", "Notes")
-    return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrrl", tuple(rows), keys=3)
+    return Table(caption.facts("every d that was run"), header, "llrrrrrl", tuple(rows), keys=3)
 
 
 def _scored_task(cell: Cell, searches: Sequence[DimensionSearch]) -> str:
@@ -305,7 +305,7 @@ def _idle(searches: Sequence[DimensionSearch]) -> list[str]:
     return [f"{said}{rows}."] if rows else []
 
 
-def _draw(searches: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) -> list[Path]:
+def _draw(searches: Sequence[DimensionSearch], caption: Caption, stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
     plots = []
     for group in grouped(searches, lambda one: one.cell.task):
@@ -330,11 +330,10 @@ def _draw(searches: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Pat
         if gaps := tuple(filter(None, (_gap(one, searches) for one in group))):
             gap = f"{score}, train − test (points)"
             plots.append(Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
-    caption = ". ".join(fact.rstrip(".") for fact in facts[:4]) + "."
-    made = curves.save(plots, stem, title=_statement(searches), caption=caption)
+    made = curves.save(plots, stem, title=_statement(searches), caption=caption.below_figure)
     if panels := _by_size(searches):
         by_size = stem.with_name(f"{stem.name}_size")
-        made += brackets.save(panels, by_size, title="d90 against the size of the model", caption=caption)
+        made += brackets.save(panels, by_size, title="d90 against the size of the model", caption=caption.below_figure)
     return made
 
 

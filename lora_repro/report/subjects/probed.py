@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -19,11 +20,11 @@ from scipy.special import stdtrit
 from lora_repro.analysis.probed_run import NAMES, ProbedRun, probed_runs
 from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
-from lora_repro.report.captions import caption_facts
+from lora_repro.report.captions import Caption
 from lora_repro.report.claims.base import ClaimTest, Evidence
 from lora_repro.report.claims.reading import Reading
 from lora_repro.report.exhibit import Exhibit, ReportRequest
-from lora_repro.report.table import REPRODUCE, Table
+from lora_repro.report.table import Table
 from lora_repro.results import Store, runs
 from lora_repro.stats.comparable import check_same_origin, is_generated
 from lora_repro.stats.intervals import detectable_by
@@ -46,10 +47,11 @@ def exhibits(
         check_same_origin(records)
         seeds = [len({run.seed for run in probed if run.label == label}) for label in dict.fromkeys(run.label for run in probed)]
         cell = ask.cells[0]
-        facts = (*caption_facts(title, ask.profile, cell, records, seeds), REPRODUCE + ask.command(cell))
-        above = f"{facts[0]}. {facts[1].partition(' (')[0]}\n{facts[2]}. {facts[3]}"  # a figure's title
+        caption = Caption.of(title, ask.profile, cell, records, seeds, ask.command(cell))
+        below = replace(caption, backbones=(caption.backbone,)).below_figure
         said, heading = f"{len(probed)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
-        made.append(Exhibit(ask.name, tuple(tables(probed, facts)), said, partial(draw, probed, above), heading=heading))
+        shown = tuple(tables(probed, caption.facts()))
+        made.append(Exhibit(ask.name, shown, said, partial(draw, probed, below), heading=heading))
     return made
 
 

@@ -155,11 +155,11 @@ def _weight_table(lora: Sequence[ProbedRun], facts: tuple[str, ...], d: int) -> 
     return Table((f"{facts[0]}: W and A", *facts[1:]), header, "ll" + "r" * (len(ranks) + 2), tuple(rows), notes, keys=2)
 
 
-def figures(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
+def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
     """Draw the figures that the runs allow: `stem`_ranks and `stem`_seeds at the middle layer, with the suffix _layers at every
     kept layer, and `stem`_weight.
 
-    title: whose runs these are, for the captions.
+    caption: whose runs these are.
     """
     lora = [run for run in runs if run.rank]
     if not lora:
@@ -177,7 +177,7 @@ def figures(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
             return np.asarray(np.mean(list(between_ranks(lora, kind, layer).values()), axis=0))
 
         said = f"Top directions of r = {m} and r = {n}, {middle}: φ(1, 1) is {_at(lora, of_ranks, 1)}"
-        paths += _drawn(lora, of_ranks, m, 1, zoom, said, "ranks", f"{what}. {_caption(title)}", stem)
+        paths += _drawn(lora, of_ranks, m, 1, zoom, said, "ranks", f"{what}. {caption}", stem)
     if pairs := len(between_seeds(lora, lora[0].kinds[0], lora[0].kept_layers[0])):
         what, zoom = f"A of r = {n} of two seeds; {_mean(pairs)}", f"i, j ≤ {first}"
 
@@ -185,8 +185,8 @@ def figures(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
             return np.asarray(np.mean(between_seeds(lora, kind, layer), axis=0))
 
         said = f"Directions that two seeds share at r = {n}, {middle}: φ({first}, {first}) is {_at(lora, of_seeds, first)}"
-        paths += _drawn(lora, of_seeds, first, first, zoom, said, "seeds", f"{what}. {_caption(title)}", stem)
-    return [*paths, *_weight_figure(lora, title, stem)]
+        paths += _drawn(lora, of_seeds, first, first, zoom, said, "seeds", f"{what}. {caption}", stem)
+    return [*paths, *_weight_figure(lora, caption, stem)]
 
 
 def _drawn(
@@ -229,10 +229,6 @@ def _at(lora: Sequence[ProbedRun], grids: Grids, dim: int) -> str:
     return ", ".join(f"{grid[dim - 1, dim - 1]:.2f} in {NAMES[kind]}" for kind, grid in values.items())
 
 
-def _caption(title: str) -> str:
-    return ". ".join(title.splitlines()).rstrip(".") + "."
-
-
 def _mean(pairs: int) -> str:
     return f"mean over {pairs} pairs of runs" if pairs > 1 else "one pair of runs"
 
@@ -248,7 +244,7 @@ def panel(title: str, grid: Array) -> Heatmap:
     return Heatmap(title, grid, "j", "i", (1, grid.shape[1]), (1, grid.shape[0]))
 
 
-def _weight_figure(lora: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
+def _weight_figure(lora: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
     """Figure 8: the top i directions of W, up to SHARE of them, and the top j of A, mean over seeds. A row of panels per matrix,
     with one panel per rank.
     """
@@ -273,7 +269,7 @@ def _weight_figure(lora: Sequence[ProbedRun], title: str, stem: Path) -> list[Pa
     seeds = len({run.seed for run in lora})
     what = f"Top i directions of W, i up to {100 * SHARE:.0f} % of d = {d}, and top j of A; mean over n = {seeds} seeds"
     level = f"Chance, max(i, j)/d, is {i / d:.2f} at i = {i}, about d/10."
-    caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {_caption(title)} {PAPER['weight']} {level}"
+    caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {caption} {PAPER['weight']} {level}"
     where = f"layer {layer + 1} of {lora[0].n_layers}"
     said = f"φ of the top {i} directions of W and the top 4 of ΔW, {where}: {', '.join(values)}"
     return save(rows, said, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)

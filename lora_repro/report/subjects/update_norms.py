@@ -129,10 +129,10 @@ def _line(group: Sequence[ProbedRun], kind: str, r: int) -> tuple[str, ...]:
     )
 
 
-def figures(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
+def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: for each kind of matrix the amplification by layer, and its median over layers during training.
 
-    Dashed: the null of `random_factors`. title: whose runs these are, for the caption.
+    Dashed: the null of `random_factors`. caption: whose runs these are.
     """
     runs = [run for run in runs if directions(run)]  # at some ranks the probe counts intruders only
     if not runs:
@@ -156,7 +156,7 @@ def figures(runs: Sequence[ProbedRun], title: str, stem: Path) -> list[Path]:
             where = f"{NAMES[kind]}, {name}"
             panels.append(Plot(where, xlabel, ylabel, tuple(lines), references=tuple(random),
                                       scale="linear", log_y=True))  # fmt: skip
-    caption = f"{'. '.join(title.splitlines()).rstrip('.')}. Dashed: an update of the same norm in random directions. {PAPER}"
+    caption = f"{caption} Dashed: an update of the same norm in random directions. {PAPER}"
     return save(panels, stem, columns=2, title=_statement(runs), caption=caption)
 
 
