@@ -20,7 +20,7 @@ from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 from lora_repro.report.figures.scored import _absent, _ticks, mark, panel
 from lora_repro.report.figures.style import COLOURS, blank, to_mathtext, write
 from lora_repro.report.numbers import Mean, Metric
-from lora_repro.report.scores import Result
+from lora_repro.report.scores import Lost, Result
 from lora_repro.report.sheet import Scores
 
 SETS = ["W_q", "W_q, W_v", "W_q, W_k, W_v, W_o"]
@@ -152,7 +152,7 @@ def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained()
 
 def test_lost_seeds_are_counted_against_all_of_them() -> None:
     result = Result("h", "AdapterH", "published", {"size_64": Mean(88.9, 1.0, 2)}, 2,
-                    lost={"size_64": ("1 collapsed",), "size_1": ("2 collapsed", "1 diverged")})  # fmt: skip
+                    lost={"size_64": (Lost(1, "collapsed"),), "size_1": (Lost(2, "collapsed"), Lost(1, "diverged"))})  # fmt: skip
     one, eight, most = (Column(Metric(f"size_{n}", f"size {n}"), "accuracy", n) for n in (1, 8, 64))
     assert mark(result, most) == "1 of 2 collapsed" and mark(result, eight) == ""
     assert mark(result, one) == "2 of 3 collapsed, 1 of 3 diverged"
@@ -163,8 +163,9 @@ def test_lost_seeds_are_counted_against_all_of_them() -> None:
 def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> None:
     average = Column(Metric("average", "Average"), "")
     results = (
-        Result("lora", "LoRA", "published", {"average": Mean(80, None, 1)}, 1, 10, 0, notes=("RTE: 1 diverged", "a remark")),
-        Result("prelayer", "PreLayer", "published", {}, 1, 10, 0, notes=("RTE: 1 collapsed",)),
+        Result("lora", "LoRA", "published", {"average": Mean(80, None, 1)}, 1, 10, 0, notes=("RTE: 1 diverged", "a remark"),
+               lost_notes=("RTE: 1 diverged",)),
+        Result("prelayer", "PreLayer", "published", {}, 1, 10, 0, lost_notes=("RTE: 1 collapsed",)),
         Result("full", "Full fine-tuning", "published", {}),
     )
     caption = Caption("T", "p", ("B",), "D", "1")
@@ -172,7 +173,7 @@ def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> Non
     assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
     assert found.title == "Not drawn: PreLayer (RTE: 1 collapsed)"
     rte, mrpc = (Column(Metric(name, name.upper()), "accuracy", name) for name in ("rte", "mrpc"))
-    part = Result("adapter", "AdapterH", "published", {"rte": Mean(50, 1, 3)}, 3, 10, 0, notes=("RTE: 1 collapsed",))
+    part = Result("adapter", "AdapterH", "published", {"rte": Mean(50, 1, 3)}, 3, 10, 0, lost_notes=("RTE: 1 collapsed",))
     columns = (rte, mrpc, average)
     both = (*results[:1], part)
     found = panel(Scores("GLUE", "full FT", "mini", "b", caption, both, (), columns, average, True, "Score"), False)

@@ -15,7 +15,7 @@ from lora_repro.report.figures import points, scored
 from lora_repro.report.figures.scored import panel, provenance, short, statement, titles
 from lora_repro.report.figures.style import in_sentence, wrapped
 from lora_repro.report.numbers import Difference, Mean, Metric
-from lora_repro.report.scores import Result
+from lora_repro.report.scores import Origin, Result
 from lora_repro.report.sheet import Scores
 
 
@@ -134,8 +134,8 @@ def scores(*results: Result) -> Scores:
 def result(row: str, mean: float, millions: float, paper: bool = False, **more: Any) -> Result:
     label = {"full": "Full fine-tuning", "lora": "LoRA"}.get(row, row)
     counts: dict[str, Any] = {"printed_millions": millions} if paper else {"method_parameters": round(1e6 * millions)}
-    source = "paper (GPT-2 M)" if paper else "published"
-    return Result(row, label, source, {"bleu": Mean(mean, 1.0, 3)}, 3, method=row, **counts, **more)
+    source, origin = ("paper (GPT-2 M)", Origin.PAPER) if paper else ("published", Origin.OURS)
+    return Result(row, label, source, {"bleu": Mean(mean, 1.0, 3)}, 3, method=row, origin=origin, **counts, **more)
 
 
 def test_a_cell_of_other_seeds_than_its_row_says_so() -> None:

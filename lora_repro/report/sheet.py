@@ -136,7 +136,7 @@ def tables_of(scores: Sequence[Scores]) -> list[Table]:
 def _score(result: Result, column: Column) -> str:
     """A cell's mean, or the reason why it has none: `collapsed`, `2 collapsed`."""
     if column.key not in result.cells and column.key in result.lost:
-        return ", ".join(result.lost[column.key]).removeprefix("1 ")
+        return ", ".join(map(str, result.lost[column.key])).removeprefix("1 ")
     text = text_of(result.cells.get(column.key), column.metric.digits)
     return text.and_more(f" ({result.cells[column.key].n})") if _more(result, column) and isinstance(text, Number) else text
 

@@ -7,7 +7,6 @@ can, and do in the figure beside the paper's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,11 +14,10 @@ from lora_repro.report.columns import ANY, Column
 from lora_repro.report.figures.curves import WIDE, Curve, CurvePoint, Plot
 from lora_repro.report.figures.points import Panel, Point
 from lora_repro.report.figures.style import LORA, in_sentence, to_mathtext, wrapped
-from lora_repro.report.scores import Result
+from lora_repro.report.scores import Origin, Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.table import bound, signed
 
-COUNTED = re.compile(r"(?:.+: )?\d+ [a-z]+")  # a note on lost seeds: `1 collapsed`, `RTE: 1 diverged`
 BESIDE_PAPER = (
     "Discs: ours, over the seeds that both rows have. {} Squares in the same colours: the paper's, over the same columns. "
     "The models and the data differ: compare only differences and shares."
@@ -36,7 +34,7 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
     points, absent = [], []
     for result in scores.results:
         cell = result.cells.get(scores.compared.key)
-        lost = [note for note in result.notes if COUNTED.fullmatch(note)]
+        lost = result.lost_notes
         label = f"{result.label} ({', '.join(lost)})" if lost else result.label
         if cell is None:
             ran = {scores.compared.key, *result.cells, *result.lost}
@@ -101,7 +99,7 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
 
     The keys of a row's printed values are those of its columns: `rank_8`, `rows_100`, `size_64`, and `any` without an amount.
     """
-    results = [result for result in scores.results if result.source.startswith("paper")]
+    results = [result for result in scores.results if result.origin is Origin.PAPER]
     if not results:
         return None
     if over == "row":
@@ -196,7 +194,7 @@ def provenance(*scores: Scores) -> str:
 
 def sources(scores: Sequence[Scores]) -> str:
     """The tables of the paper that the quoted values come from."""
-    notes = [note for one in scores for result in one.results if result.source.startswith("paper") for note in result.notes]
+    notes = [note for one in scores for result in one.results if result.origin is Origin.PAPER for note in result.notes]
     tables = dict.fromkeys(note.split(",")[0].split(":")[0] for note in notes)
     return f"Hu et al. 2021 (arXiv:2106.09685), {', '.join(tables)}."
 
@@ -207,10 +205,10 @@ def _ours(scores: Scores) -> list[Result]:
 
 def mark(result: Result, column: Column) -> str:
     """`1 of 2 collapsed`: the lost seeds of a cell, which count in its mean if they have a score."""
-    lost = [note.partition(" ")[::2] for note in result.lost.get(column.key, ())]
+    lost = result.lost.get(column.key, ())
     cell = result.cells.get(column.key)
-    total = (cell.n or 0) if cell else sum(int(count) for count, _ in lost)
-    return ", ".join(f"{count} of {total} {why}" for count, why in lost)
+    total = (cell.n or 0) if cell else sum(one.count for one in lost)
+    return ", ".join(f"{one.count} of {total} {one.status}" for one in lost)
 
 
 def _absent(results: Sequence[Result], column: Column) -> list[str]:
@@ -263,7 +261,7 @@ def panel_beside_paper(scores: Scores) -> Panel | None:
     ours = [r for r in scores.results if not r.quoted and key in r.cells and r.method_parameters is not None]
     first = next((r.source for r in ours), "")
     ours = [r for r in ours if r.source == first]
-    paper = [r for r in scores.results if r.source.startswith("paper") and key in r.cells and r.printed_millions]
+    paper = [r for r in scores.results if r.origin is Origin.PAPER and key in r.cells and r.printed_millions]
     mine, theirs = (next((r for r in part if r.row == scores.reference_row), None) for part in (ours, paper))
     if mine is None or theirs is None:
         return None
