@@ -30,11 +30,11 @@ class Origin(Enum):
 class Lost(NamedTuple):
     """How many seeds ended with a status such as `collapsed`."""
 
-    count: int
+    seeds: int
     status: str
 
     def __str__(self) -> str:
-        return f"{self.count} {self.status}"
+        return f"{self.seeds} {self.status}"
 
 
 @dataclass(frozen=True)

@@ -207,8 +207,8 @@ def mark(result: Result, column: Column) -> str:
     """`1 of 2 collapsed`: the lost seeds of a cell, which count in its mean if they have a score."""
     lost = result.lost.get(column.key, ())
     cell = result.cells.get(column.key)
-    total = (cell.n or 0) if cell else sum(one.count for one in lost)
-    return ", ".join(f"{one.count} of {total} {one.status}" for one in lost)
+    total = (cell.n or 0) if cell else sum(one.seeds for one in lost)
+    return ", ".join(f"{one.seeds} of {total} {one.status}" for one in lost)
 
 
 def _absent(results: Sequence[Result], column: Column) -> list[str]:

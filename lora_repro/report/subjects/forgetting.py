@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lora_repro.analysis.probed_run import NAMES, ProbedRun
+from lora_repro.analysis.probed_run import NAMES, ProbedRun, probed_runs
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Evidence, Operand, rows_by_table
 from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
 from lora_repro.report.numbers import general_loss_rise
-from lora_repro.report.subjects.probed import Probing, of_values, probed_runs, region_rule
+from lora_repro.report.subjects.probed import Probing, of_values, region_rule
 from lora_repro.results import Run, backbone_name, grouped, runs
 from lora_repro.stats.comparable import check_same_origin, is_generated
 from lora_repro.stats.intervals import detectable_by, student

@@ -16,6 +16,7 @@ from lora_repro.analysis.probed_run import (
     ProbedRun,
     directions,
     groups_of,
+    probed_runs,
     random_factors,
     update_factors,
 )
@@ -30,13 +31,12 @@ from lora_repro.report.figures.curves import Curve, CurvePoint, Plot, save
 from lora_repro.report.numbers import summarise
 from lora_repro.report.scores import rows_of
 from lora_repro.report.subjects import probed
-from lora_repro.report.subjects.probed import Probing, of_values, probed_runs, region_rule
+from lora_repro.report.subjects.probed import Probing, of_values, region_rule
 from lora_repro.report.table import EMPTY, Number, Table, format_count
 from lora_repro.results import Store
 from lora_repro.stats.verdict import CONTRADICTED, NOT_RUN, REFUTED, plain
 
 PRINTED = r"layer_48\.\d+\.(r|update|weight|random|weight_norm|update_norm|amplification)"  # what it shows of conf/paper
-
 PAPER = "The paper (GPT-3 175B, layer 48): 21.5 at r = 4, around 2 at r = 64."
 WORDS = {"norm": "‖ΔW‖", "inside": "‖UᵀWV‖ of ΔW", "weight_random": "‖UᵀWV‖ expected of random directions"}
 RANKS = {"each": "at each rank", "smallest": "at the smallest rank",
