@@ -1,7 +1,7 @@
 """AdapterFusion (Pfeiffer et al. 2021) beside what it fuses, and whose adapters it listens to, layer by layer."""
 
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.views.fusion import Fusion
+from lora_repro.report.subjects.fusion import Fusion
 
 TABLE = Fusion(
     Pivot(

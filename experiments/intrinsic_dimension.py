@@ -1,6 +1,6 @@
 """Aghajanyan et al. 2020: the score against d random directions, and d90, with and without pre-training."""
 
-from lora_repro.report.views.dimension import Dimensions
+from lora_repro.report.subjects.intrinsic_dimension import Dimensions
 
 TABLE = Dimensions(
     title="Intrinsic dimension",

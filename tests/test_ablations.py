@@ -17,6 +17,7 @@ from lora_repro.methods.base import AbstractMethod, Shape
 from lora_repro.planning.cells import Cell
 from lora_repro.records import record
 from lora_repro.report import show
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import curves
@@ -120,7 +121,8 @@ def test_lora_with_prefixes_looks_unlike_the_prefixes_alone(tmp_path: Path) -> N
     """lora_q and full_q are one matrix and one colour; lora_prefix_embedding is another method than prefix_embedding."""
     names = ("lora_q", "full_q", "lora_q_v", "lora_prefix_embedding", "prefix_embedding")
     results = tuple(Result(name, name, "published", {}) for name in names)
-    scores = Scores("T", "full", "mini", "b", (), results, (), (), Column(Metric("m", "m"), "m"), True, "m")
+    caption = Caption("T", "mini", ("b",), "d", "1")
+    scores = Scores("T", "full", "mini", "b", caption, results, (), (), Column(Metric("m", "m"), "m"), True, "m")
     drawn = [_curve(result, [], scores).family for result in results]
     assert drawn == ["q", "q", "lora_q_v", "lora_prefix_embedding", "prefix_embedding"]
 

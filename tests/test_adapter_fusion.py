@@ -21,12 +21,12 @@ from lora_repro.methods.combined import Combined
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.classification import features_of
 from lora_repro.planning.cells import Cell, Row, cells, with_starts
-from lora_repro.report.captions import data_of_tasks
+from lora_repro.report.captions import Caption, data_of_tasks
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures import heatmap
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.views.fusion import Fusion, draw, shares
+from lora_repro.report.subjects.fusion import Fusion, draw, shares
 from lora_repro.results import PUBLISHED, Store, declared_cells, grouped, published, runs
 from lora_repro.run import run as one_run
 
@@ -207,10 +207,10 @@ def test_a_caption_says_which_tasks_each_text_about_the_data_is_of() -> None:
 
     held = [("RTE", 250), ("MRPC", 250), ("SST-2", 500), ("STS-B", 500)]
     rte, mrpc, sst2, stsb = (f"{task} (GLUE; {n} held out)" for task, n in held)
-    assert told(rte, mrpc) == "Data: RTE, MRPC: GLUE; 250 held out"
-    assert told(rte, sst2, mrpc, stsb) == "Data: RTE, MRPC (GLUE; 250 held out); SST-2, STS-B (GLUE; 500 held out)"
-    assert told("SST (a)", "SST-2 (b)") == "Data: SST (a); SST-2 (b)"  # of two names that begin a caption, the longer
-    assert told() == "Data: no record yet"
+    assert told(rte, mrpc) == "RTE, MRPC: GLUE; 250 held out"
+    assert told(rte, sst2, mrpc, stsb) == "RTE, MRPC (GLUE; 250 held out); SST-2, STS-B (GLUE; 500 held out)"
+    assert told("SST (a)", "SST-2 (b)") == "SST (a); SST-2 (b)"  # of two names that begin a caption, the longer
+    assert told() == "no record yet"
 
 
 def test_the_figure_s_title_is_each_fusion_s_share_for_its_own_task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_figure_s_title_is_each_fusion_s_share_for_its_own_task(monkeypatch:
     groups = list(grouped(runs(cells, published(CONF.parent / "results" / "mini")), lambda run: run.cell.task))
     titles: list[str] = []
     monkeypatch.setattr(heatmap, "save", lambda rows, title, *rest: titles.append(title) or [])
-    draw(groups, ("F",), tmp_path / "x")
+    draw(groups, Caption("F", "mini", ("B",), "D", "3"), tmp_path / "x")
     for group in groups:
         sources, values = shares(group)
         own = values.mean(axis=(0, 1))[sources.index(group[0].cell.task)]

@@ -13,12 +13,11 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row, unique
 from lora_repro.records import record
 from lora_repro.report import show
-from lora_repro.report.claims.dimension import Dimension, DimensionBySize
-from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.dimension_search import find_searches
+from lora_repro.report.claims.base import Evidence
 from lora_repro.report.exhibit import ReportRequest
+from lora_repro.report.subjects.intrinsic_dimension import Dimensions, find_searches, two_digits
+from lora_repro.report.subjects.intrinsic_dimension_claims import Dimension, DimensionBySize
 from lora_repro.report.table import Number
-from lora_repro.report.views.dimension import Dimensions, two_digits
 from lora_repro.results import OWN, PUBLISHED, Store, declared_cells
 
 RULE = bisection.Rule("row.d", ["full", "full_untrained"], 0.9)

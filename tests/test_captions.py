@@ -21,7 +21,7 @@ def test_a_model_trained_with_its_own_and_with_random_weights_is_named_once() ->
 
 def test_a_sentence_task_in_a_text_table_is_not_decoded() -> None:
     cell: Any = SimpleNamespace(asked={"decode": {"batch_size": 64}})
-    assert captions.decoding(cell) == "Decoding: the likeliest answer"
+    assert captions.decoding(cell) == "the likeliest answer"
 
 
 def test_how_much_of_the_data_is_drawn_is_said_task_by_task(monkeypatch: Any) -> None:
@@ -29,10 +29,10 @@ def test_how_much_of_the_data_is_drawn_is_said_task_by_task(monkeypatch: Any) ->
     cells: Any = [SimpleNamespace(label=name) for name in ("RTE", "SST-2", "WikiSQL")]
     shown = [record("RTE (GLUE)", None), record("SST-2 (GLUE)", 6000), record("WikiSQL (its files)", 512, 250)]
     assert captions.data_of_tasks(cells, shown) == (
-        "Data: RTE (GLUE); SST-2 (GLUE; drawn: 6,000 training rows); "
+        "RTE (GLUE); SST-2 (GLUE; drawn: 6,000 training rows); "
         "WikiSQL (its files; drawn: 512 training rows, 250 test inputs)"
     )
-    assert captions.data_of_tasks(cells[:1], shown[:1]) == "Data: RTE: GLUE"
+    assert captions.data_of_tasks(cells[:1], shown[:1]) == "RTE: GLUE"
 
 
 def test_an_axis_of_training_rows_is_a_range_and_a_run_without_test_inputs_draws_none() -> None:

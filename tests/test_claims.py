@@ -30,25 +30,24 @@ from lora_repro.files import write_json, write_text
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import record
 from lora_repro.report.claims import ledger
-from lora_repro.report.claims.all_of import AllOf
-from lora_repro.report.claims.arithmetic import (
+from lora_repro.report.claims.base import AllOf, Evidence, HeldByTests, Operand, expanded
+from lora_repro.report.claims.compare import Compare
+from lora_repro.report.claims.reading import Reading, difference_in_words, epochs_in_words, sentence
+from lora_repro.report.numbers import difference
+from lora_repro.report.subjects.choices import RateQuotient, with_grid
+from lora_repro.report.subjects.forgetting import Intruders
+from lora_repro.report.subjects.latency import Slowdown
+from lora_repro.report.subjects.memory import (
     CheckpointRatio,
     MatrixSaving,
+    MeasuredMemory,
+    MeasuredStep,
+    TrainingMemory,
     decoder_parameters,
     lora_parameters,
 )
-from lora_repro.report.claims.base import Operand, expanded
-from lora_repro.report.claims.compare import Compare
-from lora_repro.report.claims.cost import MeasuredMemory, MeasuredStep, Slowdown, TrainingMemory
-from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.held_by_tests import HeldByTests
-from lora_repro.report.claims.intruders import Intruders
-from lora_repro.report.claims.norms import NormRatio, StableRank
-from lora_repro.report.claims.overlap import Overlap, WithWeight
-from lora_repro.report.claims.rates import RateQuotient, with_grid
-from lora_repro.report.claims.reading import Reading
-from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words, sentence
-from lora_repro.report.numbers import difference
+from lora_repro.report.subjects.subspaces import Overlap, WithWeight
+from lora_repro.report.subjects.update_norms import NormRatio, StableRank
 from lora_repro.results import declared_cells
 from lora_repro.stats.bootstrap import InputVariance
 from lora_repro.stats.comparable import paired

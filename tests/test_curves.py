@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
-from lora_repro.report.figures import curves, method_styles
+from lora_repro.report.figures import curves, style
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
-from lora_repro.report.figures.method_styles import COLOURS
 from lora_repro.report.figures.scored import _absent, _ticks, mark, panel
-from lora_repro.report.figures.style import blank, to_mathtext, write
+from lora_repro.report.figures.style import COLOURS, blank, to_mathtext, write
 from lora_repro.report.numbers import Mean, Metric
-from lora_repro.report.scores import Result
+from lora_repro.report.scores import Lost, Result
 from lora_repro.report.sheet import Scores
 
 SETS = ["W_q", "W_q, W_v", "W_q, W_k, W_v, W_o"]
@@ -84,15 +84,15 @@ def test_a_method_has_one_look_everywhere_and_methods_of_one_figure_have_several
         plot = Plot("t", "x", "y", tuple(Curve(name.title(), (CurvePoint(1, 1, 1.0),), method=name) for name in names))
         (axis,) = drawn([plot]).axes
         handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        colours = {n: method_styles.style_of(n).colour for n in order}
+        colours = {n: style.style_of(n).colour for n in order}
         assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == colours
     # One that stands once keeps its look beside several of another method, which have its colour no more.
-    mixed = method_styles.assign_styles({"q": "lora", "v": "lora", "all": "full"})
-    assert mixed["all"] == method_styles.style_of("full") and len({one.colour for one in mixed.values()}) == 3
-    known = list(method_styles.LOOKS.values())
+    mixed = style.assign_styles({"q": "lora", "v": "lora", "all": "full"})
+    assert mixed["all"] == style.style_of("full") and len({one.colour for one in mixed.values()}) == 3
+    known = list(style.LOOKS.values())
     assert len(set(known)) == len(known)
-    new = method_styles.style_of("a_new_one")
-    assert new == method_styles.style_of("a_new_one") and new.colour != method_styles.BLUE
+    new = style.style_of("a_new_one")
+    assert new == style.style_of("a_new_one") and new.colour != style.BLUE
 
 
 def test_the_paper_s_curve_is_solid_and_claims_no_seeds() -> None:
@@ -152,7 +152,7 @@ def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained()
 
 def test_lost_seeds_are_counted_against_all_of_them() -> None:
     result = Result("h", "AdapterH", "published", {"size_64": Mean(88.9, 1.0, 2)}, 2,
-                    lost={"size_64": ("1 collapsed",), "size_1": ("2 collapsed", "1 diverged")})  # fmt: skip
+                    lost={"size_64": (Lost(1, "collapsed"),), "size_1": (Lost(2, "collapsed"), Lost(1, "diverged"))})  # fmt: skip
     one, eight, most = (Column(Metric(f"size_{n}", f"size {n}"), "accuracy", n) for n in (1, 8, 64))
     assert mark(result, most) == "1 of 2 collapsed" and mark(result, eight) == ""
     assert mark(result, one) == "2 of 3 collapsed, 1 of 3 diverged"
@@ -163,18 +163,20 @@ def test_lost_seeds_are_counted_against_all_of_them() -> None:
 def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> None:
     average = Column(Metric("average", "Average"), "")
     results = (
-        Result("lora", "LoRA", "published", {"average": Mean(80, None, 1)}, 1, 10, 0, notes=("RTE: 1 diverged", "a remark")),
-        Result("prelayer", "PreLayer", "published", {}, 1, 10, 0, notes=("RTE: 1 collapsed",)),
+        Result("lora", "LoRA", "published", {"average": Mean(80, None, 1)}, 1, 10, 0, notes=("RTE: 1 diverged", "a remark"),
+               lost_notes=("RTE: 1 diverged",)),
+        Result("prelayer", "PreLayer", "published", {}, 1, 10, 0, lost_notes=("RTE: 1 collapsed",)),
         Result("full", "Full fine-tuning", "published", {}),
     )
-    facts = ("T", "B", "D", "n = 1", "S")
-    found = panel(Scores("GLUE", "full FT", "mini", "b", facts, results, (), (average,), average, True, "Score"), quoted=False)
+    caption = Caption("T", "p", ("B",), "D", "1")
+    found = panel(Scores("GLUE", "full FT", "mini", "b", caption, results, (), (average,), average, True, "Score"), quoted=False)
     assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
     assert found.title == "Not drawn: PreLayer (RTE: 1 collapsed)"
     rte, mrpc = (Column(Metric(name, name.upper()), "accuracy", name) for name in ("rte", "mrpc"))
-    part = Result("adapter", "AdapterH", "published", {"rte": Mean(50, 1, 3)}, 3, 10, 0, notes=("RTE: 1 collapsed",))
+    part = Result("adapter", "AdapterH", "published", {"rte": Mean(50, 1, 3)}, 3, 10, 0, lost_notes=("RTE: 1 collapsed",))
     columns = (rte, mrpc, average)
-    found = panel(Scores("GLUE", "full FT", "mini", "b", facts, (*results[:1], part), (), columns, average, True, "Score"), False)
+    both = (*results[:1], part)
+    found = panel(Scores("GLUE", "full FT", "mini", "b", caption, both, (), columns, average, True, "Score"), False)
     assert found.title == ""  # it was not run on MRPC, and its collapsed run has a score
 
 

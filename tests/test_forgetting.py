@@ -21,9 +21,9 @@ from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.objectives.classification import HALVES, Classification
 from lora_repro.objectives.completion import Completion
 from lora_repro.planning.cells import Cell, Row
-from lora_repro.report.claims.epoch_choice import EpochChoice, inflation
-from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.forgetting import ForgetsLess
+from lora_repro.report.claims.base import Evidence
+from lora_repro.report.subjects.choices import EpochChoice, inflation
+from lora_repro.report.subjects.forgetting import ForgetsLess
 from lora_repro.run import run
 from lora_repro.stats.verdict import INCONCLUSIVE, NOT_RUN, REFUTED, REPLICATED
 

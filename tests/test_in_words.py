@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lora_repro.planning.cells import cells
-from lora_repro.report import grid_table
+from lora_repro.report import sweep_tables
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
-from lora_repro.report.in_words import sentences
 from lora_repro.report.numbers import Difference, Mean, Metric
 from lora_repro.report.scores import Result
-from lora_repro.report.sheet import Scores
+from lora_repro.report.sheet import Scores, in_words
 from lora_repro.results import OWN, PUBLISHED
 
 SCORE = Column(Metric("sentiment", "SENTIMENT"), "accuracy")
@@ -24,14 +24,15 @@ def row(name: str, label: str, values: int, one: Difference | None = None, sourc
 
 def table(*rows: Result) -> Scores:
     full = row("full", "Full fine-tuning", 22_700_000)
-    return Scores("T", "full FT", "p", "b", (), (full, *rows), (), (SCORE,), SCORE, True, "Score", reference_row="full")
+    caption = Caption("T", "p", ("b",), "d", "1")
+    return Scores("T", "full FT", "p", "b", caption, (full, *rows), (), (SCORE,), SCORE, True, "Score", reference_row="full")
 
 
 def test_each_interval_is_a_sentence() -> None:
     same = row("lora", "LoRA", 73_728, Difference(-2.3, -5.0, 0.4, 3, 1.4, 0.1))
     worse = row("linear_probe", "Linear probing", 0, Difference(-24.1, -28.0, -20.0, 3, 2.0, 0.001))
     lost = row("bitfit", "BitFit", 30_000, Difference(-4.0, -7.9, -0.1, 3, 2.0, 0.09))  # corrected for the others it is open
-    opening, *said = sentences(table(same, worse, lost, row("lora", "LoRA", 73_728, worse.differences["sentiment"], PUBLISHED)))
+    opening, *said = in_words(table(same, worse, lost, row("lora", "LoRA", 73_728, worse.differences["sentiment"], PUBLISHED)))
     assert "SENTIMENT; 3 seeds" in opening and len(said) == 3
     assert said[0] == (
         "LoRA trains 0.32 % as many values and scores 2.3 points lower [−5.0, +0.4]: these runs cannot tell it from full "
@@ -47,19 +48,19 @@ def test_where_less_is_better_lower_is_better() -> None:
     column = replace(SCORE, metric=replace(SCORE.metric, direction=-1))
     lora = row("lora", "LoRA", 73_728, Difference(-2.0, -3.0, -1.0, 3, 0.5, 0.01))
     made = replace(table(lora), columns=(column,), compared=column)
-    assert sentences(made)[1].endswith("scores 2.0 points lower [−3.0, −1.0]: better than full fine-tuning here.")
+    assert in_words(made)[1].endswith("scores 2.0 points lower [−3.0, −1.0]: better than full fine-tuning here.")
 
 
 def test_one_seed_ranks_nothing_and_says_so() -> None:
-    (said,) = sentences(table(row("lora", "LoRA", 73_728, Difference(-2.3, -5.0, 0.4, 1, 1.4, 0.1))))
+    (said,) = in_words(table(row("lora", "LoRA", 73_728, Difference(-2.3, -5.0, 0.4, 1, 1.4, 0.1))))
     assert "One seed cannot rank methods" in said
-    assert sentences(table()) == []
+    assert in_words(table()) == []
 
 
 def test_the_runs_of_a_grid_are_rows_over_seeds(tmp_path: Path) -> None:
     grid = ["-m", "profile=smoke", "task=sentiment", "method=lora", "method.rank=1,2", "seed=0,1"]
     found = cells([*grid, f"paths.runs={tmp_path}"])
-    rows = grid_table.as_rows(found)
+    rows = sweep_tables.as_rows(found)
     assert [(cell.row.label, cell.seed) for cell in rows] == [
         ("lora method.rank=1", 0), ("lora method.rank=2", 0), ("lora method.rank=1", 1), ("lora method.rank=2", 1),
     ]  # fmt: skip

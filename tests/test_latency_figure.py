@@ -8,12 +8,12 @@ from latency_measure import entry, measurement
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from lora_repro.report.figures import slowdowns
+from lora_repro.report.subjects import latency
 
 
 def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:
-    first = [path.read_bytes() for path in slowdowns.save(measurement(), tmp_path / "a" / "x")]
-    second = [path.read_bytes() for path in slowdowns.save(measurement(), tmp_path / "b" / "x")]
+    first = [path.read_bytes() for path in latency.draw(measurement(), tmp_path / "a" / "x")]
+    second = [path.read_bytes() for path in latency.draw(measurement(), tmp_path / "b" / "x")]
     assert first == second and len(first) == 2
     assert b"<dc:date>" not in first[0] and b"Matplotlib v" not in first[0] and b"Software" not in first[1]
 
@@ -22,7 +22,7 @@ def test_a_panel_says_each_value_where_it_belongs() -> None:
     axis = Figure().subplots()
     entries = [entry("adapter_l_large", batch, length) for batch, length in ((1, 64), (1, 128), (2, 128))]
     entries[2]["slowdown"] = {"median": -20.0, "low": -21.0, "high": 3.0, "n": 3}
-    slowdowns._panel(axis, entries, Normalize(-21.5, 21.5))
+    latency._panel(axis, entries, Normalize(-21.5, 21.5))
     said = {text.get_position(): (text.get_text(), text.get_color()) for text in axis.texts}
     assert said[0, 1] == ("+21.5\n[+19.0, +24.2]", "white")
     assert said[1, 1] == ("−20.0 =\n[−21.0, +3.0]", "white") and (1, 0) not in said
@@ -36,12 +36,12 @@ def test_a_panel_says_each_value_where_it_belongs() -> None:
 def test_the_scale_is_symmetric_and_labelled_and_every_method_has_a_panel() -> None:
     found = measurement()
     entries = [one for one in found["latency"] if one["slowdown"]]
-    figure = slowdowns._draw(found, entries)
+    figure = latency._figure(found, entries)
     titles = {axis.get_title() for axis in figure.axes}
     assert {"Plain model, second copy", "LoRA, merged", "AdapterL, r 224"} <= titles
-    bar = next(axis for axis in figure.axes if axis.get_ylabel() == slowdowns.SCALE)
+    bar = next(axis for axis in figure.axes if axis.get_ylabel() == latency.SCALE)
     assert bar.get_ylim() == (-15, 15)  # 21.5 is beyond it, as its arrow and its cell say
 
 
 def test_nothing_timed_gives_no_figure(tmp_path: Path) -> None:
-    assert slowdowns.save(measurement(latency=[]), tmp_path / "x") == [] and not list(tmp_path.iterdir())
+    assert latency.draw(measurement(latency=[]), tmp_path / "x") == [] and not list(tmp_path.iterdir())

@@ -6,10 +6,10 @@ import pytest
 from latency_measure import entry, measurement
 
 from lora_repro.config.paths import choices
+from lora_repro.report.subjects import costs
+from lora_repro.report.subjects.latency import cell_text, command, latency_tables, paper_numbers
+from lora_repro.report.subjects.memory import memory_tables
 from lora_repro.report.table import Number, bound, signed
-from lora_repro.report.views import costs
-from lora_repro.report.views.latency import cell_text, command, latency_tables, paper_numbers
-from lora_repro.report.views.memory import memory_tables
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from lora_repro.errors import UserError
 from lora_repro.files import SEAL, sealed, sha256, write_json, write_text
 from lora_repro.records import manifest, record
 from lora_repro.report import integrity, report_json
-from lora_repro.report.rescoring import score_mismatch
+from lora_repro.report.integrity import score_mismatch
 from lora_repro.results import Store, declared_cells, published, runs
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
-from lora_repro.report.figures import ours_and_paper, points
+from lora_repro.report.figures import points, scored
 from lora_repro.report.figures.scored import panel, provenance, short, statement, titles
 from lora_repro.report.figures.style import in_sentence, wrapped
 from lora_repro.report.numbers import Difference, Mean, Metric
-from lora_repro.report.scores import Result
+from lora_repro.report.scores import Origin, Result
 from lora_repro.report.sheet import Scores
 
 
@@ -126,15 +127,15 @@ def test_a_number_and_its_unit_stay_on_one_line() -> None:
 
 def scores(*results: Result) -> Scores:
     average = Column(Metric("bleu", "BLEU"), "")
-    facts = ("E2E, profile mini", "Backbone: SmolLM2-135M (random)", "Data: D", "n = 3", "S")
-    return Scores("E2E", "full FT", "mini", "b", facts, results, (), (average,), average, False, "BLEU", "full")
+    caption = Caption("E2E", "mini", ("SmolLM2-135M (random)",), "D", "3", scores="S")
+    return Scores("E2E", "full FT", "mini", "b", caption, results, (), (average,), average, False, "BLEU", "full")
 
 
 def result(row: str, mean: float, millions: float, paper: bool = False, **more: Any) -> Result:
     label = {"full": "Full fine-tuning", "lora": "LoRA"}.get(row, row)
     counts: dict[str, Any] = {"printed_millions": millions} if paper else {"method_parameters": round(1e6 * millions)}
-    source = "paper (GPT-2 M)" if paper else "published"
-    return Result(row, label, source, {"bleu": Mean(mean, 1.0, 3)}, 3, method=row, **counts, **more)
+    source, origin = ("paper (GPT-2 M)", Origin.PAPER) if paper else ("published", Origin.OURS)
+    return Result(row, label, source, {"bleu": Mean(mean, 1.0, 3)}, 3, method=row, origin=origin, **counts, **more)
 
 
 def test_a_cell_of_other_seeds_than_its_row_says_so() -> None:
@@ -154,28 +155,28 @@ def test_ours_and_the_paper_s_share_a_picture_as_differences_and_shares() -> Non
     ours = (result("full", 70, 100), result("lora", 71.5, 0.4, **more), result("bitfit", 30, 0.1))
     papers = (result("full", 68.2, 350, True), result("lora", 70.4, 0.35, True))
     again = (replace(one, source="this checkout", cells={"bleu": Mean(1, 1.0, 3)}) for one in ours)
-    found = ours_and_paper.panel(scores(*ours, *papers))
-    assert found and ours_and_paper.panel(scores(*ours, *again, *papers)) == found  # of two sources the first alone
+    found = scored.panel_beside_paper(scores(*ours, *papers))
+    assert found and scored.panel_beside_paper(scores(*ours, *again, *papers)) == found  # of two sources the first alone
     by = {(point.label, point.quoted): point for point in found.points}
     lora, paper = by["LoRA", False], by["LoRA", True]
     assert (lora.x, lora.y, lora.span) == (pytest.approx(0.5), 1.5, (-1.0, 4.0)) and lora.method == paper.method == "lora"
     assert (paper.x, paper.y) == (pytest.approx(0.1), pytest.approx(2.2))
     assert by["Full fine-tuning", False].x == 100 and ("Full fine-tuning", True) not in by
     assert by["bitfit", False].y == -40 < -12.5 == found.floor  # an arrow at the foot
-    wide = ours_and_paper.panel(scores(*ours, papers[0], result("lora", 48.2, 0.35, True)))
+    wide = scored.panel_beside_paper(scores(*ours, papers[0], result("lora", 48.2, 0.35, True)))
     assert wide and wide.floor == pytest.approx(-50)
-    said = ours_and_paper.statement(scores(*ours, *papers))
+    said = scored.statement_beside_paper(scores(*ours, *papers))
     ours_said, paper_said = said.split("; ")
     assert ours_said == "E2E: LoRA trains 0.50 % of the parameters and scores +1.5 [−1.0, +4.0] BLEU against full FT"
     assert paper_said == "in the paper 0.10 % and +2.2"
-    assert ours_and_paper.panel(scores(*ours)) is None and ours_and_paper.panel(scores(ours[1], ours[2])) is None
+    assert scored.panel_beside_paper(scores(*ours)) is None and scored.panel_beside_paper(scores(ours[1], ours[2])) is None
 
 
 def test_the_paper_s_row_is_the_one_of_our_name() -> None:
     """GPT-3's LoRA is printed in two sizes; below the paper's scale the larger one alone may be run."""
     small, large = (replace(result("lora", 70, size, True), label=name) for name, size in (("LoRA", 4.7), ("LoRA (large)", 37.7)))
     ours = replace(result("lora", 71.5, 0.5), label="LoRA (large)")
-    said = ours_and_paper.statement(scores(result("full", 70, 100), ours, result("full", 68, 350, True), small, large))
+    said = scored.statement_beside_paper(scores(result("full", 70, 100), ours, result("full", 68, 350, True), small, large))
     assert said.startswith("E2E: LoRA (large) trains 0.50 %") and "in the paper 10.77 % and +2.0" in said
 
 
@@ -213,14 +214,13 @@ def test_human_texts_that_have_other_references_say_so() -> None:
 
 def test_panels_are_named_by_what_they_differ_in_and_the_caption_has_all_data() -> None:
     one = scores(result("lora", 70, 1))
-    facts = [(*one.facts[:2], f"Data: {data}", one.facts[3], f"Scores: {task} accuracy", one.facts[4]) for data, task in
-             (("D", "RTE"), ("E", "SST-2"))]  # fmt: skip
-    both = [replace(one, facts=each) for each in facts]
+    captions = [replace(one.caption, data=data, scores=f"{task} accuracy") for data, task in (("D", "RTE"), ("E", "SST-2"))]
+    both = [replace(one, caption=caption) for caption in captions]
     assert titles([one]) == [""] and titles([both[0], both[0]]) == ["", ""]
     assert titles(both) == ["RTE accuracy", "SST-2 accuracy"]
-    other = replace(both[1], facts=(both[1].facts[0], "Backbone: MPNet (b)", *both[1].facts[2:]))
+    other = replace(both[1], caption=replace(captions[1], backbones=("MPNet (b)",)))
     assert titles([both[0], other]) == ["SmolLM2-135M. RTE accuracy", "MPNet. SST-2 accuracy"]
-    assert provenance(*both) == "E2E, profile mini. Backbone: SmolLM2-135M (random). Data: D. Data: E. n = 3."
+    assert provenance(*both) == "E2E, profile mini. Backbone: SmolLM2-135M (random). Data: D. Data: E. Seeds per cell: n = 3."
 
 
 def test_a_title_says_the_numbers_and_its_backbone_stands_below() -> None:

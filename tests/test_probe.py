@@ -13,6 +13,7 @@ from conftest import tiny_backbone
 from safetensors.numpy import load_file
 
 from lora_repro.analysis.probe import UpdateProbe
+from lora_repro.analysis.probed_run import probed_runs
 from lora_repro.backbone.weights import read
 from lora_repro.config import signature
 from lora_repro.config.compose import compose, resolved
@@ -26,7 +27,6 @@ from lora_repro.methods.update import merge
 from lora_repro.records import manifest, record
 from lora_repro.records.run_folder import UPDATES
 from lora_repro.report.publish import publish
-from lora_repro.report.views.probed import probed_runs
 from lora_repro.results import declared_cells, own, published, runs
 from lora_repro.run import run
 from lora_repro.train import resume_files

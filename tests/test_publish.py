@@ -17,8 +17,8 @@ from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
 from lora_repro.files import SEAL, sealed, write_json
 from lora_repro.records import manifest, rates
-from lora_repro.report import prune, show
 from lora_repro.report import publish as module
+from lora_repro.report import show
 from lora_repro.report.publish import NUMBERS, TEXTS
 from lora_repro.results import declared_cells
 
@@ -285,7 +285,7 @@ def test_a_run_that_no_experiment_asks_for_is_left_out(
     """Else `publish` would bring back what `prune` deleted, as long as its run is still in runs/."""
     monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
     monkeypatch.setattr(show, "render_published", lambda names, root: None)
-    wanted = prune.requested_runs("mini")[0].signature
+    wanted = module.requested_runs("mini")[0].signature
     for signature in (wanted, "old"):
         run(tmp_path, signature)
     assert main(["profile=mini"], tmp_path) == 0
@@ -392,7 +392,7 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
-    wanted = prune.requested_runs("smoke")
+    wanted = module.requested_runs("smoke")
     results, (one, other) = tmp_path / "results", (wanted[0], wanted[-1])
     searched = f"trials/{rates.setting_signature(one.asked)}.json"
     kept = [f"records/{one.signature}.json", f"predictions/{other.signature}.jsonl", searched]
@@ -417,11 +417,11 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
 @pytest.mark.parametrize("profile", ["mini", "laptop"])
 def test_all_that_is_published_is_asked_for(profile: str) -> None:
     # A change of conf/ that moves a signature leaves its published run behind, and an empty row in its table.
-    assert prune.leftover(ROOT / "results" / profile, prune.requested_runs(profile)) == []
+    assert module.leftover(ROOT / "results" / profile, module.requested_runs(profile)) == []
 
 
 def test_what_runs_start_from_is_asked_for_though_no_table_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(show, "names", lambda: ["fusion"])
     shown = declared_cells("fusion", "smoke")
     starts = {start.signature for cell in shown for start in cell.starts} - {cell.signature for cell in shown}
-    assert starts and starts <= {cell.signature for cell in prune.requested_runs("smoke")}
+    assert starts and starts <= {cell.signature for cell in module.requested_runs("smoke")}

@@ -19,8 +19,8 @@ from lora_repro.report import html, report_json
 from lora_repro.report.claims import ledger
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.pivot import Pivot
+from lora_repro.report.subjects.fusion import Fusion
 from lora_repro.report.table import Number, Table
-from lora_repro.report.views.fusion import Fusion
 from lora_repro.results import Store
 
 ROOT = Path(__file__).resolve().parents[1]

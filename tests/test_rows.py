@@ -17,7 +17,7 @@ from lora_repro.planning import cells as planned_runs
 from lora_repro.planning.cells import Cell, cells
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.views import delta_w, latency
+from lora_repro.report.subjects import latency, update_norms
 from lora_repro.results import OWN, Store, declared_cells
 
 E2E = ["experiment=e2e", "profile=smoke", "seed=0"]
@@ -141,7 +141,7 @@ def test_every_printed_value_is_shown_by_its_table(table: str) -> None:
     if isinstance(shown, Pivot):
         shown.check_printed(table)
     else:
-        pattern = {"latency": latency.PRINTED, "delta_w": delta_w.PRINTED}[table]
+        pattern = {"latency": latency.PRINTED, "delta_w": update_norms.PRINTED}[table]
         paper_values.check_columns(table, pattern, ("gpt2_medium", "gpt3_175b"))
 
 

@@ -22,10 +22,10 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import rates
 from lora_repro.records.record import save
-from lora_repro.report import numbers, rate_notes
+from lora_repro.report import footnotes, numbers
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.numbers import Difference, Mean, Metric, holm, summarise, text_of
-from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result, measured_results, quoted_results
 from lora_repro.report.sheet import Scores
 from lora_repro.results import Run, Store, declared_cells, long, own, runs
@@ -104,7 +104,8 @@ def test_a_table_of_one_task_leaves_out_rows_of_which_nothing_is_known(tmp_path:
     cells += row("printed", 3, ["s2"], paper={"small": {"bleu": 60, "source": "p"}})
     ours = measured_results(cells, found, COLUMNS, "metric", "full", COLUMNS[:1])
     made = [*ours, *quoted_results(cells, COLUMNS, "small", "S")]
-    scores = Scores("t", "FT", "smoke", "B", (), tuple(made), (), tuple(COLUMNS), COLUMNS[0], False, "metric")
+    caption = Caption("t", "smoke", ("B",), "d", "1")
+    scores = Scores("t", "FT", "smoke", "B", caption, tuple(made), (), tuple(COLUMNS), COLUMNS[0], False, "metric")
     shown = scores.without_empty_rows().results
     assert {(one.row, one.source) for one in shown} == {(one.row, one.source) for one in made if one.row != "none"} != set()
 
@@ -407,7 +408,7 @@ def test_a_table_whose_rows_have_one_seed_from_several_machines_names_them_and_w
             one["where"] |= {"kernels": kind, "precision": precision, "device": f"{device}, 1 threads"}
         shown = [Run(cell, one, "published", Path(), Path()) for cell, one in zip(cells, records, strict=True)]
         ours = [Result(cell.row.name, cell.row.label, "published", {}, 3) for cell in cells]
-        return [note for note in Pivot("t", {})._notes(ours, shown, main) if "several machines" in note]
+        return [note for note in footnotes.of_table((), ours, shown, main, "full FT") if "several machines" in note]
 
     (low,) = notes("x86 AVX2", "x86 AVX512", precision="bf16 autocast")
     assert "(c, x86 AVX2; c, x86 AVX512)" in low and "6 BLEU" in low
@@ -417,7 +418,7 @@ def test_a_table_whose_rows_have_one_seed_from_several_machines_names_them_and_w
     assert notes("x86 AVX512 BF16", "x86 AVX512 AMX BF16", precision="bf16 autocast")
     assert not notes("x86 AVX2", "x86 AVX2") and not notes("x86 AVX2", "x86 AVX512", seeds=(1, 2))
     assert not notes("x86 AVX512", "x86 AVX512 BF16")  # the older record does not say that it lacks BF16
-    assert Pivot("t", {})._notes([], [], main)
+    assert footnotes.of_table((), [], [], main, "full FT")
 
 
 def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,18 +426,18 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     given = declared_cells("e2e", "smoke", ["row/e2e=full", "seed=0", "train.lr=0.1"])[0]
     found: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(rates, "load_trials", lambda profile, setting, runs: found.get(setting))
-    assert rate_notes.remarks([full, lora]) == ["Learning rate not searched but a first guess: every row."]
-    assert rate_notes.remarks([given]) == []
+    assert footnotes.on_rates([full, lora]) == ["Learning rate not searched but a first guess: every row."]
+    assert footnotes.on_rates([given]) == []
     found[rates.setting_signature(lora.asked)] = {"edge": "high", "length": 0.5}
-    assert rate_notes.remarks([full, lora]) == [
+    assert footnotes.on_rates([full, lora]) == [
         "Learning rate not searched but a first guess: Full fine-tuning.",
         "The best learning rate lies at an edge of those tried: LoRA.",
         "Learning rate searched on shorter training runs: LoRA.",
     ]
     found |= {rates.setting_signature(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
-    assert rate_notes.remarks([full, lora]) == []
+    assert footnotes.on_rates([full, lora]) == []
     found[rates.setting_signature(full.asked)]["learnt"] = False
-    assert rate_notes.remarks([full, lora]) == [f"{rate_notes.CHANCE}: Full fine-tuning."]
+    assert footnotes.on_rates([full, lora]) == [f"{footnotes.CHANCE}: Full fine-tuning."]
 
 
 def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,9 +452,9 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
     found[rates.setting_signature(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
     monkeypatch.setattr(rates, "load_trials", lambda profile, setting, runs: found.get(setting))
     said = "Learning rate chosen at each training length searched: LoRA (E2E): 0.006 at a third of the length, 0.002 at"
-    assert rate_notes.remarks([full, lora]) == [f"{said} the full length."]
+    assert footnotes.on_rates([full, lora]) == [f"{said} the full length."]
     found[rates.setting_signature(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))
-    (part, both) = rate_notes.remarks([full, lora])
+    (part, both) = footnotes.on_rates([full, lora])
     assert part == "Learning rate searched on shorter training runs: Full fine-tuning."
     assert "Full fine-tuning (E2E): 2e-05 at a quarter of the length, 2e-05 at 40 % of the length; LoRA" in both
 

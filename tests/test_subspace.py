@@ -26,12 +26,10 @@ from lora_repro.methods.lora import Lora
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import record
 from lora_repro.report.exhibit import ReportRequest
-from lora_repro.report.figures import amplification
-from lora_repro.report.figures import subspaces as heat_maps
 from lora_repro.report.figures.curves import Plot
 from lora_repro.report.figures.heatmap import Heatmap, save
+from lora_repro.report.subjects import probed, subspaces, update_norms
 from lora_repro.report.table import Number
-from lora_repro.report.views import delta_w, probed, subspaces
 from lora_repro.results import PUBLISHED, Store
 
 RNG = np.random.default_rng(1)
@@ -384,7 +382,7 @@ def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path
     assert max(float(end) for end in ranks.rows[0][-4].split("†")[0].split("–")) < 0.75  # the others are not shared
     assert seeds.rows[0][2] == "1.00† (0.03)" and seeds.rows[-1][1] == "two Gaussian matrices"
     assert weight.rows[0][3].startswith("0.10")
-    paths = heat_maps.figures(runs, "title", tmp_path / "subspace")
+    paths = subspaces.figures(runs, "title", tmp_path / "subspace")
     stems = {"subspace_ranks", "subspace_ranks_layers", "subspace_seeds", "subspace_seeds_layers", "subspace_weight"}
     assert {path.stem for path in paths} == stems and all(path.stat().st_size for path in paths)
     more = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1, 2, 3)]
@@ -441,8 +439,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[ProbedRun], folder: Path) 
         kept[stem.name] = Shown(rows, title, top, caption)
         return []
 
-    monkeypatch.setattr(heat_maps, "save", save)
-    assert heat_maps.figures(runs, "Shared directions, profile test", folder / "subspace") == []
+    monkeypatch.setattr(subspaces, "save", save)
+    assert subspaces.figures(runs, "Shared directions, profile test", folder / "subspace") == []
     return kept
 
 
@@ -491,7 +489,7 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [*(probed_run(4, seed, RNG.standard_normal(40)) for seed in (0, 1)), probed_run(None, 0, RNG.standard_normal(40))]
-    query, value = delta_w.tables(runs, ("Update against weight, profile test",))
+    query, value = update_norms.tables(runs, ("Update against weight, profile test",))
     lora, *full = (dict(zip(query.header, row, strict=True)) for row in query.rows)
     assert lora["Run"] == "LoRA, r = 4" and lora["‖ΔW‖/‖UᵀWV‖"] == "4.00 ± 0.00" and lora["without α/r"] == "0.50 ± 0.00"
     factor = lora["‖ΔW‖/‖UᵀWV‖"]
@@ -500,11 +498,11 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     assert [row["r"] for row in full] == ["4", "8"] and full[0]["without α/r"] == "—" and full[0]["‖ΔW‖/‖UᵀWV‖"] == "4.00†"
     assert len(value.rows) == 3
     runs.insert(0, probed_run(2, 0, RNG.standard_normal(40)))  # a rank whose directions were not measured
-    assert delta_w.tables(runs, ("Update against weight, profile test",))[0].rows == query.rows
-    assert {path.suffix for path in delta_w.figures(runs, "title", tmp_path / "delta_w")} == {".svg", ".png"}
+    assert update_norms.tables(runs, ("Update against weight, profile test",))[0].rows == query.rows
+    assert {path.suffix for path in update_norms.figures(runs, "title", tmp_path / "delta_w")} == {".svg", ".png"}
     drawn: list[Plot] = []
-    monkeypatch.setattr(amplification, "save", lambda panels, *_, **__: drawn.extend(panels) or [])
-    delta_w.figures(runs, "title", tmp_path / "delta_w")
+    monkeypatch.setattr(update_norms, "save", lambda panels, *_, **__: drawn.extend(panels) or [])
+    update_norms.figures(runs, "title", tmp_path / "delta_w")
     for plot in drawn:
         assert [curve.label for curve in plot.references] == [curve.label for curve in plot.curves]
         assert {spot.y for spot in plot.curves[0].spots} == {4.0} and {spot.y for spot in plot.references[0].spots} == {2.0}

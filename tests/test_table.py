@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.html import html
 from lora_repro.report.numbers import Difference, Mean, Metric
-from lora_repro.report.scores import Result
+from lora_repro.report.scores import Origin, Result
 from lora_repro.report.sheet import Scores, tables_of
 from lora_repro.report.table import Table, comma_separated, latex, markdown
 from lora_repro.report.terminal import terminal
@@ -25,9 +26,10 @@ PLAIN = Table(("Costs", "of things"), ("Method", "%"), "lr", (("A|B", "−1.0"),
 def scored() -> Table:
     single = Result("lora", "LoRA & co_", "published", {"bleu": Mean(61.26, None, 1)}, 1, 230400, 0,
                     differences={"bleu": Difference(-0.5, -1.0, 0.2, 1)}, notes=("a | b",))  # fmt: skip
-    several = Result("lora", "LoRA & co_", "paper (P)", {"bleu": Mean(70.4, 0.1, 3)}, 3, printed_millions=0.35)
-    facts = ("T, profile p", "Backbone: B", "Data: D", "Seeds per cell: n = 1", "To reproduce: " + "python " * 12)
-    scores = Scores("T", "full FT", "p", "b", facts, (single, several), ("note",), (BLEU, SER), BLEU, False, "BLEU")
+    cells = {"bleu": Mean(70.4, 0.1, 3)}
+    several = Result("lora", "LoRA & co_", "paper (P)", cells, 3, printed_millions=0.35, origin=Origin.PAPER)
+    caption = Caption("T", "p", ("B",), "D", "1", command="python " * 12)
+    scores = Scores("T", "full FT", "p", "b", caption, (single, several), ("note",), (BLEU, SER), BLEU, False, "BLEU")
     (table,) = tables_of([scores])
     return table
 

@@ -20,7 +20,7 @@ from planted import left, note, run, seal
 from lora_repro.commands import publish as publish_command
 from lora_repro.errors import Busy, UserError
 from lora_repro.records import manifest, transaction
-from lora_repro.report import prune, show
+from lora_repro.report import publish, show
 from lora_repro.results import published
 
 
@@ -69,8 +69,8 @@ def test_publish_interrupted_at_any_write_can_be_repeated(root: Path, fault: str
 def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     assert publish_command.main(["profile=mini", "--force"], root) == 0
     wanted: Any = SimpleNamespace(signature="s", asked={})
-    monkeypatch.setattr(prune, "requested_runs", lambda profile: [wanted])
-    monkeypatch.setattr(prune.rates, "setting_signature", lambda asked: "none")
+    monkeypatch.setattr(publish, "requested_runs", lambda profile: [wanted])
+    monkeypatch.setattr(publish.rates, "setting_signature", lambda asked: "none")
 
     def after(number: int) -> None:
         kept = {name.rsplit("/", 1)[1].split(".")[0] for name in left(root / "results") if name.count("/") == 2}

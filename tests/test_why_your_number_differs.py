@@ -31,7 +31,7 @@ from lora_repro.data import Encoded, collate, subset
 from lora_repro.metrics import bleu, glue
 from lora_repro.objectives.classification import Classification
 from lora_repro.planning.cells import cells
-from lora_repro.report.claims.epoch_choice import inflation
+from lora_repro.report.subjects.choices import inflation
 from lora_repro.results import frame
 from lora_repro.stats.intervals import student
 from lora_repro.tasks.e2e.task import E2E

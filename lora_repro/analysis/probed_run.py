@@ -1,12 +1,20 @@
 """A probed run: its description and the arrays that its probe measured (probe.py documents them)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from lora_repro.analysis.spectra import Array
+
+if TYPE_CHECKING:
+    from lora_repro.results import Run
 
 NAMES = {"query": "W_q", "key": "W_k", "value": "W_v", "output": "W_o"}  # as the paper writes them
 
@@ -54,6 +62,27 @@ class ProbedRun:
     def basis(self, kind: str, layer: int) -> Array:
         """(d_in, K): right singular vectors of A, or of the update if the method has no A."""
         return self.arrays[f"{kind}.basis_{layer}"]
+
+
+def probed_runs(runs: Sequence[Run]) -> list[ProbedRun]:
+    """The trained runs that left arrays, each once, sorted by row, rank and seed."""
+    made: dict[str, ProbedRun] = {}
+    for run in runs:
+        if not run.trained or not run.updates.is_file():
+            continue
+        method = run.cell.asked["method"]
+        rank = method.get("rank")
+        label = run.cell.row.label if rank is None else f"{run.cell.row.label}, r = {rank}"
+        scaling = scaling_of(method) if rank and "alpha" in method else None
+        cell, arrays = run.cell, _arrays(run.updates, run.updates.stat().st_mtime_ns)
+        made[run.signature] = ProbedRun(cell.row.name, label, cell.seed, rank, scaling, run.record, arrays, cell.unsearched)
+    return sorted(made.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
+
+
+@cache
+def _arrays(path: Path, written: int) -> dict[str, Any]:
+    """The arrays of one file as of its modification time `written`; experiments on the same runs share the cached arrays."""
+    return load_file(path)
 
 
 def groups_of(runs: Sequence[ProbedRun]) -> list[list[ProbedRun]]:

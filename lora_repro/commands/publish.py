@@ -26,8 +26,8 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
 from lora_repro.records import manifest, rates
 from lora_repro.records.record import read
-from lora_repro.report import prune, publish, show
-from lora_repro.report.prune import requested_runs
+from lora_repro.report import publish, show
+from lora_repro.report.publish import requested_runs
 
 
 @console.command
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         raise UserError("--delete is for --prune: give both, or leave it out")
     if given.prune:
         checkout_root("pruning what is published")
-        prune.prune(profile, given.delete, root)
+        publish.prune(profile, given.delete, root)
         return 0
     if profile == "smoke":
         raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")

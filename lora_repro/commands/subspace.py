@@ -25,7 +25,7 @@ from lora_repro.files import sha256
 from lora_repro.records import manifest, record
 from lora_repro.records.run_folder import RECORD
 from lora_repro.report.figures.heatmap import Heatmap, save
-from lora_repro.report.figures.subspaces import PHI, beside_chance, panel
+from lora_repro.report.subjects.subspaces import PHI, beside_chance, panel
 from lora_repro.report.table import Table, save_tables
 from lora_repro.report.terminal import terminal
 

@@ -21,9 +21,16 @@ from lora_repro.compare.answer import Answer, Row
 from lora_repro.records.rates import stopped
 from lora_repro.report.figures import curves, points
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
-from lora_repro.report.figures.method_styles import style_of
 from lora_repro.report.figures.points import Panel, Point, undominated
-from lora_repro.report.figures.style import GREY, SINGLE, add_title_caption, blank, to_mathtext, write
+from lora_repro.report.figures.style import (
+    GREY,
+    SINGLE,
+    add_title_caption,
+    blank,
+    style_of,
+    to_mathtext,
+    write,
+)
 from lora_repro.report.page.figures import PageFigure, embed_figure
 from lora_repro.tasks.own.task import OWN_SCORE
 

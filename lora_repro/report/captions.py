@@ -1,29 +1,69 @@
-"""The facts of a table's caption: experiment, profile, backbone, data, number of seeds, decoding."""
+"""Captions as values: experiment, profile, backbone, data, number of seeds, decoding, and the command."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lora_repro.planning.cells import Cell
 from lora_repro.report.columns import task_label
+from lora_repro.report.table import REPRODUCE
 from lora_repro.results import grouped
 
 Record = dict[str, Any]
+NO_RECORD = "no record yet"
 DRAWN = ", its weights drawn at random"  # how the label of an untrained twin ends (BackboneSpec)
 
 
-def caption_facts(title: str, profile: str, cell: Cell, shown: Sequence[Record], counts: Sequence[int]) -> tuple[str, ...]:
-    """Experiment and profile, backbone, data, n: from the records where there are any, not from the configuration.
+@dataclass(frozen=True)
+class Caption:
+    """Whose numbers a table or a figure shows.
 
-    counts: the number of seeds of each cell.
+    backbones: their labels. data: its source, and how much of it is drawn. seeds: of a cell, the fewest and the most: `2-3`.
+    decoding, scores: how answers are found, and what the columns show; empty where that goes without saying. command: what makes
+    the numbers again.
     """
-    backbones = [record["where"]["backbone"] for record in shown]
-    labels = [backbone["label"] for backbone in backbones if backbone.get("sha256")]
-    data = f"{shown[0]['where']['data']['caption']}{drawn(shown)}" if shown else "no record yet"
-    n = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
-    backbone = labels[0] if labels else cell.asked["backbone"]["label"]
-    return (f"{title}, profile {profile}", f"Backbone: {backbone}", f"Data: {data}", f"Seeds per cell: n = {n}")
+
+    title: str
+    profile: str
+    backbones: tuple[str, ...]
+    data: str
+    seeds: str
+    decoding: str = ""
+    scores: str = ""
+    command: str = ""
+
+    @classmethod
+    def of(cls, title: str, profile: str, cell: Cell, shown: Sequence[Record], counts: Sequence[int], command: str) -> Caption:
+        """From the records where there are any, not from the configuration. counts: the number of seeds of each cell."""
+        backbones = [record["where"]["backbone"] for record in shown]
+        labels = [str(backbone["label"]) for backbone in backbones if backbone.get("sha256")]
+        data = f"{shown[0]['where']['data']['caption']}{drawn(shown)}" if shown else NO_RECORD
+        n = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
+        return cls(title, profile, (*labels, str(cell.asked["backbone"]["label"]))[:1], data, n, command=command)
+
+    @property
+    def backbone(self) -> str:
+        """The name of the first backbone, without the remarks in brackets."""
+        return self.backbones[0].partition(" (")[0]
+
+    @property
+    def whose(self) -> tuple[str, ...]:
+        """The sentences that a figure has, too."""
+        several = "Backbones" if len(self.backbones) > 1 else "Backbone"
+        return (f"{self.title}, profile {self.profile}", f"{several}: {'; '.join(self.backbones)}", f"Data: {self.data}",
+                f"Seeds per cell: n = {self.seeds}")  # fmt: skip
+
+    @property
+    def below_figure(self) -> str:
+        return ". ".join(sentence.rstrip(".") for sentence in self.whose) + "."
+
+    def facts(self, part: str = "") -> tuple[str, ...]:
+        """All sentences, of the table of that part of what is shown, or of the main one."""
+        first, *others = self.whose
+        more = {"Decoding: ": self.decoding, "Scores: ": self.scores, REPRODUCE: self.command}
+        return (f"{first}: {part}" if part else first, *others, *(start + text for start, text in more.items() if text))
 
 
 def models(records: Sequence[Record]) -> list[str]:
@@ -37,10 +77,10 @@ def models(records: Sequence[Record]) -> list[str]:
 def decoding(cell: Cell) -> str:
     decode = cell.asked["decode"]
     if "beam" not in decode:
-        return "Decoding: the likeliest answer"
+        return "the likeliest answer"
     search = f"beam {decode['beam']}, length penalty {decode['length_penalty']}" if decode["beam"] > 1 else "greedy"
     repeats = f", no repeated {decode['no_repeat_ngram']}-gram" if decode["no_repeat_ngram"] else ""
-    return f"Decoding: {search}{repeats}, at most {decode['max_new_tokens']} new tokens"
+    return f"{search}{repeats}, at most {decode['max_new_tokens']} new tokens"
 
 
 def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
@@ -53,7 +93,7 @@ def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
         tasks.setdefault(f"{_bare(caption.removeprefix(name))}{drawn(records)}", []).extend([name] if name else [])
     form = "{}: {}" if len(tasks) == 1 else "{} ({})"
     texts = [form.format(", ".join(named), text) if named else text for text, named in tasks.items()]
-    return f"Data: {'; '.join(texts) or 'no record yet'}"
+    return "; ".join(texts) or NO_RECORD
 
 
 def drawn(records: Sequence[Record]) -> str:

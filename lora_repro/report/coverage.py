@@ -1,7 +1,7 @@
-"""results/README.md: what was run of each table at each profile, with how many seeds, which learning rates, at what cost.
+"""results/README.md, which says what was run of each table at what cost, and the lines on claims in README.md.
 
-`python -m lora_repro render claims` writes it from the published records, trials and measurements, and from
-conf/pruned.yaml, which sums up what is no longer published.
+`python -m lora_repro render claims` writes both: the first from the published records, trials and measurements, and from
+conf/pruned.yaml, which sums up what is no longer published; the second between two marks, from results/report.json alone.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lora_repro.config.paths import CONF
+from lora_repro.files import write_text
 from lora_repro.planning.cells import Cell, unique
 from lora_repro.records import record
-from lora_repro.report import show
+from lora_repro.report import report_json, show
 from lora_repro.report.table import EMPTY
 from lora_repro.results import declared_cells, grouped, place
+from lora_repro.stats.verdict import CONTRADICTED, REFUTED, REPLICATED
 
 NAME, PRUNED = "README.md", CONF / "pruned.yaml"
 OUTSIDE = "*outside any table*"  # counts the runs of grids that are no table
@@ -144,3 +146,39 @@ def page(results: Path, pruned: Path = PRUNED) -> str:
     rule = ("---", "---", *["---:"] * (len(COLUMNS) - 2))
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *lines))
     return f"{HEAD}{text}\n\n{''.join(untouched)}{FOOT.format(pruned=why)}"
+
+
+MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
+
+
+def claim_lines(claims: list[report_json.Answer]) -> str:
+    """Which claims are replicated and which are not: one line per profile."""
+    said = []
+    for profile in claims[0]["profiles"] if claims else ():
+        outcomes = {claim["id"]: claim["profiles"][profile] for claim in claims}
+        generated = any(one["generated"] for outcome in outcomes.values() for one in outcome["readings"])
+        parts = []
+        for verdict in (REPLICATED, REFUTED, CONTRADICTED):
+            names = [name for name, outcome in outcomes.items() if outcome["verdict"] == verdict]
+            if verdict == CONTRADICTED and not names:
+                continue
+            parts.append(" ".join([str(len(names)), verdict, *([f"({', '.join(names)})"] if names else [])]))
+        data = "generated" if generated else "real"
+        later = sum(claim["after_the_paper"] for claim in claims)
+        of = f"[{len(outcomes)} claims](results/claims.md), {later} of them from later work,"
+        said.append(f"- Of {of} at `{profile}`, {data} data: {', '.join(parts)}.\n")
+    return "".join(said)
+
+
+def write_claim_lines(root: Path) -> bool:
+    """Write `claim_lines` into README.md of `root`, which holds results/. Returns whether the file has the marks."""
+    path = root / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not all(mark in text for mark in MARKS):
+        return False
+    head, rest = text.split(MARKS[0])
+    for left in root.glob(".README.md.*.tmp"):  # by a killed process
+        left.unlink()
+    claims = claim_lines(report_json.read(root / "results")["claims"])
+    write_text(path, f"{head}{MARKS[0]}{claims}{MARKS[1]}{rest.split(MARKS[1])[1]}")
+    return True

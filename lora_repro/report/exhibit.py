@@ -65,7 +65,10 @@ class Exhibit:
 
 
 class Declaration(Protocol):
-    """The type of TABLE in experiments/<name>.py."""
+    """The type of TABLE in experiments/<name>.py.
+
+    If it shows a `Pivot` and more beside, that is its `pivot`; if runs do not make it, `command(ask)` is what does.
+    """
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """The exhibits of what the stores have of `ask`; empty if they have nothing to show."""

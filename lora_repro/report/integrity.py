@@ -1,22 +1,25 @@
 """Everything that results/ says of itself, checked: each file's hash, each record's seal, name and files, and the scores.
 
 A record's scores are computed again from the statistics of its predictions where a sum over inputs gives them
-(`rescoring.score_mismatch`): all but NIST and rank correlations.
+(`score_mismatch`): all but NIST and rank correlations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from lora_repro.config.signature import signature
 from lora_repro.errors import UserError
 from lora_repro.files import SEAL, sha256
+from lora_repro.metrics.corpus import METRICS, columns
 from lora_repro.records import manifest
 from lora_repro.records.record import load_predictions, read
 from lora_repro.records.run_folder import PREDICTIONS, UPDATES
-from lora_repro.report.rescoring import score_mismatch
 
 
 class Checked(NamedTuple):
@@ -66,3 +69,23 @@ def _without_outputs(record: dict[str, Any], lines: list[dict[str, Any]]) -> boo
     """Whether `publish` left the outputs out, which are then the data's own texts or under a licence that forbids them."""
     private = record["where"].get("data", {}).get("outputs_private") or record["asked"]["method"].get("name") == "human"
     return bool(private) and not any("output" in line for line in lines)
+
+
+def score_mismatch(record: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> str | None:
+    """The first score that the predictions contradict, in words; None if there is none.
+
+    Not checked: scores that no sum over inputs gives (NIST, a rank correlation) or whose statistics an older record lacks.
+    """
+    for name, value in (record["measured"].get("scores") or {}).items():
+        if name not in METRICS or value is None or not predictions:
+            continue
+        try:
+            sums = np.sum(columns(predictions, name), axis=0)
+        except UserError:
+            continue
+        if value == 0 and name.startswith("bleu") and not sums[:4].all():
+            continue  # an order without a match: multi-bleu (WebNLG, DART) gives 0, E2E's scorer a smoothed number next to it
+        again = float(METRICS[name].corpus(sums))
+        if not math.isclose(again, value, rel_tol=1e-9, abs_tol=1e-9):
+            return f"its predictions give {name} {again:.6g}, not {value:.6g}"
+    return None

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from lora_repro.config import paths
 from lora_repro.config.paper_values import check_columns
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
-from lora_repro.report import captions, in_words, rate_notes, truncation_notes
+from lora_repro.report import footnotes
+from lora_repro.report.captions import Caption, data_of_tasks, decoding
 from lora_repro.report.columns import (
-    Column,
     columns_of,
     main_column,
     place_of,
@@ -22,18 +21,14 @@ from lora_repro.report.columns import (
     task_label,
 )
 from lora_repro.report.exhibit import Exhibit, ReportRequest
-from lora_repro.report.machines import machines
+from lora_repro.report.figures import curves, learning, points, scored
 from lora_repro.report.numbers import Metric
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
-from lora_repro.report.sheet import Scores, tables_of
-from lora_repro.report.table import REPRODUCE
+from lora_repro.report.sheet import Scores, first_in_words, tables_of
 from lora_repro.results import OWN, Run, Store, backbone_name, by_place, grouped, place, runs
-from lora_repro.stats.comparable import check_same_origin, is_generated
+from lora_repro.stats.comparable import check_same_origin
 
 SCORE = Metric("score", "Score (%)")
-# How far another machine moves the score of one seed.
-MOVED = "In bf16 one seed of E2E moved by up to 6 BLEU between two CPUs: these rows compare less closely than their digits say."
-ROUNDED = "float32 sums round differently on another machine; how far that moves the score of one seed was not measured."
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class Pivot:
             keep = mine if stores[0].source != OWN else any(run.source == OWN for run in all_runs)
             if pivot is self:
                 said = ask.said(run.signature for run in first)
-                draw, words = partial(self.draw, scores, first), in_words.of_tables(scores)
+                draw, words = partial(self.draw, scores, first), first_in_words(scores)
                 made.append(Exhibit(stem, tuple(tables_of(scores)), said, draw, keep, words=words))
             elif all_runs:
                 tables = tables_of([one.without_empty_rows() for one in scores])
@@ -145,16 +140,16 @@ class Pivot:
         has = {key for result in everything for key in result.cells}
         columns = [column for column in columns if not column.metric.note or column.key in has]
         counts = [mean.n for result in ours for mean in result.cells.values() if mean.n]
-        facts = self._facts(ask, group, shown, counts, other)
+        caption = self._caption(ask, group, shown, counts, other)
         main = main_column(self.by, columns)
         metric_notes = dict.fromkeys(column.metric.note for column in columns if column.metric.note)
-        notes = (*self._notes(ours, shown, main), *metric_notes, *refused)
+        notes = (*footnotes.of_table(self.remarks, ours, shown, main, self.reference_label), *metric_notes, *refused)
         return Scores(
             self.title,
             self.reference_label,
             ask.profile,
             backbone,
-            facts,
+            caption,
             tuple(everything),
             notes,
             tuple(columns),
@@ -164,54 +159,16 @@ class Pivot:
             reference_row=self.reference,
         )
 
-    def _facts(
+    def _caption(
         self, ask: ReportRequest, group: Sequence[Cell], shown: Sequence[Run], counts: Sequence[int], other: Metric | None
-    ) -> tuple[str, ...]:
-        cell = group[0]
-        first = captions.caption_facts(self.title, ask.profile, cell, [run.record for run in shown], counts)
-        last = REPRODUCE + ask.command(cell)
+    ) -> Caption:
+        cell, records = group[0], [run.record for run in shown]
+        caption = Caption.of(self.title, ask.profile, cell, records, counts, ask.command(cell))
         if self.by == "metric":
-            return (*first, captions.decoding(cell), last)
+            return replace(caption, decoding=decoding(cell))
         columns = list({place_of(cell, self.by): cell for cell in reversed(group)}.values())[::-1]
-        data = captions.data_of_tasks(columns, [run.record for run in shown])
         names = dict.fromkeys(f"{task_label(cell)} {other.label if other else score_label(cell)}" for cell in columns)
-        return (*first[:2], data, first[3], f"Scores: {', '.join(names)}", last)
-
-    def _notes(self, ours: Sequence[Result], shown: Sequence[Run], main: Column) -> list[str]:
-        notes = list(self.remarks)
-        if not shown:
-            away = "Published results are no part of an installed package, and no run of this table is here"
-            none = "No cell of this table has been run under the present protocol yet"
-            notes.append(f"{away if paths.INSTALLED else none}: only the paper's values are shown.")
-        notes += [*rate_notes.remarks([run.cell for run in shown]), *truncation_notes.remarks(shown)]
-        notes.append(
-            "Mean ± sample sd over n seeds. ↑ or ↓: higher or lower is better. —: not run, not measured or not printed; it "
-            "never means 0."
-        )
-        if any(result.n == 1 for result in ours):
-            notes.append("† n = 1: no spread over seeds, supports no verdict.")
-        first = [run for run in shown if run.source == shown[0].source]
-        seeds = grouped(first, lambda run: (run.cell.task, run.cell.seed))
-        together = [[run.record["where"] for run in group] for group in seeds]
-        if mixed := [where for group in together if len(machines(group)) > 1 for where in group]:
-            low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in mixed)
-            names = "; ".join(machines(mixed))
-            notes.append(f"Rows of one seed come from several machines ({names}). {MOVED if low else ROUNDED}")
-        if any(main.key in result.differences for result in ours):
-            notes.append(
-                f"{main.metric.label} − {self.reference_label}: mean difference over the seeds that both rows have, with the 95 "
-                "% interval of a paired bootstrap over test inputs and seeds. †: one seed; the interval covers the inputs alone. "
-                "*: p < 0.05 after Holm's correction over all comparisons of this table. Δ: the smallest true difference that "
-                "the comparison would detect with a power of 80 %. A row scored against other references is not compared."
-            )
-        if is_generated([run.record for run in shown]):
-            notes.append("The data are generated: compare these scores with each other, not with the paper's.")
-        if not all(run.finished for run in shown):
-            notes.append(
-                "Every mean includes collapsed and diverged runs; Notes counts them. A collapsed run (the same answer to 99 of "
-                "100 inputs or more) has its own score, 0 where a correlation is undefined, a diverged one the worst possible."
-            )
-        return notes
+        return replace(caption, data=data_of_tasks(columns, records), scores=", ".join(names))
 
     def draw(self, scores: Sequence[Scores], shown: Sequence[Run], stem: Path) -> list[Path]:
         """Draw `stem`.svg and .png of what was measured; returns all files.
@@ -219,14 +176,6 @@ class Pivot:
         The paper's values are curves in a figure of their own (`stem`_paper) or points in one with ours (`stem`_beside_paper).
         A table by metric also gets the losses by step (`stem`_learning).
         """
-        from lora_repro.report.figures import (  # lazy: matplotlib is slow to import
-            curves,
-            learning,
-            ours_and_paper,
-            points,
-            scored,
-        )
-
         named = list(zip(scores, scored.titles(scores), strict=True))
         title, caption = scored.statement(scores[0], self.over, self.axis, named[0][1]), scored.provenance(*scores)
         if self.over:
@@ -245,10 +194,10 @@ class Pivot:
             return []
         label = scores[0].compared.metric.label
         made = points.save(panels, label, stem, title, caption)
-        if both := ours_and_paper.panels(scores):
+        if both := scored.panels_beside_paper(scores):
             to = stem.with_name(f"{stem.name}_beside_paper")
             versus = f"{label} − {self.reference_label}"
-            made += points.save(both, versus, to, ours_and_paper.statement(scores[0]), ours_and_paper.CAPTION.format(caption))
+            made += points.save(both, versus, to, scored.statement_beside_paper(scores[0]), scored.BESIDE_PAPER.format(caption))
         if self.by == "metric":
             made += learning.figures(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
         return made

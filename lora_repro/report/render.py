@@ -12,7 +12,7 @@ from lora_repro import console
 from lora_repro.errors import UserError
 from lora_repro.files import write_text
 from lora_repro.records import manifest, rates
-from lora_repro.report import coverage, readme, report_json
+from lora_repro.report import coverage, report_json
 from lora_repro.report.claims import ledger
 from lora_repro.report.figures import forest
 from lora_repro.report.page.build import BEHIND, FRONT, pages
@@ -34,7 +34,7 @@ def render_claims(root: Path) -> None:
         write_text(change.staged / coverage.NAME, coverage.page(results))
         for profile in judged.scales:
             forest.save(judged, profile, change.staged / profile / "figures" / "claims")
-    more = ", README.md" if readme.write(root) else ""
+    more = ", README.md" if coverage.write_claim_lines(root) else ""
     for profile in judged.scales:
         counts = Counter(outcomes[profile].verdict for _, outcomes in judged.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))

@@ -29,7 +29,6 @@ from lora_repro.report.pivot import Pivot
 from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
 from lora_repro.report.table import Number, Table
-from lora_repro.report.views.fusion import Fusion
 from lora_repro.results import PUBLISHED, Store, by_place, runs
 
 NAME = "report.json"
@@ -38,7 +37,7 @@ Answer = dict[str, Any]
 
 def experiment_entry(shown: Declaration, ask: ReportRequest, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
     """What one experiment shows: the cells of its `Pivot`, and any other table as printed, with the numbers behind it."""
-    pivot = shown.pivot if isinstance(shown, Fusion) else shown
+    pivot = getattr(shown, "pivot", shown)
     parts = pivot.parts(ask) if isinstance(pivot, Pivot) else []
     cells = [one for _, part, declared in parts for one in _cells(part, ask, declared, store)]
     others = [exhibit for exhibit in exhibits if exhibit.stem not in [stem for stem, _, _ in parts]]

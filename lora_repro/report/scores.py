@@ -6,7 +6,8 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row
@@ -18,14 +19,33 @@ from lora_repro.stats.comparable import Pair, check_same_origin, paired
 Seeds = dict[int, Run]
 
 
+class Origin(Enum):
+    """Whose measurement a result is. `Result.source` says it in words."""
+
+    OURS = "ours"
+    PAPER = "paper"
+    RERUNS = "reruns by others"
+
+
+class Lost(NamedTuple):
+    """How many seeds ended with a status such as `collapsed`."""
+
+    seeds: int
+    status: str
+
+    def __str__(self) -> str:
+        return f"{self.seeds} {self.status}"
+
+
 @dataclass(frozen=True)
 class Result:
     """A row from one source: measured by us (published or not), the paper's, or reruns by others.
 
-    By column key: cells; differences from the reference row; lost, the seeds that collapsed or diverged (`1 collapsed`), which
-    count with their scores; sizes, the trained method parameters if they differ between columns.
+    By column key: cells; differences from the reference row; lost, the seeds that collapsed or diverged, which count with their
+    scores; sizes, the trained method parameters if they differ between columns.
     method: its name in conf/method. compared: whether it is scored against the same references as the other rows.
-    printed: all that the paper prints of the row, including columns that were not swept here.
+    printed: all that the paper prints of the row, including columns that were not swept here. lost_notes: those of the notes
+    that count lost seeds.
     """
 
     row: str
@@ -38,16 +58,18 @@ class Result:
     printed_millions: float | None = None
     notes: tuple[str, ...] = ()
     differences: dict[str, Difference] = field(default_factory=dict)
-    lost: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    lost: dict[str, tuple[Lost, ...]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     method: str = ""
     compared: bool = True
     printed: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = Origin.OURS
+    lost_notes: tuple[str, ...] = ()
 
     @property
     def quoted(self) -> bool:
         """Whether the values are quoted from others, not measured here."""
-        return self.source.startswith(("paper", "reruns"))
+        return self.origin is not Origin.OURS
 
 
 def measured_results(
@@ -133,7 +155,8 @@ def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Resul
         scores = [score(run, column.scored) for run in each]
         values = [column.metric.scale * value for value in scores if value is not None]
         counted = Counter(str(run.record["status"]) for run in each if not run.finished)
-        lost = tuple(f"{count} {why}" for why, count in sorted(counted.items()))
+        lost = tuple(Lost(count, status) for status, count in sorted(counted.items()))
+        lost_notes = tuple(f"{column.metric.label}: {one}" if named else str(one) for one in lost)
         said = {str(run.record["measured"].get("note") or "") for run in each}
         of_column.append(
             Result(
@@ -144,9 +167,10 @@ def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Resul
                 len(each),
                 method,
                 head,
-                notes=(*(f"{column.metric.label}: {why}" if named else why for why in lost), *sorted(said - {""})),
+                notes=(*lost_notes, *sorted(said - {""})),
                 lost={column.key: lost} if lost and named else {},
                 sizes={column.key: method} if method else {},
+                lost_notes=lost_notes,
             )
         )
     return of_column
@@ -169,6 +193,7 @@ def _joined(row: Row, source: str, parts: Sequence[Result], by: str) -> Result:
         differences={key: value for part in parts for key, value in part.differences.items()},
         lost={key: why for part in parts for key, why in part.lost.items()},
         sizes={key: size for part in parts for key, size in part.sizes.items()} if len(methods) > 1 else {},
+        lost_notes=tuple(dict.fromkeys(note for part in parts for note in part.lost_notes)),
     )
 
 
@@ -208,7 +233,7 @@ def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str,
                 if paper.get(key := column.metric.printed or column.key) is not None
             }
             made = Result(row.name, row.label, f"paper ({scale_label})", cells, paper.get("n"), printed=paper,
-                          printed_millions=paper.get("params_m"), notes=(str(paper["source"]),))  # fmt: skip
+                          printed_millions=paper.get("params_m"), notes=(str(paper["source"]),), origin=Origin.PAPER)  # fmt: skip
             quoted.append(_averaged(made, columns))
         if reruns := row.reruns.get(scale):
             cells = {
@@ -217,8 +242,9 @@ def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str,
                 if column.key in reruns
             }
             n = max(cell.n or 0 for cell in cells.values())
-            source = f"reruns by others ({scale_label})"
-            quoted.append(_averaged(Result(row.name, row.label, source, cells, n, notes=(str(reruns["source"]),)), columns))
+            source, notes = f"reruns by others ({scale_label})", (str(reruns["source"]),)
+            made = Result(row.name, row.label, source, cells, n, notes=notes, origin=Origin.RERUNS)
+            quoted.append(_averaged(made, columns))
     return _named(quoted, group)
 
 

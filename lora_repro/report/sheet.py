@@ -1,14 +1,17 @@
-"""The results of one backbone as printed tables and as the lines of a CSV."""
+"""The results of one backbone as printed tables, as the lines of a CSV, and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
-from lora_repro.report.numbers import text_of
+from lora_repro.report.numbers import Difference, text_of
 from lora_repro.report.scores import Result
-from lora_repro.report.table import EMPTY, Number, Table
+from lora_repro.report.table import EMPTY, Number, Table, bound
+from lora_repro.results import OWN
+from lora_repro.stats.intervals import LEVEL
 
 MORE = "n: the smallest number of seeds in any column of the row. (n) after a value: its own number of seeds, where that differs."
 
@@ -17,16 +20,16 @@ MORE = "n: the smallest number of seeds in any column of the row. (n) after a va
 class Scores:
     """One table's results with its caption and footnotes.
 
-    facts: experiment and profile, backbone, data, n, then decoding or scores, last the command. reference: the short name of the
-    row `reference_row`, from which differences are taken. compared: the column whose difference is shown beside the scores.
-    each_compared: whether every column has a difference. score: what the columns show, as a figure names it.
+    reference: the short name of the row `reference_row`, from which differences are taken. compared: the column whose difference
+    is shown beside the scores. each_compared: whether every column has a difference. score: what the columns show, as a figure
+    names it.
     """
 
     title: str
     reference: str
     profile: str
     backbone: str
-    facts: tuple[str, ...]
+    caption: Caption
     results: tuple[Result, ...]
     footnotes: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -69,7 +72,8 @@ class Scores:
         sides = "ll" + "r" * (4 + len(titles)) + "l"
         more = any(_more(result, column) for result in self.results for column in self.columns)
         footnotes = (*self.footnotes, MORE) if more else self.footnotes
-        return Table(self.facts, header, sides, tuple(rows), footnotes, ("Notes", "Params: head", "Params: method", "n"), keys=2)
+        minor = ("Notes", "Params: head", "Params: method", "n")
+        return Table(self.caption.facts(), header, sides, tuple(rows), footnotes, minor, keys=2)
 
     def differences(self) -> Table | None:
         """Every column's difference from the reference; None if there is only one column or no difference."""
@@ -81,8 +85,8 @@ class Scores:
         rows = [
             (result.label, result.source, *(text_of(result.differences.get(m.key), m.digits) for m in metrics)) for result in kept
         ]
-        title = f"{self.title}, profile {self.profile}: differences from {self.reference}"
-        return Table((title, *self.facts[1:]), header, "ll" + "r" * len(metrics), tuple(rows), numbers=(), keys=2)
+        facts = self.caption.facts(f"differences from {self.reference}")
+        return Table(facts, header, "ll" + "r" * len(metrics), tuple(rows), numbers=(), keys=2)
 
     def numbers(self, by_column: bool) -> list[dict[str, str]]:
         """The lines of the CSV: printed units, six digits, missing values empty. `by_column`: with a difference for every column.
@@ -132,7 +136,7 @@ def tables_of(scores: Sequence[Scores]) -> list[Table]:
 def _score(result: Result, column: Column) -> str:
     """A cell's mean, or the reason why it has none: `collapsed`, `2 collapsed`."""
     if column.key not in result.cells and column.key in result.lost:
-        return ", ".join(result.lost[column.key]).removeprefix("1 ")
+        return ", ".join(map(str, result.lost[column.key])).removeprefix("1 ")
     text = text_of(result.cells.get(column.key), column.metric.digits)
     return text.and_more(f" ({result.cells[column.key].n})") if _more(result, column) and isinstance(text, Number) else text
 
@@ -147,3 +151,65 @@ def _plain(value: object) -> str:
     if value is None or value != value:  # NaN: no resample has a score
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def in_words(scores: Scores) -> list[str]:
+    """What the intervals mean: a line on how to read them, then a sentence for each of this checkout's rows that is compared.
+
+    A row with a single seed is not told: its interval covers the test inputs alone.
+    """
+    ours = [result for result in scores.results if result.source == OWN]
+    reference = next((result for result in ours if result.row == scores.reference_row), None)
+    compared = [(result, result.differences[scores.compared.key]) for result in ours if scores.compared.key in result.differences]
+    several = [(result, one) for result, one in compared if one.n > 1]
+    if reference is None or not compared:
+        return []
+    if not several:
+        return ["One seed cannot rank methods: the intervals above cover the test inputs alone. Give more: seed=0,1,2"]
+    what = scores.compared.metric.label
+    unit = " points" if scores.compared.metric.scale == 100 else ""
+    counts = sorted({one.n for _, one in several})
+    seeds = "-".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+    opening = f"In words ({what}; {seeds} seeds; 95 of 100 such intervals hold the true difference on these data):"
+    return [opening, *(_sentence(result, one, reference, unit, scores) for result, one in several)]
+
+
+def _sentence(result: Result, one: Difference, reference: Result, unit: str, scores: Scores) -> str:
+    """`LoRA trains 0.33 % as many values as full fine-tuning and scores 2.3 points lower, ...: ...`."""
+    digits = scores.compared.metric.digits
+    other = _inside(reference.label)
+    size = _size(result, reference)
+    side = "as much" if not float(f"{one.mean:.{digits}f}") else f"{abs(one.mean):.{digits}f}{unit} {_side(one.mean)}"
+    ends = f"[{bound(one.low, digits)}, {bound(one.high, digits)}]"
+    said = f"{result.label}{f' trains {size} and' if size else ''} scores {side} {ends}: "
+    better = one.mean * scores.compared.metric.direction > 0
+    if one.p < LEVEL and (one.low > 0 or one.high < 0):
+        return f"{said}{'better' if better else 'worse'} than {other} here."
+    if one.low > 0 or one.high < 0:
+        return f"{said}{'better' if better else 'worse'} than {other} if it were the only comparison, open among all of these."
+    would = "" if one.detectable != one.detectable else f"; they would have shown a difference of {one.detectable:.{digits}f}"
+    return f"{said}these runs cannot tell it from {other}{would}."
+
+
+def _size(result: Result, reference: Result) -> str:
+    """How much a row trains, beside the reference; empty where that is not known."""
+    if result.method_parameters is None or not reference.method_parameters:
+        return ""
+    if not result.method_parameters:
+        return "its new head alone" if result.head_parameters else "nothing"
+    share = 100 * result.method_parameters / reference.method_parameters
+    return f"{share:.2g} % as many values" if share < 99.5 else f"{result.method_parameters:,} values"
+
+
+def _side(value: float) -> str:
+    return "higher" if value > 0 else "lower"
+
+
+def _inside(label: str) -> str:
+    """A row's label inside a sentence: `full fine-tuning`, but `LoRA`."""
+    return label[0].lower() + label[1:] if label[1:2].islower() else label
+
+
+def first_in_words(tables: Sequence[Scores]) -> tuple[str, ...]:
+    """`in_words` of an experiment's first table: the others repeat its rows at other places."""
+    return tuple(in_words(tables[0])) if tables else ()

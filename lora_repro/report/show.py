@@ -21,7 +21,6 @@ from lora_repro.report.page.figures import belonging
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import paragraph, terminal
-from lora_repro.report.views.costs import Costs
 from lora_repro.results import Store, own, published, runs_folder
 
 if TYPE_CHECKING:
@@ -103,8 +102,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
         if done := sum(cell.signature in ours.records for cell in unique(ask.cells)):
             console.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
             return
-        measures = ["python -m lora_repro latency", f"profile={profile}", *extra]
-        how = " ".join(measures) if isinstance(shown, Costs) else ask.command(ask.cells[0])
+        how = getattr(shown, "command", lambda ask: ask.command(ask.cells[0]))(ask)
         raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {how}")
     wrote: list[Path] = []
     # A selection of cells must not overwrite the whole table; paths.* and launch.* select nothing.

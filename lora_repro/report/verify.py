@@ -17,7 +17,7 @@ from lora_repro.costs import measures
 from lora_repro.planning.cells import Cell, unique
 from lora_repro.report import integrity, show
 from lora_repro.report.columns import place_label, score_label
-from lora_repro.report.machines import alike, machine
+from lora_repro.report.footnotes import alike, machine
 from lora_repro.report.numbers import Metric, score, summarise
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import EMPTY, Table, signed

@@ -65,9 +65,17 @@ def _named(backbone: Mapping[str, Any], key: str) -> str:
 
 
 def is_generated(records: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any of these runs used generated data."""
-    captions = [str(record["where"]["data"]["caption"]) for record in records]
-    return any(word in caption for caption in captions for word in ("synthetic", "generated"))
+    """Whether any of these runs used data that this repository generated."""
+    return any(map(_generated, records))
+
+
+def _generated(record: Mapping[str, Any]) -> bool:
+    task = record.get("asked", {}).get("task") or {}
+    sources = [part["source"] for part in (task, *(task.get("members") or ())) if part.get("source")]
+    if sources:
+        return "embedded" in sources  # what conf/task calls the data in this repository
+    # Where no source is told, the caption's words are all that tells.
+    return any(word in str(record["where"]["data"]["caption"]) for word in ("synthetic", "generated"))
 
 
 def resampled(runs: Sequence[Run], metric: str, seed: int) -> Draws:

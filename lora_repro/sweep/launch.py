@@ -33,7 +33,7 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.planning.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
 from lora_repro.records import attempts, record
 from lora_repro.records.run_folder import LOCK, RECORD
-from lora_repro.report import grid_table, show
+from lora_repro.report import show, sweep_tables
 from lora_repro.report.pivot import Pivot
 from lora_repro.results import grouped, published_records
 from lora_repro.run.cleanup import tidy
@@ -194,7 +194,7 @@ def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped
         show.show(name, told, rows=[*rows] if others_of(name, wanted, arguments) else ())
     elif shows and not name and left != 130 and sum(not status.code for status in statuses) > 1:
         try:
-            print(f"\n{grid_table.show(wanted)}", flush=True)
+            print(f"\n{sweep_tables.show_grid(wanted)}", flush=True)
         except UserError as error:  # such as runs of different data
             console.say(f"no table of means: {error}")
     lacking = exit_code(statuses)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from lora_repro import console
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
-from lora_repro.report.growing import Growing
+from lora_repro.report.sweep_tables import Growing
 from lora_repro.sweep.time_left import Pace
 
 CLEAR = "\033[K"  # erases the rest of a terminal's line

@@ -12,10 +12,8 @@ import numpy as np
 
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
-from lora_repro.report.claims.base import ClaimTest, Operand, expanded, rows_by_table
-from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import Doubt, Reading
-from lora_repro.report.claims.sentence import difference_in_words, epochs_in_words
+from lora_repro.report.claims.base import ClaimTest, Evidence, Operand, expanded, rows_by_table
+from lora_repro.report.claims.reading import Doubt, Reading, difference_in_words, epochs_in_words
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.numbers import score

@@ -15,10 +15,8 @@ from omegaconf import OmegaConf
 from lora_repro.config.compose import CONF, build
 from lora_repro.errors import UserError
 from lora_repro.report.captions import models
-from lora_repro.report.claims.base import ClaimTest
-from lora_repro.report.claims.evidence import Evidence
-from lora_repro.report.claims.reading import Reading
-from lora_repro.report.claims.sentence import sentence
+from lora_repro.report.claims.base import ClaimTest, Evidence
+from lora_repro.report.claims.reading import Reading, sentence
 from lora_repro.stats.comparable import is_generated
 from lora_repro.stats.intervals import LEVEL
 from lora_repro.stats.multiplicity import pocock

@@ -1,14 +1,29 @@
-"""A number read for a claim: `stats.verdict` has the rule that turns it into a verdict."""
+"""A number read for a claim, and a verdict in plain words from the reading that decides.
+
+`stats.verdict` has the rule that turns a number into a verdict.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lora_repro.report.table import bound, signed
-from lora_repro.stats.verdict import Region
+from lora_repro.stats.verdict import (
+    ARITHMETIC,
+    BESIDE,
+    CONTRADICTED,
+    INCONCLUSIVE,
+    NOT_RUN,
+    REFUTED,
+    REPLICATED,
+    TESTED,
+    Region,
+)
 
 
 class Doubt(NamedTuple):
@@ -76,3 +91,92 @@ class Reading:
         """`text`, then `, 4 of 5 seeds inside` and `, Δ 2.1` as in the tables, where these are known."""
         least = "" if self.detectable is None else f", Δ {self.detectable:,.{self.digits}f}"
         return self.text + (f", {self.inside}" if self.inside else "") + least
+
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+# Verdict of a comparison -> how one such went, and how several did.
+WENT = {REPLICATED: ("holds", "hold"), REFUTED: ("fails", "fail"), INCONCLUSIVE: ("is open", "are open"),
+        NOT_RUN: ("was not run", "were not run")}  # fmt: skip
+
+
+def difference_in_words(labels: Sequence[str], value: float, low: float, high: float) -> str:
+    """`LoRA is 5.2 points behind full fine-tuning [3.3, 7.4 behind]`; of four labels the difference of two gains."""
+    names = [_inside_a_sentence(label) if index else label for index, label in enumerate(labels)]
+    if len(names) == 4:
+        first, second = (f"the step from {b} to {a}" for a, b in (names[:2], names[2:]))
+        return f"{first[0].upper()}{first[1:]} brings {_points(value)} {_side(value, 'more', 'less')} than {second} " \
+               f"{_ends(low, high, 'more', 'less')}"  # fmt: skip
+    return f"{names[0]} is {_points(value)} {_side(value, 'ahead of', 'behind')} {names[1]} {_ends(low, high, 'ahead', 'behind')}"
+
+
+def epochs_in_words(records: Sequence[Mapping[str, Any]]) -> str:
+    """`after one to three epochs`, of the rows that trained; `after 500 steps` where steps were asked for."""
+    trained = [record for record in records if record["measured"].get("steps")]
+    trainings = [record["asked"].get("train") or {} for record in trained]
+    epochs = sorted({float(one["epochs"]) for one in trainings if one.get("epochs") and not one.get("steps")})
+    if len(epochs) and all(not one.get("steps") for one in trainings):
+        ends = [_number(end) for end in dict.fromkeys((epochs[0], epochs[-1]))]
+        return f"after {' to '.join(ends)} epoch{'' if epochs[-1] == 1 else 's'}"
+    steps = sorted({int(record["measured"]["steps"]) for record in trained})
+    return f"after {' to '.join(f'{end:,}' for end in dict.fromkeys((steps[0], steps[-1])))} steps" if steps else "untrained"
+
+
+def sentence(verdict: str, readings: Sequence[Reading]) -> str:
+    """One sentence on a claim at one profile, from the first of the readings that have its verdict, or keep it from one."""
+    judged = [reading for reading in readings if reading.verdict != BESIDE]
+    if verdict == NOT_RUN or not judged:
+        return "Nothing was run for it."
+    if verdict in (ARITHMETIC, TESTED):
+        return f"{judged[0].what}: {verdict}." if verdict == TESTED else f"{judged[0].what}: {judged[0].notes[0]}."
+    first = deciding(verdict, judged)
+    ends = "no verdict" if verdict == INCONCLUSIVE else verdict
+    counts = Counter(one.verdict for one in judged)
+    others = ", ".join(f"{count} {went[count > 1]}" for kind, went in WENT.items() if (count := counts[kind]))
+    return f"{_told(first)}: {ends}." + (f" Of {len(judged)} comparisons {others}." if len(judged) > 1 else "")
+
+
+def deciding(verdict: str, judged: Sequence[Reading]) -> Reading:
+    """The first of the readings that have the verdict, or keep the claim from one; with a value if one of them has a value."""
+    wanted = REFUTED if verdict == CONTRADICTED else verdict
+    return next((one for one in judged if one.verdict == wanted and one.value is not None),
+                next((one for one in judged if one.verdict in (wanted, NOT_RUN)), judged[0]))  # fmt: skip
+
+
+def _told(reading: Reading) -> str:
+    """The value, what the claim asks of it, and why there is no verdict."""
+    name = reading.what if reading.unit in ("", *reading.what.split()) else f"{reading.what} ({reading.unit})"
+    if reading.value is None:
+        value = f"{name} {'was not run' if reading.verdict == NOT_RUN else 'has no value'}"
+    else:
+        value = reading.says or f"{name} is {reading.text}"
+    if reading.reason:
+        return f"{value}, {reading.reason}"
+    return value + (f", where the claim asks for {reading.asks}" if reading.asks and reading.value is not None else "")
+
+
+def _inside_a_sentence(label: str) -> str:
+    """A label with a small first letter, unless its first word is a name such as LoRA or AdapterP."""
+    return label[0].lower() + label[1:] if re.match(r"[A-Z][a-z-]+( |$)", label) else label
+
+
+def _points(value: float) -> str:
+    return f"{signed(abs(value), 1, plus=False)} points"
+
+
+def _side(value: float, more: str, less: str) -> str:
+    return more if value >= 0 else less
+
+
+def _ends(low: float, high: float, more: str, less: str) -> str:
+    """`[3.3, 7.4 behind]`, or `[7.4 behind, 1.1 ahead]` on both sides of 0; empty without an interval."""
+    if not abs(low) < float("inf") or not abs(high) < float("inf"):
+        return "[no interval]"
+    sides = [_side(end, more, less) for end in (low, high)]
+    ends = [bound(abs(end), 1, plus=False) for end in (low, high)]
+    if sides[0] == sides[1]:
+        return f"[{', '.join(ends if low >= 0 else ends[::-1])} {sides[0]}]"
+    return f"[{ends[0]} {sides[0]}, {ends[1]} {sides[1]}]"
+
+
+def _number(value: float) -> str:
+    return NUMBERS[int(value)] if value in range(len(NUMBERS)) else f"{value:g}"

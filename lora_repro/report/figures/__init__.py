@@ -2,5 +2,5 @@
 
 Import `curves`, `points`, `heatmap` or `brackets` for a kind of figure, `scored` for those of a table of scores.
 To add a figure, write a module that makes a matplotlib figure and saves it by `style.write`.
-Never let a label or a colour depend on the machine; import matplotlib lazily from outside, since it is slow to load.
+Never let a label or a colour depend on the machine; import matplotlib inside functions, since it is slow to load.
 """

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from lora_repro.report.figures.style import (
+    add_note,
+    add_title_caption,
+    assign_styles,
+    blank,
+    to_mathtext,
+    write,
+)
 
-from lora_repro.report.figures.method_styles import assign_styles
-from lora_repro.report.figures.style import add_note, add_title_caption, blank, to_mathtext, write
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDE, HIGH = 4.7, 3.3  # inches of a panel, as in curves.py
 APART = 0.025  # what lies between two rows' bars of one x, as a share of the panel's width
@@ -71,6 +77,8 @@ def _figure(panels: Sequence[BracketPanel], title: str, caption: str) -> Figure:
 
 
 def _draw(axis: Axes, panel: BracketPanel, colours: dict[str, str]) -> None:
+    from matplotlib.ticker import NullLocator
+
     axis.set_title(to_mathtext(panel.title), fontsize=9)
     axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel, xscale="log", yscale="log")
     xs = [one.x for row in panel.rows for one in row.brackets]

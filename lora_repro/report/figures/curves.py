@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
-
-from lora_repro.report.figures.method_styles import MethodStyle, assign_styles
 from lora_repro.report.figures.style import (
     GREY,
     SINGLE,
+    MethodStyle,
     add_note,
     add_title_caption,
+    assign_styles,
     blank,
     to_mathtext,
     wrapped,
     write,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BROKEN = ("--", "-.", ":")  # line styles of horizontal lines, in turn
 WIDE, HIGH = 4.7, 3.3  # inches of a panel, whose text can be read on a phone
@@ -104,6 +105,8 @@ def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") 
 
 
 def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle], broken: dict[str, int]) -> None:
+    from matplotlib.ticker import NullLocator
+
     axis.set_title(to_mathtext(wrapped(plot.title, WIDE - 0.9, size=9)), fontsize=9)
     axis.set(xlabel=plot.xlabel, ylabel=plot.ylabel)
     axis.set_xscale("log" if plot.scale == "log" else "linear")

@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, cast
 
 from lora_repro.report.claims.ledger import Ledger
-from lora_repro.report.claims.reading import Reading
-from lora_repro.report.claims.sentence import deciding
+from lora_repro.report.claims.reading import Reading, deciding
 from lora_repro.report.figures.style import GREY, add_title_caption, blank, to_mathtext, wrapped, write
 from lora_repro.stats.verdict import BESIDE, CONTRADICTED, INCONCLUSIVE, REFUTED, REPLICATED, Region
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDE, LABEL, LINE, ABOVE = 8.2, 3.3, 0.17, 0.75  # inches: the figure, its labels, a line of a label, a panel's title and axis
 GREEN, RED, ORANGE, BAND = "#009e73", "#b3261e", "#b26a00", "#dcefe6"

@@ -1,17 +1,21 @@
 """Grids of heat maps on one colour scale."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from lora_repro.analysis.spectra import Array
 from lora_repro.report.figures.style import add_title_caption, blank, to_mathtext, write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 SIDE = 1.55  # inches of a panel
 COLOURS = "viridis"  # even in lightness, safe for colour-blind eyes, readable in grey

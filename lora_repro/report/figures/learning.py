@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot, save
-from lora_repro.report.figures.method_styles import LORA
-from lora_repro.report.figures.style import in_sentence
+from lora_repro.report.figures.style import LORA, in_sentence
 from lora_repro.results import Run, grouped, place
 
 READ = (

@@ -7,25 +7,27 @@ from dataclasses import dataclass
 from itertools import product
 from math import hypot
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
-
-from lora_repro.report.figures.method_styles import LORA, style_of
 from lora_repro.report.figures.style import (
     GREY,
+    LORA,
     SINGLE,
     add_title_caption,
     blank,
     freeze_layout,
+    style_of,
     to_mathtext,
     wrapped,
     write,
 )
 from lora_repro.report.table import signed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
 WIDE, HIGH = 4.9, 3.8  # inches of a panel
 # Places to try for a label: its distances from the marker in points, and the widths of its lines in inches.
@@ -185,7 +187,7 @@ def _label(axis: Axes, panel: Panel) -> None:
     drawn = [point for point in panel.points if point.x > 0]
     low = [point for point in drawn if _is_below(axis, panel, point)]
     centres = [axis.transData.transform((p.x, axis.get_ylim()[0] if p in low else p.y)) for p in drawn]
-    taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
+    taken = [_rectangle(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     taken += [_bar_box(axis, point) for point in drawn if _bar(point)]
     taken += _label_lines(axis, [point for point in panel.points if point.x <= 0])
     marks = [(float(x), float(y)) for x, y in centres]
@@ -205,13 +207,13 @@ def _label(axis: Axes, panel: Panel) -> None:
         bold: Any = {"fontsize": 9, "weight": "bold", "color": style_of(LORA).colour}
         font: Any = bold if point.method == LORA else {"fontsize": 8}
         box = _place(axis, axis.annotate(words[0], **font, **at), words, taken, marks, above.get(point.x, float("inf")))
-        taken.append(Bbox.from_extents(box.x0 - APART, box.y0, box.x1 + APART, box.y1))
+        taken.append(_rectangle(box.x0 - APART, box.y0, box.x1 + APART, box.y1))
         above[point.x] = (box.y0 + box.y1) / 2
 
 
 def _bar_box(axis: Axes, point: Point) -> Bbox:
     (x, low), (_, high) = (axis.transData.transform((point.x, end)) for end in point.span)
-    return Bbox.from_extents(x - 2, low, x + 2, high)
+    return _rectangle(x - 2, low, x + 2, high)
 
 
 def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
@@ -225,7 +227,7 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
             far.append(f"{name} ({'below' if point.y < low else 'above'} this range)")
             continue
         y = axis.transData.transform((1, point.y))[1]
-        taken.append(Bbox.from_extents(axis.bbox.x0, y - 2, axis.bbox.x1, y + 2))
+        taken.append(_rectangle(axis.bbox.x0, y - 2, axis.bbox.x1, y + 2))
         at = ("axes fraction", "data")
         taken.append(_extent(axis, axis.annotate(name, (1, point.y), xytext=(-2, 3), xycoords=at, **style)))
     if far:
@@ -285,7 +287,7 @@ def _box(mark: Any, reach: float, size: Any, side: tuple[float, float]) -> Bbox:
     """The box of a text of `size` pixels at one side of its mark, `reach` pixels from it: where `_moved` puts it."""
     starts = [at + way * reach - extent * (0 if way > 0 else 1 if way < 0 else 0.5)
               for at, way, extent in zip(mark, side, size, strict=True)]  # fmt: skip
-    return Bbox.from_bounds(*starts, *size)
+    return _rectangle(*starts, *(start + long for start, long in zip(starts, size, strict=True)))
 
 
 def _moved(axis: Axes, text: Annotation, reach: float, words: str, side: tuple[float, float]) -> Bbox:
@@ -300,5 +302,14 @@ def _moved(axis: Axes, text: Annotation, reach: float, words: str, side: tuple[f
 
 def _extent(axis: Axes, text: Annotation) -> Bbox:
     """The text's box in pixels; that of Annotation would include the arrow back to the marker."""
+    from matplotlib.text import Text
+
     text.update_positions(axis.figure.canvas.get_renderer())  # type: ignore[attr-defined]
     return Text.get_window_extent(text)
+
+
+def _rectangle(left: float, low: float, right: float, high: float) -> Bbox:
+    """In pixels. The import is here, as in `style`: matplotlib is slow to load, and only drawing needs it."""
+    from matplotlib.transforms import Bbox
+
+    return Bbox.from_extents(left, low, right, high)

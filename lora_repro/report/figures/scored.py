@@ -1,21 +1,28 @@
-"""What the figure of a table's scores shows: points over trained parameters, curves over a swept amount, or places by row.
+"""What the figures of a table's scores show: points over trained parameters, curves over a swept amount, or places by row.
 
-The paper's values get figures of the same form and colours beside ours, since they are of other models.
+The paper's values get figures of the same form and colours beside ours, since they are of other models. Scores and parameter
+counts of different models on different data sets cannot share axes; differences from the reference and shares of its parameters
+can, and do in the figure beside the paper's.
 """
 
-import re
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 
 from lora_repro.report.columns import ANY, Column
 from lora_repro.report.figures.curves import WIDE, Curve, CurvePoint, Plot
-from lora_repro.report.figures.method_styles import LORA
 from lora_repro.report.figures.points import Panel, Point
-from lora_repro.report.figures.style import in_sentence, to_mathtext, wrapped
-from lora_repro.report.scores import Result
+from lora_repro.report.figures.style import LORA, in_sentence, to_mathtext, wrapped
+from lora_repro.report.scores import Origin, Result
 from lora_repro.report.sheet import Scores
+from lora_repro.report.table import bound, signed
 
-COUNTED = re.compile(r"(?:.+: )?\d+ [a-z]+")  # a note on lost seeds: `1 collapsed`, `RTE: 1 diverged`
+BESIDE_PAPER = (
+    "Discs: ours, over the seeds that both rows have. {} Squares in the same colours: the paper's, over the same columns. "
+    "The models and the data differ: compare only differences and shares."
+)
+LEAST = 5.0  # points; the axis reaches down to 2.5 times the paper's widest difference, or times this if that is larger
 OVER = {
     "data.n_train": "training rows (log scale)",
     "parameters": "trainable parameters (method + head, log scale)",
@@ -27,7 +34,7 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
     points, absent = [], []
     for result in scores.results:
         cell = result.cells.get(scores.compared.key)
-        lost = [note for note in result.notes if COUNTED.fullmatch(note)]
+        lost = result.lost_notes
         label = f"{result.label} ({', '.join(lost)})" if lost else result.label
         if cell is None:
             ran = {scores.compared.key, *result.cells, *result.lost}
@@ -47,14 +54,9 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
 
 def titles(scores: Sequence[Scores]) -> list[str]:
     """Each panel's title: its backbone and its scores, each only if the panels differ in it. The caption has what they share."""
-    said = [(_backbone(one), next((fact for fact in one.facts if fact.startswith("Scores: ")), "")) for one in scores]
+    said = [(one.caption.backbone, one.caption.scores) for one in scores]
     differing = [part for part in (0, 1) if len({each[part] for each in said}) > 1]
-    return [". ".join(each[part].removeprefix("Scores: ") for part in differing) for each in said]
-
-
-def _backbone(scores: Scores) -> str:
-    """The backbone's name without the remarks in brackets."""
-    return scores.facts[1].removeprefix("Backbone: ").partition(" (")[0]
+    return [". ".join(each[part] for part in differing) for each in said]
 
 
 def curve_plot(scores: Scores, over: str, axis: str, title: str = "") -> Plot:
@@ -97,7 +99,7 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
 
     The keys of a row's printed values are those of its columns: `rank_8`, `rows_100`, `size_64`, and `any` without an amount.
     """
-    results = [result for result in scores.results if result.source.startswith("paper")]
+    results = [result for result in scores.results if result.origin is Origin.PAPER]
     if not results:
         return None
     if over == "row":
@@ -187,12 +189,12 @@ def short(number: float) -> str:
 
 def provenance(*scores: Scores) -> str:
     """Whose numbers a figure shows: the facts of its tables' captions, each once and without the command."""
-    return ". ".join(dict.fromkeys(one.facts[i].rstrip(".") for i in range(4) for one in scores)) + "."
+    return ". ".join(dict.fromkeys(one.caption.whose[i].rstrip(".") for i in range(4) for one in scores)) + "."
 
 
 def sources(scores: Sequence[Scores]) -> str:
     """The tables of the paper that the quoted values come from."""
-    notes = [note for one in scores for result in one.results if result.source.startswith("paper") for note in result.notes]
+    notes = [note for one in scores for result in one.results if result.origin is Origin.PAPER for note in result.notes]
     tables = dict.fromkeys(note.split(",")[0].split(":")[0] for note in notes)
     return f"Hu et al. 2021 (arXiv:2106.09685), {', '.join(tables)}."
 
@@ -203,10 +205,10 @@ def _ours(scores: Scores) -> list[Result]:
 
 def mark(result: Result, column: Column) -> str:
     """`1 of 2 collapsed`: the lost seeds of a cell, which count in its mean if they have a score."""
-    lost = [note.partition(" ")[::2] for note in result.lost.get(column.key, ())]
+    lost = result.lost.get(column.key, ())
     cell = result.cells.get(column.key)
-    total = (cell.n or 0) if cell else sum(int(count) for count, _ in lost)
-    return ", ".join(f"{count} of {total} {why}" for count, why in lost)
+    total = (cell.n or 0) if cell else sum(one.seeds for one in lost)
+    return ", ".join(f"{one.seeds} of {total} {one.status}" for one in lost)
 
 
 def _absent(results: Sequence[Result], column: Column) -> list[str]:
@@ -251,3 +253,70 @@ def _ticks(labels: Sequence[str]) -> tuple[tuple[float, str], ...]:
         names, _, rank = label.partition(" (")
         ticks.append((float(x), to_mathtext(wrapped(names, share)) + (f"\n({rank}" if rank else "")))
     return tuple(ticks)
+
+
+def panel_beside_paper(scores: Scores) -> Panel | None:
+    """Our differences from the reference beside the paper's; None unless both have the reference and a method beside it."""
+    key = scores.compared.key
+    ours = [r for r in scores.results if not r.quoted and key in r.cells and r.method_parameters is not None]
+    first = next((r.source for r in ours), "")
+    ours = [r for r in ours if r.source == first]
+    paper = [r for r in scores.results if r.origin is Origin.PAPER and key in r.cells and r.printed_millions]
+    mine, theirs = (next((r for r in part if r.row == scores.reference_row), None) for part in (ours, paper))
+    if mine is None or theirs is None:
+        return None
+    points = [_our_point(scores, result, mine) for result in ours if _trained(result) and result is not mine]
+    quoted = [_paper_point(scores, result, theirs) for result in paper if result is not theirs]
+    if not points or not quoted:
+        return None
+    reach = 2.5 * max(LEAST, *(abs(point.y) for point in quoted))
+    title = f"Ours ({scores.caption.backbone.partition(',')[0]}) and the {theirs.source}"
+    points.append(Point(mine.label, 100.0, 0.0, None, mine.method, single=mine.cells[key].n == 1))
+    xlabel = f"trained parameters (% of {in_sentence(mine.label)}'s, log scale)"
+    many, one = "ours; bar: 95 % interval", "ours, one seed: supports no verdict; bar: 95 % interval"
+    return Panel(title, (*points, *quoted), xlabel, many, one, floor=-reach, joined=True)
+
+
+def statement_beside_paper(scores: Scores) -> str:
+    """The figure's title: LoRA's share of the parameters and its difference, ours and the paper's."""
+    shown = panel_beside_paper(scores)
+    points = [point for point in shown.points if point.method == LORA] if shown else []
+    papers = {point.label: point for point in points if point.quoted}
+    ours = next((point for point in points if not point.quoted and point.label in papers), None)
+    metric = scores.compared.metric
+    if ours is None:
+        return f"{scores.title}: {metric.label} against {scores.reference}, ours and the paper's"
+    paper = papers[ours.label]
+    low, high = ours.span
+    between = f" [{bound(low)}, {bound(high)}]" if low < high else ""
+    return (
+        f"{scores.title}: {ours.label} trains {_share(ours.x)} % of the parameters and scores {signed(ours.y)}{between} "
+        f"{metric.label} against {scores.reference}; in the paper {_share(paper.x)} % and {signed(paper.y)}"
+    )
+
+
+def _trained(result: Result) -> int:
+    return (result.method_parameters or 0) + (result.head_parameters or 0)
+
+
+def _our_point(scores: Scores, result: Result, reference: Result) -> Point:
+    key = scores.compared.key
+    versus = result.differences.get(key)
+    ends = (versus.low, versus.high) if versus else None
+    y = versus.mean if versus else result.cells[key].mean - reference.cells[key].mean
+    share = 100 * _trained(result) / _trained(reference)
+    return Point(result.label, share, y, None, result.method, single=result.cells[key].n == 1, ends=ends)
+
+
+def _paper_point(scores: Scores, result: Result, reference: Result) -> Point:
+    key = scores.compared.key
+    share = 100 * float(result.printed_millions or 0) / float(reference.printed_millions or 1)
+    return Point(result.label, share, result.cells[key].mean - reference.cells[key].mean, None, result.method, quoted=True)
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
+
+
+def panels_beside_paper(scores: Sequence[Scores]) -> list[Panel]:
+    return [drawn for one in scores if (drawn := panel_beside_paper(one))]

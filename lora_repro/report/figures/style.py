@@ -1,5 +1,6 @@
 """The style of every figure and its layout: a statement above, the panels, and below them whose numbers these are.
 
+One colour and marker per method in every figure: LoRA is blue, full fine-tuning black, related methods share a colour.
 Nothing that changes with the day or the machine is written: the ids of an SVG are salted, dates and software names are left
 out, and text is drawn as outlines of matplotlib's own DejaVu Sans.
 """
@@ -7,17 +8,17 @@ out, and text is drawn as outlines of matplotlib's own DejaVu Sans.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.legend import Legend
-from matplotlib.text import Text
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.text import Text
+
 
 STYLE: Any = {  # Any: matplotlib types the keys as one long Literal
     "svg.hashsalt": "lora_repro",
@@ -39,6 +40,9 @@ SYMBOL = re.compile(r"(?<![A-Za-z0-9])([AW])_(\w+)")
 
 def blank(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, with a canvas that can measure text."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # becomes figure.canvas
     return figure
@@ -82,12 +86,18 @@ def _block(figure: Figure, words: str, width: float, **look: Any) -> Text:
 
 def _height(figure: Figure, what: Text | Legend) -> float:
     """The height in inches; 0 without text."""
+    from matplotlib.legend import Legend
+
     shown = bool(what.get_texts()) if isinstance(what, Legend) else bool(what.get_text())
     return float(what.get_window_extent().height) / figure.dpi if shown else 0.0
 
 
 def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", **_: Any) -> str:
     """`words` wrapped to `inches`, without a break before a unit; existing line breaks stay."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+
     canvas: Any = FigureCanvasAgg(Figure(dpi=100))
     renderer = canvas.get_renderer()
     font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
@@ -129,6 +139,8 @@ def freeze_layout(figure: Figure) -> None:
 
 def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
     """Draw in STYLE, whatever the user's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths."""
+    import matplotlib
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
@@ -140,3 +152,57 @@ def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None, **title})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None, **title})
     return [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+
+
+# The colours are Okabe and Ito's, which are safe for colour-blind readers, with Tol's wine instead of their yellow, which is too
+# pale on white. No two methods that a table shows together share both colour and marker.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+BLUE, RED, GREEN, PINK, SKY, ORANGE, BLACK, WINE = COLOURS
+
+
+class MethodStyle(NamedTuple):
+    colour: str
+    marker: str
+
+
+LORA = "lora"
+# Keyed by the name in conf/method. A method that is not listed gets a look that follows from its name alone.
+LOOKS = {
+    LORA: MethodStyle(BLUE, "o"),
+    "lora_r64": MethodStyle(BLUE, "D"),
+    "full": MethodStyle(BLACK, "s"),
+    "top_layers": MethodStyle(BLACK, "v"),
+    "linear_probe": MethodStyle(WINE, "X"),
+    "bitfit": MethodStyle(ORANGE, "P"),
+    "adapter_h": MethodStyle(GREEN, "^"),
+    "adapter_l": MethodStyle(GREEN, "v"),
+    "adapter_p": MethodStyle(GREEN, "<"),
+    "adapter_drop": MethodStyle(GREEN, ">"),
+    "adapter_fusion": MethodStyle(GREEN, "P"),
+    "prelayer": MethodStyle(RED, "D"),
+    "prompt_tuning": MethodStyle(PINK, "s"),
+    "combined": MethodStyle(SKY, "^"),
+    "lora_prelayer": MethodStyle(RED, "o"),
+    "lora_prompt_tuning": MethodStyle(PINK, "o"),
+    "dora": MethodStyle(RED, "^"),
+    "rslora": MethodStyle(SKY, "D"),
+    "lora_plus": MethodStyle(SKY, "P"),
+    "pissa": MethodStyle(WINE, "<"),
+    "vera": MethodStyle(ORANGE, "v"),
+}
+
+
+def style_of(method: str) -> MethodStyle:
+    """A method's colour and marker in every figure."""
+    digest = zlib.crc32(method.encode())
+    return LOOKS.get(method) or MethodStyle(COLOURS[1 + digest % 7], MARKERS[1 + digest // 7 % 8])
+
+
+def assign_styles(curves: dict[str, str]) -> dict[str, MethodStyle]:
+    """key -> look, given key -> method: the method's own, or one in turn if several keys have the same method or none."""
+    methods = list(curves.values())
+    own = {key: style_of(method) for key, method in curves.items() if method and methods.count(method) == 1}
+    free = [colour for colour in COLOURS if colour not in {one.colour for one in own.values()}] or COLOURS
+    others = [key for key in curves if key not in own]
+    return own | {key: MethodStyle(free[i % len(free)], MARKERS[i % len(MARKERS)]) for i, key in enumerate(others)}

@@ -12,8 +12,8 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
 from lora_repro.planning.rerun_command import Command, command, command_of
 from lora_repro.report.html import code
+from lora_repro.report.subjects.latency import command as latency_command
 from lora_repro.report.table import Table
-from lora_repro.report.views.latency import command as latency_command
 from lora_repro.results import declared_cells
 
 WHERE = "Commit, machine, inputs"

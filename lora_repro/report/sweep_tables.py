@@ -1,4 +1,4 @@
-"""A table that grows while a sweep runs: a row's scores beside the published and the paper's as soon as its last run ended."""
+"""What a sweep prints: a table that grows row by row while an experiment's runs end, and one at the end of one's own grid."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import ROOT
 from lora_repro.errors import UserError
-from lora_repro.planning.cells import Cell
+from lora_repro.planning.cells import SHOWN, Cell, own_title
 from lora_repro.records.run_folder import RECORD
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot
+from lora_repro.report.sheet import Scores, first_in_words, tables_of
 from lora_repro.report.show import declaration
-from lora_repro.report.table import Table
-from lora_repro.report.terminal import WIDTH, first_panel
+from lora_repro.report.table import Table, save_tables
+from lora_repro.report.terminal import WIDTH, first_panel, paragraph, terminal
 from lora_repro.results import Store, own, published, runs_folder
 
 
 class Growing:
-    """The rows of `wanted`, each printed once. pivot: what the experiment declares. ask: the sweep's request for a table."""
+    """A row's scores beside the published and the paper's as soon as its last run ended.
+
+    The rows of `wanted`, each printed once. pivot: what the experiment declares. ask: the sweep's request for a table.
+    """
 
     def __init__(self, pivot: Pivot, ask: ReportRequest, wanted: Sequence[Cell], root: Path = ROOT) -> None:
         self.ask, self.wanted, self.root = ask, wanted, root
@@ -72,3 +77,48 @@ class Growing:
 
     def _width(self) -> int:
         return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
+FULL = "full"
+
+
+def as_rows(wanted: Sequence[Cell]) -> list[Cell]:
+    """The grid's runs as the cells of a table: a row is what differs besides task, backbone and seed."""
+    titles = {cell.signature: title(cell) for cell in wanted}
+    places = {name: 10 * index for index, name in enumerate(dict.fromkeys(titles.values()))}
+    made = []
+    for cell in wanted:
+        name = titles[cell.signature]
+        axes: dict[str, Any] = {key: value for key, value in cell.axes.items() if key in ("task", "backbone")}
+        made.append(replace(cell, row=replace(cell.row, name=name, label=name, order=places[name]), axes=axes))
+    return made
+
+
+def title(cell: Cell) -> str:
+    """`lora method.rank=8`: the method and its values on the grid's other axes."""
+    settings = [f"{key}={value}" for key, value in cell.axes.items() if key not in (*SHOWN, "backbone") and value is not None]
+    return own_title(str(cell.asked["method"]["name"]), settings)
+
+
+def grid_scores(wanted: Sequence[Cell], ours: Store) -> list[Scores]:
+    """What to show of a grid: differences are from full fine-tuning, or from the first row if the grid lacks it.
+
+    Raises UserError if the runs cannot share a table.
+    """
+    rows = as_rows(wanted)
+    names = list(dict.fromkeys(cell.row.name for cell in rows))
+    reference = next((name for name in names if name.partition(" ")[0] == FULL), names[0])
+    pivot = Pivot("Grid", {}, by="task", reference=reference, reference_label=reference)
+    made = pivot.scores(ReportRequest("grid", str(wanted[0].asked["profile_name"])), rows, [ours])
+    # No experiment reproduces it: the reader has just typed the command.
+    return [replace(one, caption=replace(one.caption, command="")) for one in made]
+
+
+def show_grid(wanted: Sequence[Cell]) -> str:
+    """The grid's table for a terminal, with the files that hold it; `wanted`: its runs, of which some have a record."""
+    folder = wanted[0].folder.parent
+    made = grid_scores(wanted, own(folder))
+    tables = tables_of(made)
+    files: list[Path] = save_tables(tables, folder / "tables" / "grid")
+    words = "".join(f"{paragraph(line)}\n" for line in first_in_words(made))
+    return f"{terminal(tables, str(files[0]))}\n{words}{files[0].with_suffix('')}.{{md,csv}}"

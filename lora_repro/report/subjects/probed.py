@@ -1,4 +1,4 @@
-"""What tests on the arrays of probed runs share: one reading from the values of runs, or of pairs of runs.
+"""What all exhibits and claims on probed runs share: an exhibit per store, and a reading from the values of runs or of pairs.
 
 - The value of a run or pair is the mean over its layers; the reading is the mean over runs or pairs.
 - Its interval is Student's over the k seeds with the jackknife error, which leaves out each seed in turn: pairs share seeds.
@@ -8,21 +8,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from scipy.special import stdtrit
 
-from lora_repro.analysis.probed_run import NAMES, ProbedRun
+from lora_repro.analysis.probed_run import NAMES, ProbedRun, probed_runs
 from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
-from lora_repro.report.claims.base import ClaimTest
-from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.captions import Caption
+from lora_repro.report.claims.base import ClaimTest, Evidence
 from lora_repro.report.claims.reading import Reading
+from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.table import Table
+from lora_repro.results import Store, runs
 from lora_repro.stats.comparable import check_same_origin, is_generated
 from lora_repro.stats.intervals import detectable_by
 from lora_repro.stats.verdict import INCONCLUSIVE, LEAST, NOT_RUN, Region, inside, judge
+
+
+def exhibits(
+    ask: ReportRequest,
+    stores: Sequence[Store],
+    title: str,
+    tables: Callable[[Sequence[ProbedRun], tuple[str, ...]], list[Table]],
+    draw: Callable[[Sequence[ProbedRun], str, Path], list[Path]],
+) -> list[Exhibit]:
+    """One exhibit per store with probed runs. Raises UserError if its runs saw different data or weights."""
+    made = []
+    for store in stores:
+        if not (probed := probed_runs(runs(ask.cells, store))):
+            continue
+        records = [run.record for run in probed]
+        check_same_origin(records)
+        seeds = [len({run.seed for run in probed if run.label == label}) for label in dict.fromkeys(run.label for run in probed)]
+        cell = ask.cells[0]
+        caption = Caption.of(title, ask.profile, cell, records, seeds, ask.command(cell))
+        below = replace(caption, backbones=(caption.backbone,)).below_figure
+        said, heading = f"{len(probed)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
+        shown = tuple(tables(probed, caption.facts()))
+        made.append(Exhibit(ask.name, shown, said, partial(draw, probed, below), heading=heading))
+    return made
 
 
 def region_rule(region: Region) -> str:

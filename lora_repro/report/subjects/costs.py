@@ -1,4 +1,4 @@
-"""What methods cost: tables and a figure from measurements alone, one set per kind of device."""
+"""What methods cost: the tables of `latency` and `memory` from measurements alone, one set per kind of device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from lora_repro.costs import measures
@@ -14,9 +13,10 @@ from lora_repro.costs.arithmetic import limit
 from lora_repro.planning.cells import Cell
 from lora_repro.records.record import read
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.subjects import latency
+from lora_repro.report.subjects.latency import latency_tables
+from lora_repro.report.subjects.memory import memory_tables
 from lora_repro.report.table import Table
-from lora_repro.report.views.latency import latency_tables
-from lora_repro.report.views.memory import memory_tables
 from lora_repro.results import OWN, Store
 
 Found = dict[str, Any]
@@ -25,6 +25,10 @@ Found = dict[str, Any]
 @dataclass(frozen=True)
 class Costs:
     """The measured times, memory and file sizes (lora_repro.costs.latency) beside the paper's."""
+
+    def command(self, ask: ReportRequest) -> str:
+        """The command that measures."""
+        return " ".join(["python -m lora_repro latency", f"profile={ask.profile}", *ask.overrides])
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """One exhibit per kind of device (`latency`, `latency_cuda`) on which any of the stores has measurements."""
@@ -39,7 +43,7 @@ class Costs:
             elif OWN in measured and measured[OWN]["signature"] != measures.signature_of(declared):
                 said = f"the settings in conf/ have changed since {stem} was measured; measure again"
             first = next(iter(measured.values()))
-            made.append(Exhibit(stem, tuple(tables(measured)), said, partial(draw, first)))
+            made.append(Exhibit(stem, tuple(tables(measured)), said, partial(latency.draw, first)))
         return made
 
 
@@ -54,12 +58,6 @@ def tables(measured: Mapping[str, Found]) -> list[Table]:
     """The tables of one kind of device; the first has the numbers. `measured`: source -> measurement, the main one first."""
     first, *rest = [*latency_tables(measured), *memory_tables(measured)]
     return [replace(first, numbers=tuple(numbers(next(iter(measured.values()))))), *rest]
-
-
-def draw(measured: Found, stem: Path) -> list[Path]:
-    from lora_repro.report.figures import slowdowns  # lazy: matplotlib is slow to import
-
-    return slowdowns.save(measured, stem)
 
 
 def numbers(record: Found) -> list[dict[str, str]]:

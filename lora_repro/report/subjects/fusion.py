@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from lora_repro.report import captions
+from lora_repro.report.captions import Caption, data_of_tasks
 from lora_repro.report.columns import task_label
 from lora_repro.report.exhibit import Exhibit, ReportRequest
+from lora_repro.report.figures import heatmap
 from lora_repro.report.numbers import summarise
 from lora_repro.report.pivot import Pivot
-from lora_repro.report.table import REPRODUCE, Table, format_count
+from lora_repro.report.table import Table, format_count
 from lora_repro.results import Run, Store, grouped, runs
 from lora_repro.stats.comparable import is_generated
 
@@ -41,13 +42,12 @@ class Fusion:
             groups = grouped(finished, lambda run: run.cell.task)
             counts = [len(group) for group in groups]
             cell, records = finished[0].cell, [run.record for run in finished]
-            facts = captions.caption_facts(f"{self.pivot.title}: shares", ask.profile, cell, records, counts)
-            data = captions.data_of_tasks([run.cell for run in finished], records)
-            facts = (*facts[:2], data, facts[3], REPRODUCE + ask.command(cell))
+            caption = Caption.of(f"{self.pivot.title}: shares", ask.profile, cell, records, counts, ask.command(cell))
+            caption = replace(caption, data=data_of_tasks([run.cell for run in finished], records))
             heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(finished)} runs"
             left_out = Counter(task_label(run.cell) for run in fused if not run.finished)
-            tables = (table(groups, facts, left_out),)
-            made.append(Exhibit(f"{ask.name}_shares", tables, said, partial(draw, groups, facts), heading=heading))
+            tables = (table(groups, caption.facts(), left_out),)
+            made.append(Exhibit(f"{ask.name}_shares", tables, said, partial(draw, groups, caption), heading=heading))
         return made
 
 
@@ -75,10 +75,8 @@ def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], left_out: Map
     return Table(facts, ("Target", *sources, "n"), "l" + "r" * (len(sources) + 1), tuple(rows), tuple(notes))
 
 
-def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) -> list[Path]:
+def draw(groups: Sequence[Sequence[Run]], caption: Caption, stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one map per target task, four in a row."""
-    from lora_repro.report.figures import heatmap  # lazy: matplotlib is slow to import
-
     maps = []
     for group in groups:
         sources, values = shares(group)
@@ -93,4 +91,4 @@ def draw(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], stem: Path) ->
         name, means = group[0].cell.task, dict(zip(sources, shares(group)[1].mean(axis=(0, 1)).tolist(), strict=True))
         own += [f"{means[name]:.2f} on {task_label(group[0].cell)}"] if name in means else []
     title = f"A fusion's share for its own task's adapter: {', '.join(own)}; an equal share is {1 / len(sources):.2f}"
-    return heatmap.save(rows, title, "mean share", stem, None, ". ".join(fact.rstrip(".") for fact in facts[:4]) + ".")
+    return heatmap.save(rows, title, "mean share", stem, None, caption.below_figure)

@@ -1,28 +1,154 @@
-"""d90, the smallest swept size at which a row reaches a share of another row's score: tables and a figure."""
+"""d90, the smallest swept size at which a row reaches a share of another row's score: searches, tables and figures.
+
+`intrinsic_dimension_claims` has the claims on it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lora_repro.planning.cells import Cell
-from lora_repro.report import captions
+from lora_repro import bisection
+from lora_repro.metrics.corpus import counted_score
+from lora_repro.planning.cells import Cell, unique
+from lora_repro.report.captions import Caption, data_of_tasks
 from lora_repro.report.columns import score_label, task_label
-from lora_repro.report.dimension_search import DimensionSearch, find_searches
 from lora_repro.report.exhibit import Exhibit, ReportRequest
-from lora_repro.report.numbers import text_of
-from lora_repro.report.rate_notes import remarks
-from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, format_count, signed
+from lora_repro.report.figures import brackets, curves
+from lora_repro.report.figures.brackets import Bracket, BracketPanel, BracketRow
+from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
+from lora_repro.report.footnotes import on_rates
+from lora_repro.report.numbers import Mean, summarise, text_of
+from lora_repro.report.table import EMPTY, Number, Table, format_count, signed
 from lora_repro.results import FINISHED, Store, grouped
 from lora_repro.stats.comparable import check_same_origin, is_generated
 
-if TYPE_CHECKING:
-    from lora_repro.report.figures.brackets import BracketPanel
-    from lora_repro.report.figures.curves import Curve
+Records = dict[Path, Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class DimensionSearch:
+    """One row's search, finished or not, with the records of its runs. cell: the row's, at any size.
+
+    A twin whose full training falls short has no sizes.
+    """
+
+    search: bisection.Bisection
+    records: Records
+    cell: Cell
+
+    @property
+    def backbone(self) -> str:
+        """The backbone's display name without a remark in brackets; its twin with random weights shares it."""
+        return str(self.cell.asked["backbone"].get("label") or self.cell.asked["backbone"]["name"]).partition(" (")[0]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every run behind it, those of the reference first."""
+        return [cell for cells in (*self.lines, *self.search.values.values()) for cell in cells]
+
+    @property
+    def lines(self) -> list[Sequence[Cell]]:
+        """The runs without a size: the reference, and the same training of the row's own weights if these are others."""
+        return list({cells[0].folder: cells for cells in (self.search.reference, self.search.whole) if cells}.values())
+
+    @property
+    def reference(self) -> Mean | None:
+        return self.mean(self.search.reference)
+
+    def mean(self, cells: Sequence[Cell]) -> Mean | None:
+        """The mean score in per cent; None if no run is recorded or a finished run has no score."""
+        scores = [counted_score(record, cells[0].score) for cell in cells if (record := self.records[cell.folder])]
+        known = [100 * score for score in scores if score is not None]
+        return summarise(known) if known and len(known) == len(scores) else None
+
+    def gap(self, cells: Sequence[Cell]) -> Mean | None:
+        """Score of training rows minus score of test rows, in points; None if no run's training rows were scored.
+
+        Real-data records without `train_scored` are left out: they scored the first rows of the file, which may be sorted.
+        """
+        gaps = []
+        for record in filter(None, (self.records[cell.folder] for cell in cells)):
+            if "train_scored" not in record["measured"] and not is_generated([record]):
+                continue
+            both = [record["measured"].get(key, {}).get(cells[0].score) for key in ("train_scores", "scores")]
+            if None not in both:
+                gaps.append(100 * (both[0] - both[1]))
+        return summarise(gaps) if gaps else None
+
+    @property
+    def line(self) -> float | None:
+        """The score that is enough, in per cent; None if the reference has no score, or diverged with any seed."""
+        lost = any((self.records[cell.folder] or {}).get("status") == "diverged" for cell in self.search.reference)
+        return None if lost or self.reference is None else self.search.share * self.reference.mean
+
+    @property
+    def floor(self) -> float | None:
+        """The score of the constant prediction, the most frequent answer of training, in per cent; None if no record has it."""
+        own = (record for cell in self.cells if (record := self.records[cell.folder]))  # other tasks' records have the same key
+        scores = (record["measured"].get("one_answer_scores", {}).get(self.cell.score) for record in own)
+        return next((100 * value for value in scores if value is not None), None)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the score that is enough takes no learning: the constant prediction reaches it."""
+        return self.line is not None and self.floor is not None and self.floor >= self.line
+
+    def bracket(self) -> tuple[int | None, int | None]:
+        """(the largest value that fell short, the smallest above it that was enough); None for either that does not exist."""
+        return (None, None) if self.idle else self.search.bracket(self.records)
+
+    @property
+    def seeds(self) -> dict[int, DimensionSearch]:
+        """seed -> the search of that seed alone, held to the reference's run of the same seed."""
+        made = {}
+        for seed in sorted({cell.seed for cell in self.search.reference}):
+            values = {v: [c for c in cells if c.seed == seed] for v, cells in self.search.values.items()}
+            values = {v: cells for v, cells in values.items() if cells}
+            if values:
+                own = [cell for cell in self.search.reference if cell.seed == seed]
+                made[seed] = replace(self, search=replace(self.search, values=values, reference=own))
+        return made
+
+    @property
+    def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
+        """seed -> `bracket` of that seed; empty if the mean needs none."""
+        return {} if self.idle else {seed: one.bracket() for seed, one in self.seeds.items()}
+
+    @property
+    def idle_seeds(self) -> list[int]:
+        """The seeds whose own threshold the constant prediction reaches."""
+        return [seed for seed, one in self.seeds.items() if one.idle]
+
+    @property
+    def moved(self) -> int:
+        """How many values the model has."""
+        first = self.records[self.search.reference[0].folder]
+        return int(first["measured"]["parameters"]["total"]) if first else 0
+
+
+def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearch]:
+    """The searches with runs in `store`, with the values and seeds found there. A search without its reference is left out."""
+    every = unique(declared)
+    cells = [cell for cell in every if cell.signature in store.records]
+    rule = bisection.rule_of(declared[0].asked)
+    if rule is None or not cells:
+        return []
+    records: Records = {cell.folder: store.record(cell) for cell in cells}
+    beside = [cell for cell in cells if cell.row.name in rule.references]
+    swept = [cell for cell in every if cell.row.name not in rule.references and bisection.referenced(cell, cells, rule)]
+    searches = []
+    for search in bisection.bisections([*beside, *swept], rule):
+        first = next(iter(search.values.values()))[0]
+        ran = {value: [cell for cell in group if cell.folder in records] for value, group in search.values.items()}
+        made = replace(search, values={value: group for value, group in ran.items() if group})
+        if made.values or (made.twin and made.possible(records) is False):
+            searches.append(DimensionSearch(made, records, first))
+    return searches
 
 
 @dataclass(frozen=True)
@@ -41,23 +167,23 @@ class Dimensions:
                 for group in grouped(searches, lambda one: one.cell.task):
                     run = [r for one in group for c in one.cells if (r := one.records[c.folder])]
                     check_same_origin(run, same_backbone=False)
-                facts = self._facts(ask, searches, records)
-                notes = (*self.remarks, *remarks([cell for one in searches for cell in one.cells]), *_notes(searches, records))
-                tables = (d90_table(searches, facts, notes), points(searches, facts), *sizes(searches, facts))
+                caption = self._caption(ask, searches, records)
+                notes = (*self.remarks, *on_rates([cell for one in searches for cell in one.cells]), *_notes(searches, records))
+                tables = (d90_table(searches, caption, notes), points(searches, caption), *sizes(searches, caption))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
-                made.append(Exhibit(ask.name, tables, said, partial(_draw, searches, facts), heading=heading))
+                made.append(Exhibit(ask.name, tables, said, partial(_draw, searches, caption), heading=heading))
         return made
 
-    def _facts(
+    def _caption(
         self, ask: ReportRequest, searches: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]
-    ) -> tuple[str, ...]:
+    ) -> Caption:
         groups = [(one, cells) for one in searches for cells in (*one.search.values.values(), one.search.reference)]
         counts = [n for one, cells in groups if (n := sum(bool(one.records[cell.folder]) for cell in cells))]
-        first = captions.caption_facts(self.title, ask.profile, searches[0].cell, [dict(record) for record in records], counts)
+        first, shown = searches[0].cell, [dict(record) for record in records]
+        caption = Caption.of(self.title, ask.profile, first, shown, counts, ask.command(first))
         used = [r["where"]["backbone"]["label"] for one in searches for c in one.search.reference if (r := one.records[c.folder])]
-        several = f"Backbones: {'; '.join(dict.fromkeys(used))}" if len(set(used)) > 1 else first[1]
-        data = captions.data_of_tasks([one.cell for one in searches], [dict(record) for record in records])
-        return (first[0], several, data, first[3], REPRODUCE + ask.command(searches[0].cell))
+        several = tuple(dict.fromkeys(used)) if len(set(used)) > 1 else caption.backbones
+        return replace(caption, backbones=several, data=data_of_tasks([one.cell for one in searches], shown))
 
 
 def row_label(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> str:
@@ -66,7 +192,7 @@ def row_label(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> str:
     return f"{one.cell.row.label}, {one.backbone}" if several else one.cell.row.label
 
 
-def sizes(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> list[Table]:
+def sizes(searches: Sequence[DimensionSearch], caption: Caption) -> list[Table]:
     """d90 against the size of the model, one line per row, task and backbone, smallest first; empty for a single backbone."""
     if len({one.backbone for one in searches}) < 2:
         return []
@@ -75,10 +201,10 @@ def sizes(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> list[T
     for one in sorted(searches, key=lambda one: (order[one.cell.row.name, one.cell.task], one.moved)):
         rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(format_count, (one.moved, *one.bracket()))))
     header = ("Row", "Task", "Backbone", "all values", "largest d too small", "d90")
-    return [Table((f"{facts[0]}: d90 against the size of the model", *facts[1:]), header, "lllrrr", tuple(rows), keys=3)]
+    return [Table(caption.facts("d90 against the size of the model"), header, "lllrrr", tuple(rows), keys=3)]
 
 
-def d90_table(searches: Sequence[DimensionSearch], facts: tuple[str, ...], notes: tuple[str, ...]) -> Table:
+def d90_table(searches: Sequence[DimensionSearch], caption: Caption, notes: tuple[str, ...]) -> Table:
     """One line per row and task: the reference's score, and the sizes between which the row reaches the share of it."""
     share = f"{100 * searches[0].search.share:.0f} %"
     rows = []
@@ -90,7 +216,7 @@ def d90_table(searches: Sequence[DimensionSearch], facts: tuple[str, ...], notes
         first = (row_label(one, searches), task_label(one.cell), text_of(one.reference, 1))
         rows.append((*first, enough, format_count(low), format_count(high), seeds, part))
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "largest d too small", "d90", "d90 of each seed", "d90 / all values")
-    return Table(facts, header, "llrrrrrr", tuple(rows), notes, keys=2)
+    return Table(caption.facts(), header, "llrrrrrr", tuple(rows), notes, keys=2)
 
 
 def _percentage(value: float) -> Number:
@@ -102,7 +228,7 @@ def two_digits(value: float) -> int:
     return max(3, 1 - math.floor(math.log10(value)))
 
 
-def points(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> Table:
+def points(searches: Sequence[DimensionSearch], caption: Caption) -> Table:
     """One line per size that was run."""
     rows = []
     for one in searches:
@@ -116,7 +242,7 @@ def points(searches: Sequence[DimensionSearch], facts: tuple[str, ...]) -> Table
         rows.append((label, _scored_task(one.cell, searches), *line))
     scores = dict.fromkeys(score_label(one.cell) for one in searches)
     header = ("Row", "Task", "d", f"{' or '.join(scores)} ↑", "of full FT", "gap", "n", "Notes")
-    return Table((f"{facts[0]}: every d that was run", *facts[1:]), header, "llrrrrrl", tuple(rows), keys=3)
+    return Table(caption.facts("every d that was run"), header, "llrrrrrl", tuple(rows), keys=3)
 
 
 def _scored_task(cell: Cell, searches: Sequence[DimensionSearch]) -> str:
@@ -179,38 +305,35 @@ def _idle(searches: Sequence[DimensionSearch]) -> list[str]:
     return [f"{said}{rows}."] if rows else []
 
 
-def _draw(searches: Sequence[DimensionSearch], facts: tuple[str, ...], stem: Path) -> list[Path]:
+def _draw(searches: Sequence[DimensionSearch], caption: Caption, stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
-    from lora_repro.report.figures import brackets, curves  # lazy: matplotlib is slow to import
-
     plots = []
     for group in grouped(searches, lambda one: one.cell.task):
-        drawn: dict[str, curves.Curve] = {}
+        drawn: dict[str, Curve] = {}
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
-            line = [curves.CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
+            line = [CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
             if line:
-                drawn[row_label(one, searches)] = curves.Curve(row_label(one, searches), tuple(line), method=_method(one.cell))
+                drawn[row_label(one, searches)] = Curve(row_label(one, searches), tuple(line), method=_method(one.cell))
             beside = row_label(one, searches).removeprefix(one.cell.row.label)
             for cells in one.lines:
                 if full := one.mean(cells):
                     label = cells[0].row.label + beside
-                    drawn[label] = curves.Curve(label, (curves.CurvePoint(None, full.mean, full.sd),), method=_method(cells[0]))
+                    drawn[label] = Curve(label, (CurvePoint(None, full.mean, full.sd),), method=_method(cells[0]))
             if one.line is not None:
                 label = f"{one.search.reference[0].row.label}{beside}: {100 * one.search.share:.0f} % of it"
-                drawn[label] = curves.Curve(label, (curves.CurvePoint(None, one.line, None),))
+                drawn[label] = Curve(label, (CurvePoint(None, one.line, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
         run = sorted({spot.x for curve in drawn.values() for spot in curve.spots if spot.x is not None})
         ticks = tuple((x, f"{x:,.0f}") for x in run)
-        plots.append(curves.Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values()), ticks))
+        plots.append(Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values()), ticks))
         if gaps := tuple(filter(None, (_gap(one, searches) for one in group))):
             gap = f"{score}, train − test (points)"
-            plots.append(curves.Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
-    caption = ". ".join(fact.rstrip(".") for fact in facts[:4]) + "."
-    made = curves.save(plots, stem, title=_statement(searches), caption=caption)
+            plots.append(Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
+    made = curves.save(plots, stem, title=_statement(searches), caption=caption.below_figure)
     if panels := _by_size(searches):
         by_size = stem.with_name(f"{stem.name}_size")
-        made += brackets.save(panels, by_size, title="d90 against the size of the model", caption=caption)
+        made += brackets.save(panels, by_size, title="d90 against the size of the model", caption=caption.below_figure)
     return made
 
 
@@ -220,8 +343,6 @@ def _method(cell: Cell) -> str:
 
 def _gap(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> Curve | None:
     """The gap over d of one row; None if no run's training rows were scored."""
-    from lora_repro.report.figures.curves import Curve, CurvePoint
-
     gaps = [(value, one.gap(cells)) for value, cells in one.search.values.items()]
     spots = tuple(CurvePoint(float(value), gap.mean, gap.sd) for value, gap in gaps if gap)
     return Curve(row_label(one, searches), spots) if spots else None
@@ -229,8 +350,6 @@ def _gap(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> Curve | N
 
 def _by_size(searches: Sequence[DimensionSearch]) -> list[BracketPanel]:
     """One panel per task with several backbones: the bracket of d90 at each model's size, one row per row of the table."""
-    from lora_repro.report.figures.brackets import Bracket, BracketPanel, BracketRow
-
     panels = []
     for group in grouped(searches, lambda one: one.cell.task):
         rows = []

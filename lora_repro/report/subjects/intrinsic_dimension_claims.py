@@ -9,13 +9,11 @@ from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 from lora_repro.planning.cells import Cell
-from lora_repro.report.claims.base import ClaimTest
-from lora_repro.report.claims.evidence import Evidence
+from lora_repro.report.claims.base import ClaimTest, Evidence
 from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
-from lora_repro.report.dimension_search import DimensionSearch, find_searches
-from lora_repro.report.views.dimension import two_digits
+from lora_repro.report.subjects.intrinsic_dimension import DimensionSearch, find_searches, two_digits
 from lora_repro.results import grouped
 from lora_repro.stats.comparable import is_generated
 from lora_repro.stats.verdict import INCONCLUSIVE, NOT_RUN, Region, inside, judge
