@@ -116,11 +116,14 @@ def page(folder: Path) -> str:
 def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> None:
     rows = _table.told([_table.Row("a step", 2.0, "a peer", 3.0, "1.9"), _table.Row("help", 0.05, target="≤ 0.5 s")])
     (tmp_path / "one.json").write_text(json.dumps({"rows": rows, "where": WHERE}))
-    (tmp_path / "two.json").write_text(json.dumps({"rows": rows[:1], "where": {**WHERE, "dirty": True}}))
+    table = {"title": "Memory", "header": ["row", "GB"], "rows": [["lora", "1.6"]], "note": "A note."}
+    two = {"rows": rows[:1], "tables": [table], "where": {**WHERE, "dirty": True}}
+    (tmp_path / "two.json").write_text(json.dumps(two))
     text = page(tmp_path)
     assert "| a step | 2 | a peer | 3 | 1.50 | 1.9 |  |\n" in text and "| help | 0.05 |  |  |  | ≤ 0.5 s |  |\n" in text
     assert "- one.json: cpu, 1 threads (AVX2), torch 2, 2026-01-02, code abcdef0, load 1.5\n" in text
     assert "- two.json: " in text and "code abcdef0 with changes" in text
+    assert "\n## Memory\n\n| row | GB |\n|---|---|\n| lora | 1.6 |\n\nA note.\n" in text
     assert page(tmp_path) == text and "Not measured: anything on a GPU." in text
     (tmp_path / "two.json").write_text(json.dumps({"rows": rows[:1], "where": {**WHERE, "kernels": "CUDA 9.0"}}))
     assert "Not measured" not in page(tmp_path)
@@ -128,7 +131,7 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, pages, probing, scoring, start, step"
+    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, pages, probing, rehearsal, scoring, start, step"
     assert told in capsys.readouterr().err
 
 

@@ -62,6 +62,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         found = pair.measure(overrides)
         for row in found["rows"]:
             console.say("  ".join(filter(None, _table.Row(**row).cells())))
+        for line in (line for table in found.get("tables", ()) for line in table["rows"]):
+            console.say("  ".join(line))
         with manifest.changing(results) as change:
             path = change.staged / "bench" / f"{name}.json"
             write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
