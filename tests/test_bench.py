@@ -44,6 +44,21 @@ def test_ours_and_the_peer_do_the_same_work(monkeypatch: pytest.MonkeyPatch, bac
     assert found["peer_over_ours"] > 0 and found["gflops"] > 0 and found["gemm_gflops"] > 0
 
 
+def test_each_kind_of_cpu_keeps_its_figures() -> None:
+    def entry(peer: float, precision: str = "bf16") -> dict[str, object]:
+        return {"name": "tiny", "precision": precision, "peer_over_ours": peer, "lora_over_full": 0.5}
+
+    before = {"steps": [entry(2.0)], "where": {**WHERE, "kernels": "AVX512"}}  # a file from before the kinds were told apart
+    once = step.join({"steps": [entry(3.0), entry(4.0, "fp32")], "cpu": "AMX"}, before, {**WHERE, "device": "new"})
+    again = step.join({"steps": [entry(5.0)], "cpu": "AMX"}, once, {**WHERE, "device": "newer"})
+    (table,) = once["tables"]
+    older = ["AVX512", "tiny, bf16", "2.00", "2.00"]
+    assert table["rows"] == [["AMX", "tiny, bf16", "3.00", "2.00"], ["AMX", "tiny, fp32", "4.00", "2.00"], older]
+    assert "AVX512: cpu, 1 threads, 2026-01-02" in table["note"]
+    (later,) = again["tables"]
+    assert later["rows"] == [["AMX", "tiny, bf16", "5.00", "2.00"], older] and "new," not in later["note"]
+
+
 def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     found = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
     assert {len(times) for times in found["seconds"].values()} == {1} and found["rows"][0]["theirs"] > 0
