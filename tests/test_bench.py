@@ -44,6 +44,21 @@ def test_ours_and_the_peer_do_the_same_work(monkeypatch: pytest.MonkeyPatch, bac
     assert found["peer_over_ours"] > 0 and found["gflops"] > 0 and found["gemm_gflops"] > 0
 
 
+def test_each_kind_of_cpu_keeps_its_figures() -> None:
+    def entry(peer: float, precision: str = "bf16") -> dict[str, object]:
+        return {"name": "tiny", "precision": precision, "peer_over_ours": peer, "lora_over_full": 0.5}
+
+    before = {"steps": [entry(2.0)], "where": {**WHERE, "kernels": "AVX512"}}  # a file from before the kinds were told apart
+    once = step.join({"steps": [entry(3.0), entry(4.0, "fp32")], "cpu": "AMX"}, before, {**WHERE, "device": "new"})
+    again = step.join({"steps": [entry(5.0)], "cpu": "AMX"}, once, {**WHERE, "device": "newer"})
+    (table,) = once["tables"]
+    older = ["AVX512", "tiny, bf16", "2.00", "2.00"]
+    assert table["rows"] == [["AMX", "tiny, bf16", "3.00", "2.00"], ["AMX", "tiny, fp32", "4.00", "2.00"], older]
+    assert "AVX512: cpu, 1 threads, 2026-01-02" in table["note"]
+    (later,) = again["tables"]
+    assert later["rows"] == [["AMX", "tiny, bf16", "5.00", "2.00"], older] and "new," not in later["note"]
+
+
 def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     found = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
     assert {len(times) for times in found["seconds"].values()} == {1} and found["rows"][0]["theirs"] > 0
@@ -116,11 +131,14 @@ def page(folder: Path) -> str:
 def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> None:
     rows = _table.told([_table.Row("a step", 2.0, "a peer", 3.0, "1.9"), _table.Row("help", 0.05, target="≤ 0.5 s")])
     (tmp_path / "one.json").write_text(json.dumps({"rows": rows, "where": WHERE}))
-    (tmp_path / "two.json").write_text(json.dumps({"rows": rows[:1], "where": {**WHERE, "dirty": True}}))
+    table = {"title": "Memory", "header": ["row", "GB"], "rows": [["lora", "1.6"]], "note": "A note."}
+    two = {"rows": rows[:1], "tables": [table], "where": {**WHERE, "dirty": True}}
+    (tmp_path / "two.json").write_text(json.dumps(two))
     text = page(tmp_path)
     assert "| a step | 2 | a peer | 3 | 1.50 | 1.9 |  |\n" in text and "| help | 0.05 |  |  |  | ≤ 0.5 s |  |\n" in text
     assert "- one.json: cpu, 1 threads (AVX2), torch 2, 2026-01-02, code abcdef0, load 1.5\n" in text
     assert "- two.json: " in text and "code abcdef0 with changes" in text
+    assert "\n## Memory\n\n| row | GB |\n|---|---|\n| lora | 1.6 |\n\nA note.\n" in text
     assert page(tmp_path) == text and "Not measured: anything on a GPU." in text
     (tmp_path / "two.json").write_text(json.dumps({"rows": rows[:1], "where": {**WHERE, "kernels": "CUDA 9.0"}}))
     assert "Not measured" not in page(tmp_path)
@@ -128,7 +146,7 @@ def test_the_page_has_a_line_a_pair_and_names_the_machine(tmp_path: Path) -> Non
 
 def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["stpe"]) == 2
-    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, pages, probing, scoring, start, step"
+    told = "no benchmark 'stpe'; choose from beam, data, dimension, gpu, growth, pages, probing, rehearsal, scoring, start, step"
     assert told in capsys.readouterr().err
 
 

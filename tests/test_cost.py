@@ -121,11 +121,15 @@ def test_memory_grows_with_what_is_trained_the_batch_and_the_beams() -> None:
 
     assert of(replace(SMALL, method=10**6)) - of(replace(SMALL, method=0, head=0)) == pytest.approx(12e6, rel=0.01)
     assert of(micro=2000) > of() and of(most_new=9000) > of() and of(longest=8000) > of()
-    assert of(size=2) - of() == 2 * SMALL.layers * SMALL.block  # a rounded copy of the blocks' matrices
+    still = replace(SMALL, method=0, head=0)
+    frozen, trained = (of(o, size=2, new=0) - of(o, new=0) for o in (still, replace(still, weights=200)))
+    assert (frozen, trained) == (2 * 30 - 2 * 200, 2 * 30 + 2 * 200)  # rounded in place; a copy of the trained, and of the head
     assert arithmetic.memory(SMALL, WORK, 4) - of() == arithmetic.PROCESS
     eager = replace(SMALL, score_heads=4)
     scores = of(eager, longest=8000) - of(longest=8000)
-    assert scores == 2 * 2 * 2 * 4 * 8000**2 * 4  # depth, two copies, rows, heads
+    assert scores == 2 * 2 * 4 * 8000**2 * 9  # depth, rows, heads; two float32 copies and a mask
+    wider = of(replace(eager, score_width=100), longest=8000) - of(eager, longest=8000)
+    assert wider == 2 * 2 * 4 * 8000 * 100 * 4
     assert of(eager, longest=8000, recompute=True) - of(longest=8000, recompute=True) == scores / 2  # one block's at a time
     assert of(micro=2000, recompute=True) < of(micro=2000)
     more = arithmetic.flops(SMALL, replace(WORK, recompute=True)).rows - arithmetic.flops(SMALL, WORK).rows
@@ -139,7 +143,7 @@ def test_quantised_matrices_take_their_codes_and_all_else_floats(double: bool, b
     floats, codes = (build_meta_model(one, Lora(rank=2)).outline for one in (plain, quantised))
     values = floats.layers * floats.block
     assert codes == replace(floats, quantised=values, bits=codes.bits) and codes.bits == pytest.approx(bits, abs=1e-3)
-    for size, kept in ((4, 4), (2, 4 + 2)):  # in 16 bits floats have a rounded copy, codes none
+    for size, kept in ((4, 4), (2, 2)):
         saved = arithmetic.memory(floats, WORK, size, process=0) - arithmetic.memory(codes, WORK, size, process=0)
         assert saved == pytest.approx(values * (kept - bits / 8), rel=1e-3)
 

@@ -34,7 +34,8 @@ class Outline:
 
     `flow`: sum of (d_in + d_out) over a block's matrices, the values it keeps for the backward pass. `kv`: width of keys.
     `vocabulary`: outputs of a language model's head, 0 for a classifier. `parameters`: all values of the adapted model, of which
-    `method` and `head` are trained. `score_heads`: attention heads whose scores are stored (no fused attention), else 0.
+    `method` and `head` are trained. `score_heads`: attention heads whose scores are stored (no fused attention), else 0, with
+    `score_width` further values for each of their queries. `added_flow`: as `flow`, of all matrices that a method adds.
     `quantised`: block matrix values kept as codes, at `bits` each with their scales. `moved`: values of tensors that a method
     recomputes from others; they have a gradient though they are not trained.
     """
@@ -57,6 +58,8 @@ class Outline:
     quantised: int = 0
     bits: float = 8 * FLOAT
     moved: int = 0
+    added_flow: int = 0
+    score_width: int = 0
 
     @property
     def trained(self) -> int:
@@ -152,25 +155,38 @@ def flops(o: Outline, work: Work) -> Flops:
 def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     """Peak bytes: the largest of loading, training and decoding. `size`: bytes of a value in a matrix product.
 
-    - Weights: float32 as loaded; codes for a quantised matrix. With products in 16 bits also a 16-bit copy of the blocks' float32
-      matrices.
+    - Weights: float32 as loaded; codes for a quantised matrix. With products in 16 bits the blocks' frozen matrices are kept in
+      16 bits alone (`train.precision.round_frozen`). Trained ones have a 16-bit copy, and so has a language model's head, which
+      is taken to share the embedding's values.
     - Loading: twice the float32 weights (the file and the model) in main memory. A GPU (`process` 0) gets only the result.
-    - Training: the weights, 12 bytes per trained value (gradient, two moments), 8 per moved value (the recomputed value, its
-      gradient), the activations, and three float32 copies of the logits.
-    - Activations: each matrix's input and output in the blocks that the backward pass crosses, at 4 bytes, since autocast keeps
-      norms and residuals in float32. In GPT-2 that is 18 d values per position, near the 34 d bytes (17 d values) of Korthikanti
-      et al. 2022 (arXiv 2205.05198, Eq. 2). With `recompute`: the d values that enter each block, and all of one block.
+    - Training: the weights, 8 bytes per trained value (two moments), 8 per moved value (the recomputed value, its gradient), and
+      the larger of two, since a backward pass frees activations as gradients come: the activations and three float32 copies of
+      the logits, or the gradients. A trained head's gradient comes first, and is there twice where an embedding shares it.
+    - Activations of a block that the backward pass crosses, per position: the outputs of its matrices, which attention and the
+      activation function keep, in the products' type; the inputs of its two norms in float32; two dropout masks of a byte; and in
+      the products' type the inputs of every matrix that is trained. For GPT-2 and all weights that is 46 d bytes in bf16, where
+      Korthikanti et al. 2022 (arXiv 2205.05198, Eq. 2) have 34 d with norms in 16 bits. Stored attention scores take a softmax in
+      float32, a mask, and what is left after dropout. With `recompute`: the d values that enter each block, and all of one.
     - Decoding: the weights, keys and values of every beam, and its logits.
 
     Not counted: fragmentation, workspaces (a quantised matrix as floats during a product), and the data.
     """
+    matrices = o.layers * o.block - o.quantised
+    trained = min(o.weights, matrices)
     weights = FLOAT * (o.parameters - o.quantised) + o.bits * o.quantised / 8
-    weights += size * (o.layers * o.block - o.quantised) if size < FLOAT else 0
+    if size < FLOAT:
+        weights += size * (trained + (o.head_matrix if o.vocabulary else 0)) - (FLOAT - size) * (matrices - trained)
     positions = work.micro * work.longest
-    kept = FLOAT * (positions * o.flow + 2 * work.micro * o.score_heads * work.longest**2)
+    inputs = o.flow / 2 * trained / matrices if matrices else 0
+    added = o.added_flow / 2 / o.layers
+    kept = positions * (size * (o.flow / 2 + inputs + added) + 2 * (FLOAT + 1) * o.width)
+    queries = work.micro * o.score_heads * work.longest
+    kept += queries * ((FLOAT + 1 + size) * work.longest + size * o.score_width)
     logits = work.micro * work.scored * o.vocabulary * 3 * FLOAT
     activations = o.depth * FLOAT * positions * o.width + kept if work.recompute else o.depth * kept
-    training = weights + 3 * FLOAT * o.trained + 2 * FLOAT * o.moved + activations + logits if o.trained else 0
+    head = FLOAT * o.head_matrix if o.head_trained else 0
+    passing = max(activations + logits + head, FLOAT * o.trained + (head if o.vocabulary else 0))
+    training = weights + MOMENTS * FLOAT * o.trained + 2 * FLOAT * o.moved + passing if o.trained else 0
     beams = work.test_batch * work.beam
     cache = beams * (work.prompt + work.most_new) * 2 * o.layers * o.kv * size if work.new else 0
     decoding = weights + cache + (beams * o.vocabulary * 3 * FLOAT if work.new else 0)

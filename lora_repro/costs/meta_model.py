@@ -141,7 +141,15 @@ def _outline(
         head_trained=any(id(p) in trained for p in values),
         score_heads=0 if fused else backbone.n_heads,
         moved=sum(p.numel() for p in moved),
+        added_flow=sum(sum(p.shape) for name, p in inside.items() if p.dim() > 1 and name not in old),
+        score_width=0 if fused else _relative(backbone.model.config),
     )
+
+
+def _relative(config: Any) -> int:
+    """The scores that DeBERTa keeps of a query beside those of the tokens: one for each relative position, per kind of pair."""
+    buckets = getattr(config, "position_buckets", 0)
+    return 2 * max(0, buckets) * len(getattr(config, "pos_att_type", None) or ())
 
 
 def _moved(model: nn.Module) -> list[torch.Tensor]:

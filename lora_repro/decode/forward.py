@@ -39,7 +39,8 @@ class BeamForward:
         """Next-token logits (rows, V) after `ids` (rows, t)."""
         self.calls += 1
         inputs = {"input_ids": ids, "position_ids": positions, **extra}
-        inputs = {name: value.to(self.device) for name, value in inputs.items()}
+        # Slots are looked up on the host: on a GPU they would be copied back, and the host would wait for them.
+        inputs = {name: value if name == "virtual" else value.to(self.device) for name, value in inputs.items()}
         out = self.model(**inputs, **{self.cache_name: self.cache}, use_cache=True, logits_to_keep=1)
         self.cache = getattr(out, self.cache_name)
         logits: Tensor = out.logits[:, -1]

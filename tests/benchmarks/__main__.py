@@ -60,8 +60,13 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
             continue
         where = {**provenance.where(provenance.attempt(device, None)), "load_before": round(os.getloadavg()[0], 1)}
         found = pair.measure(overrides)
+        if hasattr(pair, "join"):
+            old = results / "bench" / f"{name}.json"
+            found = pair.join(found, record.read(old) if old.exists() else None, where)
         for row in found["rows"]:
             console.say("  ".join(filter(None, _table.Row(**row).cells())))
+        for line in (line for table in found.get("tables", ()) for line in table["rows"]):
+            console.say("  ".join(line))
         with manifest.changing(results) as change:
             path = change.staged / "bench" / f"{name}.json"
             write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})

@@ -48,11 +48,19 @@ def page(paths: Sequence[Path]) -> str:
     lines = ["| measured | ours, s | beside | s | times | target | |", "|---|---|---|---|---|---|---|"]
     for measured in found.values():
         lines += [f"| {' | '.join(Row(**row).cells())} |" for row in measured["rows"]]
+    for table in (table for measured in found.values() for table in measured.get("tables", ())):
+        lines += ["", f"## {table['title']}", "", *_grid([table["header"], *table["rows"]]), "", table["note"]]
     places = {name: _place(measured["where"]) for name, measured in found.items()}
     said = [f"- {', '.join(n for n in places if places[n] == place)}: {place}" for place in dict.fromkeys(places.values())]
-    text = "\n".join([HEAD.format(files="`, `".join(found)), *lines, "", "Measured on:", "", *said])
+    text = "\n".join([HEAD.format(files="`, `".join(found)), *lines, "", "## Measured on", "", *said])
     on_gpu = any(measured["where"]["kernels"].startswith("CUDA") for measured in found.values())
     return f"{text}\n{FOOT.format(lacking='' if on_gpu else LACKING)}"
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as a table in Markdown, the first of them its header."""
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return [header, "|---" * len(rows[0]) + "|", *body]
 
 
 def _place(where: Mapping[str, Any]) -> str:

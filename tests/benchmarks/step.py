@@ -1,9 +1,12 @@
-"""A training step beside peft and transformers' Trainer: SmolLM2 and GPT-2's shape on E2E, MiniLM on Sentiment or SST-2.
+"""A training step beside peft and transformers' Trainer: SmolLM2 and GPT-2's shape on E2E, MiniLM on SST-2 and MRPC.
 
 Our LoRA, the peer's LoRA and our full fine-tuning take turns on the same random batches (8 sequences, 16 sentences). Times are
 CPU seconds of one thread, or wall time on a GPU. The peer's model is prepared by its accelerator, without which it would compute
 in float32 whatever its arguments say; its precision is checked. Floating-point operations count real tokens only
 (`costs.arithmetic`), and are compared with this machine's rate at the block's own matrix products.
+
+Every case is timed in the machine's own precision and in fp32. A peer pads each row to its batch's longest, which ours does not
+compute on a CPU; batches of rows of like length show what is left without that help.
 """
 
 from __future__ import annotations
@@ -38,10 +41,14 @@ TARGETS = {"SmolLM2-135M": "1.9", "GPT-2 small's shape": "2.2", "MiniLM-L6": "1.
 ROUNDS = 6
 ROWS = 512  # the batches are drawn from this many rows
 GPT2 = ["backbone=gpt2_small", "backbone.source=random"]  # its shape on SmolLM2's tokens, which its vocabulary can hold
+ALIKE = "MiniLM-L6, rows of like length"
 CASES = {  # name -> (backbone, backbone whose tokenizer is used, task at mini, task elsewhere, data folder, rows per batch)
     "SmolLM2-135M": (["backbone=smollm2_135m"], "smollm2_135m", "e2e", "e2e", "e2e", 8),
     "GPT-2 small's shape": (GPT2, "smollm2_135m", "e2e", "e2e", "e2e", 8),
     "MiniLM-L6": (["backbone=minilm_l6"], "minilm_l6", "sentiment", "sst2", "glue", 16),
+    ALIKE: (["backbone=minilm_l6"], "minilm_l6", "sentiment", "sst2", "glue", 16),
+    "MiniLM-L6 on pairs": (["backbone=minilm_l6"], "minilm_l6", "entailment", "mrpc", "glue", 16),
+    f"{ALIKE}, on pairs": (["backbone=minilm_l6"], "minilm_l6", "entailment", "mrpc", "glue", 16),
 }
 
 
@@ -106,7 +113,7 @@ def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype) -> float:
     return sum(2 * rows * i * o for i, o in shapes) / statistics.median(times) * 1e3
 
 
-def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]:
+def measured(name: str, overrides: Sequence[str], rounds: int, precision: str) -> dict[str, Any]:
     """One entry of the file: each round's seconds of every arm and their ratios, losses, operations and rates.
 
     `losses`: of the first batch, where B is zero, so that apart from dropout all arms have the same weights.
@@ -114,14 +121,16 @@ def measured(name: str, overrides: Sequence[str], rounds: int) -> dict[str, Any]
     own, reader, generated, real, folder, batch_size = CASES[name]
     profile, rest = within(overrides, folder)
     task = generated if profile in ("smoke", "mini") else real
-    config = compose([f"profile={profile}", f"task={task}", f"backbone={reader}", "method=lora", "train.precision=auto", *rest])
+    chosen = [f"task={task}", f"backbone={reader}", "method=lora", f"train.precision={precision}"]
+    config = compose([f"profile={profile}", *chosen, *rest])
     objective, train, device = objective_of(config), build(config.train), Ranks.here(config.device).device
     dtype = resolve_precision(train.precision, device)
     splits = build(config.task).load(config.paths.data)
     examples = splits.train
     read_by = objective.fit(build(config.backbone)).load()
     rows, _ = objective.encode(subset(examples, min(ROWS, len(examples)), 0), read_by, (0, 0), config.data.max_length)
-    batches = [[rows[i] for i in chosen] for chosen in epoch_order(len(rows), batch_size, 0, 0)[: rounds + 1]]
+    like = [len(row.ids) for row in rows] if name.startswith(ALIKE) else None
+    batches = [[rows[i] for i in chosen] for chosen in epoch_order(len(rows), batch_size, 0, 0, like)[: rounds + 1]]
     spec = objective.fit(build(compose([f"profile={profile}", *own]).backbone))
     lora, full = build(config.method), build(compose(["method=full"]).method)
     plain = spec.load().to(device)
@@ -169,9 +178,44 @@ def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), rounds: int = ROUNDS) -> dict[str, Any]:
-    """All entries, and the page's lines of each. Raises UserError."""
-    entries = [measured(name, overrides, rounds) for name in names]
-    return {"rows": told([row for entry in entries for row in _rows(entry)]), "steps": entries}
+    """All entries, and the page's lines of each; fp32 too where the machine's own precision is another. Raises UserError."""
+    asked = [word.split("=")[1] for word in overrides if word.startswith("train.precision=")] or ["auto"]
+    device = Ranks.here("auto").device
+    arms = {resolve_precision(word, device): word for word in ("fp32", *asked)} if asked == ["auto"] else {None: asked[0]}
+    entries = [measured(name, overrides, rounds, word) for name in names for word in reversed(arms.values())]
+    return {"rows": told([row for entry in entries for row in _rows(entry)]), "steps": entries, "cpu": kind()}
+
+
+def kind() -> str:
+    """The instructions by which torch multiplies matrices on this CPU: AVX2, AVX512 or AMX."""
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # a private name of torch
+    return "AMX" if amx() else torch.backends.cpu.get_cpu_capability()
+
+
+def join(found: dict[str, Any], before: dict[str, Any] | None, where: dict[str, Any]) -> dict[str, Any]:
+    """`found`, with the table of what to expect on each kind of CPU: this one's, and what the file held of the others."""
+    kinds = dict((before or {}).get("kinds", {}))
+    if before and not kinds:  # written before the kinds were told apart
+        kinds = {before["where"]["kernels"]: _kept(before["steps"], before["where"])}
+    kinds[found["cpu"]] = _kept(found["steps"], where)
+    lines = [
+        [cpu, step, *(f"{figure:.2f}" for figure in figures)]
+        for cpu, each in sorted(kinds.items())
+        for step, figures in each["steps"].items()
+    ]
+    note = " ".join(f"{cpu}: {each['where']}." for cpu, each in sorted(kinds.items()))
+    head = ["your CPU has", "LoRA step", "peft + Trainer takes, times", "our full fine-tuning takes, times"]
+    title = "What to expect of a step: `lscpu` says amx_bf16, else avx512f, else avx2"
+    return {**found, "kinds": kinds, "tables": [{"title": title, "header": head, "rows": lines, "note": f"Measured on {note}"}]}
+
+
+def _kept(steps: Sequence[dict[str, Any]], where: dict[str, Any]) -> dict[str, Any]:
+    told = f"{where['device']}, {where['finished_at'][:10]}, code {str(where['git_sha'])[:7]}, load {where['load_before']}"
+    return {"where": told, "steps": {f"{entry['name']}, {entry['precision']}": _figures(entry) for entry in steps}}
+
+
+def _figures(entry: dict[str, Any]) -> list[float]:
+    return [entry["peer_over_ours"], round(1 / entry["lora_over_full"], 3)]
 
 
 def _rows(entry: dict[str, Any]) -> list[Row]:
