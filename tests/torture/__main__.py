@@ -30,6 +30,7 @@ from lora_repro.exchange.restore import configuration
 from lora_repro.files import sealed, write_json, write_text
 from lora_repro.records import manifest, provenance, record
 from lora_repro.results import own
+from tests import test_any_input as any_input
 from tests.faults import FAULTS
 from tests.torture.foreign import Foreign
 from tests.torture.machine import Machine
@@ -195,6 +196,7 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("hostile record", bench.hostile_record, 60 if few else 500),
         ("hostile checkpoint", bench.hostile_checkpoint, 60 if few else 500),
         ("configuration of a stranger", bench.strange_configuration, 15 if few else 500),
+        *((f"generated {kind}", partial(bench.generated, kind), 1 if few else 20) for kind in any_input.GIVEN),
         ("hostile data", bench.hostile_data, 40 if few else 500),
         ("a changed backbone", bench.other_backbone, 8 if few else 100),
         ("an altered run, read", bench.altered_run, 8 if few else 100),
