@@ -236,7 +236,7 @@ def ran(arguments: list[str]) -> None:
 
 
 def hold(kind: str, given: Any) -> None:
-    """Assert that an input is taken, or refused in one visible line with exit code 2 or 3, soon, and that nothing of it is run."""
+    """Assert that an input is taken, or refused in one visible line with exit code 2 or 3, soon, and nothing of it is run."""
 
     def late(number: int, frame: object) -> None:
         raise AssertionError(f"it takes more than {SECONDS} seconds")
