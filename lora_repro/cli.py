@@ -47,10 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _main(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()  # here, where a closed pipe (`| head`) can still be handled
         return code
-    except errors.UserError as error:
-        return console.report_error(error)
     except KeyboardInterrupt as stop:
         return console.report_interrupt(stop)
+    except Exception as error:
+        if told := errors.known(error):
+            return console.report_error(told)
+        raise
 
 
 def _main(arguments: Sequence[str]) -> int:

@@ -41,10 +41,12 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             return main(list(sys.argv[1:] if arguments is None else arguments), *rest, **named)
         except BrokenPipeError:
             raise  # nobody reads the output any more
-        except (errors.UserError, OSError) as error:
-            return report_error(error)
         except KeyboardInterrupt as stop:
             return report_interrupt(stop)
+        except Exception as error:
+            if told := errors.known(error) or (error if isinstance(error, OSError) else None):
+                return report_error(told)
+            raise
 
     return guarded
 

@@ -6,7 +6,7 @@ exit codes of every command:
         or with --all a published file is not what it was
   2     a mistake in the command; the line after `error:` says how to fix it. A sweep exits with its first failed run's code;
         verify: no cell differs, but not every cell is reproduced
-  3     this machine lacks something: Java, the model hub, a package, a backbone
+  3     this machine lacks something: Java, the model hub, a package, a backbone, memory
   75    try again later: another process holds this run, or SIGTERM stopped it (training writes a checkpoint first)
   130   Ctrl-C; run the same command again to resume from the checkpoint
   141   the reader of the output has gone, as in `| head`
@@ -14,6 +14,8 @@ exit codes of every command:
 
 import re
 
+# What Python, libc, PyTorch and the dynamic linker say where memory ends.
+MEMORY = re.compile(r"allocate memory|out of memory|bad_alloc|failed to map segment|MemoryError", re.IGNORECASE)
 LOGIN = re.compile(r"(?<=://)[^/?#\s]+(?=@)")  # user and password, or a token, in a URL
 
 
@@ -46,6 +48,24 @@ class NotAvailable(UserError):
     """Something this machine lacks: Java, the hub, an optional package."""
 
     exit_code = 3
+
+
+def known(error: BaseException) -> UserError | None:
+    """`error` as what a command tells in one line: a UserError, or memory that ended, whatever that became on its way here.
+
+    None for an error that nobody foresaw.
+    """
+    why = ""
+    cause: BaseException | None = error
+    while cause is not None:  # the first cause says most
+        lines = [*str(cause).split("\n"), type(cause).__name__]
+        why = next((line for line in lines if MEMORY.search(line)), "") or why
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    if not why:
+        return error if isinstance(error, UserError) else None
+    told = NotAvailable(f"there is not enough memory ({why.strip():.200}): free some, or need less (train.micro_batch_size=1)")
+    told.__cause__ = error  # for --verbose
+    return told
 
 
 class Terminated(KeyboardInterrupt):

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from faults import interrupted
 
 from lora_repro import cli, console, errors, results
 from lora_repro.config import hydra_errors, paths
@@ -105,6 +106,39 @@ def test_a_command_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert fails(Busy("later")) == 75 and fails(KeyboardInterrupt()) == 130
     with pytest.raises(ZeroDivisionError):
         fails(ZeroDivisionError())
+
+
+LARGE = "run profile=smoke task=entailment backbone=random_bert method=full +backbone.shape.vocab_size=257".split()
+SIZE = "backbone.shape.hidden_size"
+LIMITED = {  # MiB beyond what the process has, and the command
+    "a run that cannot begin": (0, LARGE),
+    "a model": (300, [*LARGE, f"{SIZE}=8192"]),
+    "a training": (500, [*LARGE, f"{SIZE}=1024", "backbone.shape.intermediate_size=16384"]),
+    "a score": (100, ["score", "e2e", "--predictions", "rows.csv", "--references", "rows.csv"]),
+    "a data read": (100, "compare --model random_bert --train rows.csv --test rows.csv --methods lora profile=smoke".split()),
+}
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("more", "words"), LIMITED.values(), ids=LIMITED)
+def test_where_memory_ends_it_is_one_line(
+    more: int, words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A limit of the address space, as `ulimit -v` and SLURM set; in a fork, so that nothing but the command meets it."""
+    (tmp_path / "rows.csv").write_text("text,label\n" + "some text of a row,1\n" * 3_000_000)
+    importlib.import_module(cli.VERBS[words[0]])  # out of memory, Python's own import ends in a SystemError
+
+    def job() -> int:
+        os.chdir(tmp_path)
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (more << 20), resource.RLIM_INFINITY))
+        return cli.main(words if words[0] != "run" else [*words, f"paths.runs={tmp_path / 'runs'}"])
+
+    code = interrupted(job, tmp_path, 0)
+    said = capfd.readouterr().err
+    told = [line for line in said.splitlines() if "error: " in line]
+    assert code == NotAvailable.exit_code and len(told) == 1 and "not enough memory" in told[0], said[-2000:]
+    assert "Traceback" not in said and not list(tmp_path.rglob("record.json"))
 
 
 def test_a_profile_that_nobody_has_is_not_answered_with_run_something_first(tmp_path: Path) -> None:

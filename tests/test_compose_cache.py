@@ -82,6 +82,15 @@ def test_another_conf_is_composed_and_the_old_one_forgotten(monkeypatch: pytest.
     assert new.parent != old.parent and new.name == old.name
 
 
+def test_checkouts_that_share_a_cache_forget_their_own_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    composing.compose(ASKED)
+    (first,) = files(tmp_path)
+    monkeypatch.setattr(compose_cache, "CONF", tmp_path / "another")
+    forget()
+    composing.compose(ASKED)
+    assert first in files(tmp_path) and len(files(tmp_path)) == 2
+
+
 def test_the_paper_s_numbers_are_part_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(compose_cache, "CONF", tmp_path)
     for text in ("60", "61"):

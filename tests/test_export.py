@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import refused
 from faults import counted, interrupted
 from peft_models import logits, smoke_run
 
@@ -222,6 +223,24 @@ def test_a_run_that_cannot_be_restored_is_one_line(
     run = changed(runs["text"], tmp_path / "run", **values)
     assert says in mistake([str(run), "--to", str(tmp_path / "x")], capsys)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("form", ["peft", "merged"])
+def test_an_altered_export_is_not_opened(runs: dict[str, Path], form: str, tmp_path: Path) -> None:
+    """One bit of a tensor leaves a score as it was, as often as not."""
+    made = export.export(runs["sentence"], tmp_path / "out", form)
+    open_checkpoint(made)
+    names = [path.name for path in made.iterdir() if path.name != "README.md"]
+    assert any(name.endswith(".safetensors") for name in names)
+    for name in names:
+        whole = (made / name).read_bytes()
+        damaged = bytearray(whole)
+        damaged[len(whole) * 2 // 3] ^= 1
+        (made / name).write_bytes(damaged)
+        refused(lambda: open_checkpoint(made), name)
+        (made / name).write_bytes(whole)
+    (made / next(name for name in names if name.endswith(".safetensors"))).unlink()
+    refused(lambda: open_checkpoint(made), ".safetensors")
 
 
 def test_a_folder_without_a_record_is_answered_with_where_runs_are_listed(

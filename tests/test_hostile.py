@@ -49,6 +49,17 @@ def test_code_of_a_model_is_not_run_nor_asked_about(part: str, tmp_path: Path, m
     assert not (tmp_path / "PWNED").exists()
 
 
+@pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
+def test_attention_code_of_the_hub_is_not_fetched(key: str, tmp_path: Path) -> None:
+    made = tiny_backbone("gpt2")
+    made.model.save_pretrained(tmp_path)  # type: ignore[operator]
+    made.tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: "kernels-community/flash-attn2"}))
+    spec = BackboneSpec("evil", "evil", "folder", "\n", "<|endoftext|>", "<|endoftext|>", hub_id=str(tmp_path))
+    one_line(spec.load, "attention code of the hub")
+
+
 def test_a_random_backbone_names_no_code_either() -> None:
     shape = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1, "auto_map": {"AutoModelForCausalLM": "a/b--evil.Evil"}}
     made = BackboneSpec("r", "r", "random", "\n", "<|endoftext|>", "<|endoftext|>", shape=shape).load()

@@ -13,10 +13,16 @@ from lora_repro import console
 from lora_repro.config.compose import build, compose
 from lora_repro.run import run, stages
 from lora_repro.tasks import _official
+from lora_repro.tasks.base import AbstractTask
 from lora_repro.tasks.glue.files import rows_sha256
 from lora_repro.tasks.glue.mixture import Mixture
 from lora_repro.tasks.glue.task import Glue
+from lora_repro.tasks.samsum import task as samsum
+from lora_repro.tasks.samsum.task import SAMSum
+from lora_repro.tasks.wikisql import files as wikisql_files
+from lora_repro.tasks.wikisql.task import WikiSQL
 
+SPLITS = {name: tuple(splits) for name, splits in _official.ROWS.items()}
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {"train": [("a b", None, "1"), ("c d", None, "0")], "dev": [("e f", None, "1")]}
 
@@ -68,6 +74,51 @@ def test_altered_files_are_told_in_a_line_and_in_the_caption(
     assert after.caption == f"CoLA (GLUE, local files; not the official {split})"
     (line,) = said
     assert "cola" in line and f"not the official {split}" in line and "\n" not in line
+
+
+CHAT = "dialogue,summary\nAnn: Hi,Ann greets.\nBo: Go,Bo left.\n"
+ASKED = '{"table_id": "1", "question": "Q?", "sql": {"sel": 0, "agg": 0, "conds": []}}\n'
+TABLE = '{"id": "1", "header": ["a", "b"]}\n'
+PAIRS = "sentence1\tsentence2\tlabel\nx Q\tb\tneutral\nc\td\tentailment\n"
+OTHERS: dict[str, tuple[AbstractTask, dict[str, str], str]] = {  # the task, its files, and the one that is altered
+    "samsum": (SAMSum("folder"), {f"samsum/{name}.csv": CHAT for name in ("train", "validation", "test")}, "samsum/train.csv"),
+    "wikisql": (
+        WikiSQL("folder"),
+        {f"wikisql/{split}{end}": text for split in ("train", "dev", "test")
+         for end, text in ((".jsonl", ASKED + ASKED.replace("Q", "R")), (".headers.jsonl", TABLE))},
+        "wikisql/train.jsonl",
+    ),
+    "mnli_text": (
+        replace(build(compose(["task=mnli_text"]).task), source="folder", rows={"train": 2, "matched": 2},
+                files={"train": "train.tsv", "matched": "matched.tsv"}),
+        {f"mnli_part/{name}.tsv": PAIRS for name in ("train", "matched")}, "mnli_part/train.tsv",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["a letter", "rows swapped", "a row twice"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_content_of_each_data_set_counts_not_its_rows(
+    name: str, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The official rows are here those of small files; with as many others the split is named."""
+    task, files, altered = OTHERS[name]
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    for module in (samsum, wikisql_files):  # which refuse other numbers of rows
+        monkeypatch.setattr(module, "ROWS", dict.fromkeys(("train", "dev", "test"), (2,)))
+    monkeypatch.setattr(_official, "ROWS", {})
+    made = task.load(str(tmp_path))
+    known = {split: {2: made.hashes[f"{name}/rows/{split}"]} for split in SPLITS[name]}
+    monkeypatch.setattr(_official, "ROWS", {name: known})
+    assert not task.load(str(tmp_path)).others
+    *head, first, second = files[altered].rstrip("\n").split("\n")
+    other = first.replace("Hi", "Ho").replace("Q", "S")
+    rows = {"a letter": [other, second], "rows swapped": [second, first], "a row twice": [first, first]}
+    (tmp_path / altered).write_text("\n".join([*head, *rows[change]]) + "\n")
+    found = task.load(str(tmp_path))
+    assert found.others == ("train",) and "not the official train" in found.caption
 
 
 def test_a_mixture_says_whose_files_are_others(cola: Glue, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_backbone
+from conftest import refused, tiny_backbone
 from forked import forked
 from omegaconf import DictConfig
 
@@ -328,6 +328,24 @@ def test_a_full_disk_is_one_line_and_spares_what_is_there(tmp_path: Path, monkey
     monkeypatch.setattr(record, "save", forbidden)
     with pytest.raises(UserError, match=r"Permission denied; choose another folder with paths.runs=/path$"):
         one_run.run(config(tmp_path, "seed=2"))
+
+
+@pytest.mark.usefixtures("quick_scores")
+def test_runs_may_lie_behind_a_link_and_leave_the_same_files(tmp_path: Path) -> None:
+    """As on a larger disk; links inside a run's own folder are refused."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "smoke").symlink_to(tmp_path / "disk")
+    found = one_run.run(config(tmp_path / "linked", "train.checkpoint_every=1"))
+    one_run.run(config(tmp_path / "plain", "train.checkpoint_every=1"))
+    behind, plain = (folder / str(found["signature"]) for folder in (tmp_path / "disk", tmp_path / "plain" / "smoke"))
+    assert files(behind).keys() == files(plain).keys() and not (behind / "checkpoints").exists()
+    assert (behind / "adapter.safetensors").read_bytes() == (plain / "adapter.safetensors").read_bytes()
+
+
+def test_a_beam_above_the_vocabulary_is_refused_before_the_training_and_leaves_nothing(tmp_path: Path) -> None:
+    refused(lambda: one_run.run(config(tmp_path, "decode.beam=258")), "decode.beam=258 exceeds the vocabulary")
+    assert not tmp_path.exists() or not list(tmp_path.iterdir())
 
 
 def command(tmp_path: Path, *overrides: str) -> list[str]:

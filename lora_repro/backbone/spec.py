@@ -154,6 +154,8 @@ class BackboneSpec:
         layers = getattr(config, "num_hidden_layers", 0)
         if isinstance(layers, int) and layers > LAYERS:  # transformers would build them all
             raise UserError(f"backbone {self.name}: {layers} layers are more than the limit of {LAYERS}; correct its shape")
+        if "/" in str(getattr(config, "_attn_implementation", None) or ""):  # transformers would fetch and run it
+            raise UserError(f"backbone {self.name}: config.json names attention code of the hub, which is never run: remove it")
         # GPT-2's GELU (tanh form) as one kernel in place of eight; the results differ by a few units in the last place at most.
         if getattr(config, "activation_function", None) == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"

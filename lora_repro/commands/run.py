@@ -37,7 +37,7 @@ from lora_repro.config.compose import (
     resolved,
     unswept,
 )
-from lora_repro.errors import UserError
+from lora_repro.errors import UserError, known
 from lora_repro.planning.cells import cell_of, row_has_seed
 from lora_repro.records import attempts, record
 from lora_repro.run import run
@@ -59,9 +59,11 @@ def job(config: DictConfig) -> None:
         found = run.run(config, job_overrides())
         if Ranks.here(config.device).first:
             print(summary_line(found, cell, before), flush=True)
-    except UserError as error:
-        attempts.record_failure(error)
-        sys.exit(console.report_error(error))
+    except Exception as error:
+        if told := known(error):
+            attempts.record_failure(told)
+            sys.exit(console.report_error(told))
+        raise
 
 
 @console.command

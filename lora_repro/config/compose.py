@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import main as hydra_main
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -321,9 +321,12 @@ def target(node: Mapping[str, Any]) -> Any:
     `lora_repro.records.record.os.system`.
     """
     name = str(node["_target_"])
+    module, _, attribute = name.rpartition(".")
     try:
-        found = get_object(name) if is_trusted(name) else None
-    except ImportError:
+        found = getattr(import_module(module), attribute, None) if is_trusted(module) else None
+    except Exception as error:
+        if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
+            raise UserError(f"_target_ {name}: {type(error).__name__}: {error}") from error
         found = None
     if not isinstance(found, type) or not is_trusted(found.__module__):
         raise UserError(not_trusted(name))

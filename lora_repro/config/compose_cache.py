@@ -1,8 +1,8 @@
 """A disk cache of compositions and of the runs that they describe: Hydra takes a tenth of a second for one, a table needs dozens.
 
 A cache folder is keyed by every byte that a composition depends on: the files of conf/, the modules beside this one, and the
-versions of Hydra and OmegaConf. When one of these changes, the old folder is deleted. A file holds one result as plain values
-with a digest: a damaged file is made again. If the cache cannot be written, everything is computed.
+versions of Hydra and OmegaConf. When one of these changes, the old folder of this checkout is deleted. A file holds one result
+as plain values with a digest: a damaged file is made again. If the cache cannot be written, everything is computed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _home() -> Path:
     conf = [path for path in CONF.rglob("[!.]*") if path.suffix in (".yaml", ".csv")]  # skips editors' lock files
     for path in sorted([*Path(__file__).parent.glob("*.py"), *conf]):
         parts += [str(path), path.read_text(encoding="utf-8")]
-    home = CACHE / "compositions" / _digest(json.dumps(parts))
+    home = CACHE / "compositions" / _digest(str(CONF)) / _digest(json.dumps(parts))
     for old in home.parent.glob("*"):
         if old != home:
             shutil.rmtree(old, ignore_errors=True)

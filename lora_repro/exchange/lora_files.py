@@ -59,8 +59,8 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], spec
     if not halves or any(set(pair) != {"A", "B"} for pair in halves.values()):
         raise UserError(f"{file} holds no LoRA: it has no pairs of A and B")
     for (kind, layer), pair in halves.items():
-        fits = pair["A"].ndim == pair["B"].ndim == 2 and len(pair["A"]) == pair["B"].shape[1] > 0
-        if not (fits and np.isfinite(pair["A"]).all() and np.isfinite(pair["B"]).all()):
+        fits = pair["A"].ndim == pair["B"].ndim == 2 and len(pair["A"]) == pair["B"].shape[1]
+        if not (fits and pair["A"].size and pair["B"].size and np.isfinite(pair["A"]).all() and np.isfinite(pair["B"]).all()):
             shapes = " and ".join(str(pair[letter].shape) for letter in "AB")
             raise UserError(f"{file}: A and B of {kind} in layer {layer + 1} ({shapes}) must be finite, (r, d_in) and (d_out, r)")
     made = {

@@ -94,7 +94,7 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     except (lzma.LZMAError, EOFError):
         raise UserError(f"{path} is not a complete xz file: copy it again") from None
     except MemoryError:  # its header may ask for gigabytes to unpack it
-        raise UserError(f"{path} needs more memory than there is: {MEND}") from None
+        raise UserError(f"{path} needs more memory than there is: free some, or {MEND}") from None
     return b"".join(pieces), digest
 
 

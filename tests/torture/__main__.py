@@ -10,7 +10,6 @@ import argparse
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from lora_repro.exchange.restore import configuration
 from lora_repro.files import sealed, write_json, write_text
 from lora_repro.records import manifest, provenance, record
 from lora_repro.results import own
+from tests import test_any_input as any_input
 from tests.faults import FAULTS
 from tests.torture.foreign import Foreign
 from tests.torture.machine import Machine
@@ -70,17 +70,6 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
         code, said = finish(command, runs / "log")
         return wrong(code, said, (0,)) or ("" if left(runs) == whole else f"other results: {left(runs)}, not {whole}")
 
-    def damage(self, path: Path) -> str:
-        """Flip, cut, zero, empty or delete a file; the word for it."""
-        data = bytearray(path.read_bytes())
-        kind = self.random.choice(["flip", "cut", "zero", "empty", "delete"] if data else ["delete"])
-        place = self.random.randrange(len(data)) if data else 0
-        if kind == "flip":
-            data[place] ^= 1 << self.random.randrange(8)
-        changed = {"cut": data[:place], "zero": bytes(len(data)), "empty": b""}.get(kind, data)
-        path.unlink() if kind == "delete" else path.write_bytes(changed)
-        return kind
-
     def damaged_run(self, finished: bool) -> str:
         """Damage one file of a run, killed or finished; the same command ends as undisturbed, or refuses in a line."""
         job, whole = self.job()
@@ -106,23 +95,6 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
         if bad := wrong(code, said, (0, 2)):
             return f"{what}: {bad}"
         return "" if code or left(runs) == whole else f"{what}: other results"
-
-    def damaged_results(self) -> str:
-        """Damage one published file, in a copy of its folder: the check names it."""
-        path = self.random.choice([RESULTS / line[66:] for line in (RESULTS / manifest.NAME).read_text().splitlines()])
-        copy = self.new() / "results"
-        target = copy / path.relative_to(RESULTS)
-        shutil.copytree(path.parent, target.parent)
-        inside = target.parent.relative_to(copy).as_posix().removeprefix(".")
-        lines = (RESULTS / manifest.NAME).read_text().splitlines()
-        keep = [line for line in lines if not inside or line[66:].startswith(f"{inside}/")]
-        (copy / manifest.NAME).write_text("".join(f"{line}\n" for line in keep))
-        what = self.damage(target)
-        try:
-            manifest.check(copy, [inside])
-        except UserError as error:
-            return "" if path.name in str(error) and "\n" not in str(error) else f"{what} {path.name}: {error}"
-        return f"{what} {path.name}: nothing said"
 
     def bad_setting(self) -> str:
         """Junk in a field of a component: built, or refused in one line."""
@@ -195,6 +167,7 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("hostile record", bench.hostile_record, 60 if few else 500),
         ("hostile checkpoint", bench.hostile_checkpoint, 60 if few else 500),
         ("configuration of a stranger", bench.strange_configuration, 15 if few else 500),
+        *((f"generated {kind}", partial(bench.generated, kind), 1 if few else 20) for kind in any_input.GIVEN),
         ("hostile data", bench.hostile_data, 40 if few else 500),
         ("a changed backbone", bench.other_backbone, 8 if few else 100),
         ("an altered run, read", bench.altered_run, 8 if few else 100),

@@ -114,3 +114,14 @@ class Bench:
 
     def new(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def damage(self, path: Path) -> str:
+        """Flip, cut, zero, empty or delete a file; the word for it."""
+        data = bytearray(path.read_bytes())
+        kind = self.random.choice(["flip", "cut", "zero", "empty", "delete"] if data else ["delete"])
+        place = self.random.randrange(len(data)) if data else 0
+        if kind == "flip":
+            data[place] ^= 1 << self.random.randrange(8)
+        changed = {"cut": data[:place], "zero": bytes(len(data)), "empty": b""}.get(kind, data)
+        path.unlink() if kind == "delete" else path.write_bytes(changed)
+        return kind

@@ -6,8 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
+from tests import test_any_input as any_input
 from tests.torture.runs import SETTINGS, Bench, finish, wrong
 
+GENERATED = 50  # inputs in a trial
 SECRET = "verysecretkey0123456789"
 READ = "${oc.env:TORTURE_SECRET}"
 INTERPOLATIONS = [
@@ -55,6 +57,14 @@ class Strangers(Bench):
             bad = bad or f"several lines: {said[-300:]}"
         shutil.rmtree(runs)
         return f"{what!r:.300}: {bad}" if bad else ""
+
+    def generated(self, kind: str) -> str:
+        """Inputs that Hypothesis makes, `GENERATED` a trial; what the smallest that fails comes to."""
+        try:
+            any_input.search(kind, GENERATED, self.random.randrange(2**32))
+        except BaseException as error:
+            return f"{type(error).__name__}: {error} {' '.join(getattr(error, '__notes__', ()))}"[:1000]
+        return ""
 
     def met(self, runs: Path, mark: Path, said: str) -> str:
         """What must not be."""

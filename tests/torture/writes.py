@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 
 from lora_repro import cli, console
 from lora_repro.backbone import fetch as backbones
-from lora_repro.commands import publish, render
+from lora_repro.commands import publish, render, verify
 from lora_repro.config import paths
 from lora_repro.config.compose import compose
 from lora_repro.records import manifest, rates
@@ -288,13 +288,58 @@ COMMANDS = {
 }
 
 
+READERS: dict[str, Callable[[Path], int]] = {
+    "verify": lambda root: verify.main(["--all"], root),
+    "render tables": tabling,
+    "render": rendering,
+    "publish": publishing,
+}
+
+
+def preloaded() -> None:
+    """Import what commands import, once and not in each fork."""
+    for module in set(PRELOADED) - {SERVER}:
+        importlib.import_module(module)
+
+
 class Writes(Bench):
     """Trials of one command after another."""
 
+    def damaged_results(self) -> str:
+        """Damage a file of results/, then a command that reads there: it says so in a line, or makes the file anew from records.
+
+        `verify` names it, whichever it is.
+        """
+        whole = self.folder / "results_of_all"
+        if not whole.exists():
+            preloaded()
+            unpublished(whole)
+            with redirect_stdout(io.StringIO()):
+                rendering(whole)
+        root = self.new() / "root"
+        shutil.copytree(whole, root)
+        path = self.random.choice([root / "results" / name for name in sorted(files(root / "results"))])
+        what, (name, job) = f"{self.damage(path)} {path.name}", self.random.choice(list(READERS.items()))
+        left = path.read_bytes() if path.exists() else None
+        log = root.with_name("log")
+        code = interrupted(lambda: job(root), root, 0, log=log)
+        said, faults = log.read_text(errors="replace"), damaged(root / "results") if code != 2 else ""
+        errors = [line for line in said.splitlines() if line.startswith("error:")]
+        now = path.read_bytes() if path.exists() else None
+        shutil.rmtree(root.parent)
+        codes = (1, 2) if name == "verify" else (0, 2)
+        if "Traceback" in said or code not in codes or (code == 2 and len(errors) != 1):
+            return f"{what}, {name}: exit code {code}: {said[-300:]}"
+        if code == 2:
+            return "" if path.name in errors[0] or path.name == manifest.NAME else f"{what}, {name}: {errors[0]}"
+        if name == "verify":
+            return "" if path.name in said else f"{what}, verify: exit code {code}: {said[-300:]}"
+        evidence = path.parent.name in manifest.EVIDENCE
+        return f"{what}, {name}: nothing said" if evidence or (now == left and path.name not in faults) else ""
+
     def places(self, name: str, every: int) -> Iterator[str]:
         """What went wrong at each `every`-th write of a command, each fault in turn; empty if nothing."""
-        for module in set(PRELOADED) - {SERVER}:
-            importlib.import_module(module)  # once, not in each fork
+        preloaded()
         command, root, start = COMMANDS[name], self.new() / "root", self.new() / "start"
         log = root.with_name("log")
         start.mkdir()
