@@ -152,22 +152,20 @@ MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n
 
 
 def claim_lines(claims: list[report_json.Answer]) -> str:
-    """Which claims are replicated and which are not: one line per profile."""
+    """For each profile, real data first, and each verdict: how many claims have it, and their statements."""
+    later = sum(claim["after_the_paper"] for claim in claims)
     said = []
     for profile in claims[0]["profiles"] if claims else ():
-        outcomes = {claim["id"]: claim["profiles"][profile] for claim in claims}
-        generated = any(one["generated"] for outcome in outcomes.values() for one in outcome["readings"])
-        parts = []
-        for verdict in (REPLICATED, REFUTED, CONTRADICTED):
-            names = [name for name, outcome in outcomes.items() if outcome["verdict"] == verdict]
-            if verdict == CONTRADICTED and not names:
-                continue
-            parts.append(" ".join([str(len(names)), verdict, *([f"({', '.join(names)})"] if names else [])]))
+        outcomes = [(claim["statement"], claim["profiles"][profile]) for claim in claims]
+        generated = any(one["generated"] for _, outcome in outcomes for one in outcome["readings"])
         data = "generated" if generated else "real"
-        later = sum(claim["after_the_paper"] for claim in claims)
-        of = f"[{len(outcomes)} claims](results/claims.md), {later} of them from later work,"
-        said.append(f"- Of {of} at `{profile}`, {data} data: {', '.join(parts)}.\n")
-    return "".join(said)
+        part = f"- `{profile}`, {data} data, [{len(claims)} claims](results/claims.md), {later} from later work:\n"
+        for verdict in (REPLICATED, REFUTED, CONTRADICTED):
+            statements = [statement for statement, outcome in outcomes if outcome["verdict"] == verdict]
+            if statements:
+                part += f"    - **{len(statements)} {verdict}**: {' '.join(statements)}\n"
+        said.append((generated, part))
+    return "".join(part for _, part in sorted(said, key=lambda one: one[0]))
 
 
 def write_claim_lines(root: Path) -> bool:
