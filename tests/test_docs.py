@@ -13,6 +13,7 @@ import pytest
 from forked import forked
 from planted import note
 
+from lora_repro.commands import render
 from lora_repro.files import write_text
 from lora_repro.report import coverage
 
@@ -77,17 +78,18 @@ def test_links_and_named_paths_exist(page: Path) -> None:
         assert example or placeholder or (ROOT / path).is_file(), f"{page.name} names {path}"
 
 
-def test_what_the_readme_shows_is_what_is_published() -> None:
+def test_what_the_readme_shows_is_what_the_first_command_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seeds that are added change a table; the lines copied from it must follow."""
-    cells = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in
-             (ROOT / "results/mini/tables/e2e.md").read_text(encoding="utf-8").splitlines()]  # fmt: skip
-    scores = {cell[0]: cell[4:8] for cell in reversed(cells) if len(cell) > 8 and cell[1] == "published"}
-    row, shown = "", {}
-    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
-        row = line.strip() if re.match(r"    \S", line) else row
-        if line.startswith("      published"):
-            shown[row] = re.findall(r"\d+\.\d+(?: ± \d+\.\d+|†)", line)
-    assert len(shown) == 5 and shown == {name: scores[name] for name in shown}
+    monkeypatch.setenv("COLUMNS", "80")
+    (asked,) = re.findall(r"^TRY := experiment=(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert render.main([*asked.split(), "profile=mini"]) == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if "this checkout" not in line]
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    (first,) = [at for at, line in enumerate(lines) if line.startswith("    Method / source ")]
+    shown = [line[4:] for line in lines[first : lines.index("", first)]]
+    assert len(shown) == 12 and shown == printed[printed.index(shown[0]) :][: len(shown)]
 
 
 def test_a_mean_that_the_docs_tell_stands_in_a_published_table() -> None:
