@@ -72,7 +72,7 @@ test: setup ## run the test suite
 bench: setup $(INSTALLED_ALL) ## benchmark against other libraries, in CPU seconds of one thread; writes results/bench/
 	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks $(ARGS)
 
-torture: setup ## stress test: kill runs, damage files, give bad input for up to half an hour; writes results/torture/ (QUICK=1: two minutes, writes nothing)
+torture: setup ## stress test: kill runs, damage files, give bad input for half an hour, then meet each write of each command, hours; writes results/torture/ (QUICK=1: two minutes, writes nothing)
 	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m tests.torture $(if $(QUICK),--quick) $(ARGS)
 
 lint: $(INSTALLED_ALL) ## ruff

@@ -173,8 +173,8 @@ GIVEN: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def job(kind: str, given: Any, folder: Path) -> None:
-    """Do with an input what a command does; no model is trained."""
+def job(kind: str, given: Any, folder: Path) -> int:
+    """Do with an input what a command does; no model is trained. Returns 0."""
     if kind == "yaml":
         (folder / "mine" / "experiment").mkdir(parents=True)
         text = f"# @package _global_\n{given}".replace("RAN", str(folder / "RAN"))
@@ -226,6 +226,7 @@ def job(kind: str, given: Any, folder: Path) -> None:
                     compose(["profile=smoke", "task=own_labels", f"task.train={path}", f"task.test={path}"])
                 )["task"]
             ).load(None)
+    return 0
 
 
 def ran(arguments: list[str]) -> None:
@@ -252,7 +253,7 @@ def hold(kind: str, given: Any) -> None:
         ):
             with redirect_stdout(said), redirect_stderr(told):
                 try:
-                    code = console.command(lambda arguments: job(kind, given, Path(folder)) or 0)([])
+                    code = console.command(lambda arguments: job(kind, given, Path(folder)))([])
                 except SystemExit as left:
                     code = left.code if isinstance(left.code, int) else 1
             assert not (Path(folder) / "RAN").exists(), "it was run"

@@ -29,7 +29,7 @@ from lora_repro.report.numbers import Difference, Mean, Metric, holm, summarise,
 from lora_repro.report.scores import Result, measured_results, quoted_results
 from lora_repro.report.sheet import Scores
 from lora_repro.results import Run, Store, declared_cells, long, own, runs
-from lora_repro.stats import bootstrap, comparable
+from lora_repro.stats import bootstrap, comparable, kept
 from lora_repro.stats.bootstrap import Draws, paired_draws
 from lora_repro.stats.comparable import check_same_origin
 from lora_repro.tasks.triples.dart import DART
@@ -304,6 +304,7 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
         return Draws(0.015, np.array([[-0.01], [0.05]]), len(ours[0]), np.zeros(2), 1)
 
     monkeypatch.setattr(comparable, "paired_draws", fake)
+    monkeypatch.setattr(kept, "CACHE", tmp_path)  # what is faked is not kept for others
     names = ["f0", "f1", "l0", "l1", "h0", "o0"]
     found = store(tmp_path, *map(record, names))
     for name in names:

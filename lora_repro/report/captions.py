@@ -41,7 +41,7 @@ class Caption:
         labels = [str(backbone["label"]) for backbone in backbones if backbone.get("sha256")]
         data = f"{shown[0]['where']['data']['caption']}{drawn(shown)}" if shown else NO_RECORD
         n = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
-        return cls(title, profile, (*labels, str(cell.asked["backbone"]["label"]))[:1], data, n, command=command)
+        return cls(title, profile, tuple(labels[:1]) or (str(cell.asked["backbone"]["label"]),), data, n, command=command)
 
     @property
     def backbone(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Mean:
     mean: float
     sd: float | None
     n: int | None
-    seeds: tuple[float, ...] = ()
+    seeds: tuple[float, ...] = field(default=(), compare=False)
 
     def text(self, digits: int) -> str:
         """`mean ± sd`; `mean†` for a single seed; `mean` if the source states no spread."""

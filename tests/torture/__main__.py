@@ -42,7 +42,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 JUNK = "abc null nan inf -inf 1.5 -1 1e400 true [] [1,x] {a:1} '' 100000000000 ${foo} '${oc.env:HOME}'".split()
 AT_WRITES = "a fault at a write of "
 QUICK = {"run": 60, "fetch": 20, "export": 15}  # every n-th write; the other commands take a minute to prepare
-SHARES = {"kill -9 of a run": 5} | {AT_WRITES + name: 3 for name in COMMANDS}  # of the time, where a kind takes more than one
+SHARES = {"kill -9 of a run": 5}  # of the time, where a kind takes more than one
 NOT_TRIED = [
     "Not tried: the loss of what was not flushed to disk (power failure), errors of reads, other machines' file systems (NFS).",
     "Not tried: kills of programs that a command starts (pip, git), of generated figures' fonts and of the compositions' cache.",
@@ -155,8 +155,9 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
     """(kind, a trial, how many)."""
     few = quick
     steps = QUICK if few else dict.fromkeys(COMMANDS, 1)
+    at_writes = [(AT_WRITES + name, partial(next, bench.places(name, every)), 10**6) for name, every in steps.items()]
     return [
-        *((AT_WRITES + name, partial(next, bench.places(name, every)), 10**6) for name, every in steps.items()),
+        *(at_writes if few else []),
         ("merging and unmerging", bench.merged, 4 if few else 60),
         ("an update at its start", bench.at_start, 4 if few else 60),
         ("padding and order", bench.padded, 4 if few else 60),
@@ -185,8 +186,14 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("hub down", bench.hub_down, 1 if few else 3),
         ("two sweeps of the same runs", bench.sweeps, 1 if few else 8),
         *([] if few else [("a joblib worker killed", bench.workers, 3)]),
+        *([] if few else at_writes),  # last, since they take as long as they take
         *([] if few or skipped() else [("a Ray worker killed", bench.ray_workers, 3)]),
     ]
+
+
+def whole(kind: str, quick: bool) -> bool:
+    """Whether a kind goes on past its share of the time: every write of a command is met."""
+    return kind.startswith(AT_WRITES) and not quick
 
 
 def skipped() -> list[str]:
@@ -210,10 +217,10 @@ def main(arguments: list[str]) -> int:
         kinds = [kind for kind in trials(bench, given.quick) if given.only in kind[0]]
         for place, (kind, trial, times) in enumerate(kinds):
             now = time.monotonic()
-            due = sum(SHARES.get(kind, 1) for kind, *_ in kinds[place:])
+            due = sum(SHARES.get(kind, 1) for kind, *_ in kinds[place:] if not whole(kind, given.quick)) or 1
             until = now + (began + most - now) * SHARES.get(kind, 1) / due  # its share of the time that is left
             tried = survived = 0
-            while tried < times and (time.monotonic() < until or not tried):
+            while tried < times and (time.monotonic() < until or not tried or whole(kind, given.quick)):
                 tried += 1
                 try:
                     bad = ended(trial)

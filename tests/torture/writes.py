@@ -211,6 +211,10 @@ def judging(root: Path) -> int:
     return render.main(["claims"], root)
 
 
+def reporting(root: Path) -> int:
+    return render.main(["report"], root)
+
+
 @lru_cache(maxsize=1)
 def configuration(root: Path) -> DictConfig:
     return compose([*RUN, f"paths.runs={root / 'runs'}"])
@@ -281,6 +285,7 @@ COMMANDS = {
     "publish": Command(publishing, rendered(unpublished, publishing), files),
     "render tables": Command(tabling, rendered(published, tabling), files),
     "render": Command(rendering, rendered(published, rendering), files),
+    "render report": Command(reporting, rendered(published, reporting), files),
     "render claims": Command(judging, rendered(published, judging), files),
     "export": Command(exporting, ran, lambda root: files(root / "out"), "is not empty"),
     "fetch": Command(lambda root: fetching([], root), sources, files),
