@@ -15,13 +15,19 @@ the same bytes.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import os
+import sys
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 from lora_repro import console
 from lora_repro.config.hydra_errors import did_you_mean
-from lora_repro.config.paths import ROOT, checkout_root, choices
+from lora_repro.config.paths import CACHE, ROOT, checkout_root, choices
 from lora_repro.errors import UserError
+from lora_repro.files import sha256, write_text
 from lora_repro.report import show
 
 
@@ -38,6 +44,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     given = parser().parse_args(arguments)
     if given.what is None or given.what in PARTS:
         checkout_root("rendering what is published")
+        if given.what is None and root == ROOT:
+            return everything(root)
         for part in [PARTS[given.what]] if given.what else PARTS.values():
             part(given.settings, root)
         return 0
@@ -47,6 +55,33 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         raise UserError(f"cannot render {name!r}, which is no experiment; {did_you_mean(name, known)}")
     show.show(name, given.settings, root)
     return 0
+
+
+def everything(root: Path) -> int:
+    """All parts, unless nothing that they read or write has changed since they were last rendered here."""
+    mark = CACHE / "rendered"
+    if mark.is_file() and mark.read_text(encoding="utf-8") == state(root):
+        console.say("nothing that render reads has changed since it last ran here, and neither has what it wrote")
+        return 0
+    for part in PARTS.values():
+        part((), root)
+    with contextlib.suppress(OSError):
+        write_text(mark, state(root))
+    return 0
+
+
+def state(root: Path) -> str:
+    """A digest of all files that decide what is rendered or are rendered, of the installed packages, and of our variables.
+
+    tests/ counts: some claims are held by tests.
+    """
+    folders = ("lora_repro", "experiments", "conf", "docs", "tests", "results")
+    files = [path for folder in folders for path in (root / folder).rglob("*")
+             if path.is_file() and not path.name.startswith(".") and path.suffix not in (".pyc", ".tmp")]  # fmt: skip
+    lines = [f"{path.relative_to(root).as_posix()} {sha256(path)}" for path in sorted([root / "README.md", *files])]
+    packages = sorted(f"{one.name} {one.version}" for one in distributions())
+    ours = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("LORA_REPRO_"))
+    return hashlib.sha256("\n".join([sys.version, *packages, *ours, *lines]).encode()).hexdigest()
 
 
 def tables(settings: Sequence[str], root: Path) -> None:

@@ -27,7 +27,7 @@ READ = "median [95 % interval] over n = {} rounds; = : the interval contains 0"
 def save(measured: dict[str, Any], stem: Path) -> list[Path]:
     """Draw one measurement into `stem`.svg and `stem`.png; returns the paths. Drawing it again gives the same bytes."""
     entries = [entry for entry in measured["latency"] if entry["slowdown"] is not None]
-    return write(lambda: _draw(measured, entries), stem) if entries else []
+    return write(lambda: _draw(measured, entries), stem, ("slowdowns", measured)) if entries else []
 
 
 def _draw(measured: dict[str, Any], entries: Sequence[Entry]) -> Figure:
