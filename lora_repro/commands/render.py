@@ -9,7 +9,8 @@
 
 The last form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3), shows only those runs and writes its
 tables under runs/. All forms read records and the files beside them, train nothing and need no network. The same records give
-the same bytes. The first form does nothing if nothing has changed since it last ran here (delete .cache/rendered to render anyway).
+the same bytes. The first form does nothing if nothing has changed since it last ran here; without
+.cache/rendered it renders anyway.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def _told(cell: Cell) -> bool:
 
 
 def _without_record(found: Sequence[Cell]) -> list[Cell]:
-    """The cells whose runs are left for Hydra to start. The others are told here: Hydra would compose each again, for half a second."""
+    """The cells whose runs are left for Hydra to start. The others are told here: Hydra would take half a second to compose each."""
     left = []
     for cell in found:
         try:
@@ -106,7 +106,8 @@ def narrowed(wanted: Sequence[Cell], left: Sequence[Cell]) -> list[str]:
     words = []
     for key in dict.fromkeys(item.partition("=")[0] for cell in wanted for item in cell.overrides):
         before, after = (
-            dict.fromkeys(item for cell in some for item in cell.overrides if item.startswith(f"{key}=")) for some in (wanted, left)
+            dict.fromkeys(item for cell in some for item in cell.overrides if item.startswith(f"{key}="))
+            for some in (wanted, left)
         )
         if after and len(after) < len(before):
             words.append(f"{key}={','.join(item.removeprefix(f'{key}=') for item in after)}")

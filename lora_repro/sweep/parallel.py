@@ -38,7 +38,9 @@ def at_once(missing: Sequence[Cell]) -> int:
     launch = missing[0].asked["launch"]
     if launch["together"]:
         return min(int(launch["together"]), len(missing))
-    from lora_repro.costs.forecast import memory  # here: they import torch, and a sweep whose runs are all there needs none
+    from lora_repro.costs.forecast import (
+        memory,  # here: they import torch, and a sweep whose runs are all there needs none
+    )
     from lora_repro.train.ranks import Ranks
 
     device = missing[0].asked["device"]
