@@ -249,9 +249,9 @@ def test_hydra_composes_only_what_has_no_record(
 
 
 def test_a_sweep_is_narrowed_to_the_values_that_are_left() -> None:
-    found = listed([*GRID, "train.lr=1e-3,2e-3"])
-    left = [cell for cell in found if "train.lr=2e-3" in cell.overrides and "method=lora" in cell.overrides]
-    assert sweep.narrowed(found, left) == ["method=lora", "train.lr=2e-3"]
+    found = listed([*GRID, "data.n_train=4,8"])
+    left = [cell for cell in found if "data.n_train=8" in cell.overrides and "method=lora" in cell.overrides]
+    assert sweep.narrowed(found, left) == ["method=lora", "data.n_train=8"]
     assert sweep.narrowed(found, found) == []
 
 

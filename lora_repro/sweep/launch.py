@@ -87,7 +87,7 @@ def _told(cell: Cell) -> bool:
 
 
 def _without_record(found: Sequence[Cell]) -> list[Cell]:
-    """The cells whose runs are left for Hydra to start. The others are told here: Hydra would take half a second to compose each."""
+    """The cells whose runs are left for Hydra to start. The others are told here: Hydra takes half a second to compose each."""
     left = []
     for cell in found:
         try:
