@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pandas
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lora_repro.config.paths import CONF, INSTALLED, ROOT
 from lora_repro.config.signature import check_same_config
@@ -25,6 +23,9 @@ from lora_repro.planning.cells import Cell, cells, unique
 from lora_repro.records import manifest, record
 from lora_repro.records.record import defect, load_records
 from lora_repro.records.run_folder import PREDICTIONS, UPDATES
+
+if TYPE_CHECKING:
+    import pandas
 
 PUBLISHED, OWN = "published", "this checkout"
 FINISHED = "finished"
@@ -139,6 +140,8 @@ def long(found: Sequence[Run]) -> pandas.DataFrame:
         main = cell.score
         numbers = dict(_numbers(measured))
         lines += [{**shared, "metric": name, "value": value, "main": name == main} for name, value in numbers.items()]
+    import pandas  # slow to import, and a table of scores needs none
+
     place = COLUMNS.index("metric")
     return pandas.DataFrame(lines, columns=[*COLUMNS[:place], *axes, *COLUMNS[place:]])
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from lora_repro.config import compose_cache
 from lora_repro.config.compose import build, compose
 from lora_repro.costs import arithmetic, calibrate
 from lora_repro.costs.forecast import forecast
@@ -21,6 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_known", {})
+    monkeypatch.setattr(calibrate, "load_or_make", lambda asked, make, *_: make())  # what is measured here is no machine's speed
 
 
 @pytest.mark.parametrize("backbone", ["random_gpt2", "random_llama", "random_bert"])
@@ -52,6 +55,33 @@ def test_speed_is_operations_over_time(
     assert rate.rows == pytest.approx(work.micro * row / 0.5)
     assert len(steps) == (2 if work.new else 1)
     assert calibrate.speed(found.shape, found.outline, work, CPU, dtype) == rate and len(steps) == (2 if work.new else 1)
+
+
+def test_a_speed_is_kept_for_this_machine_and_this_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = compose(["profile=smoke", "backbone=random_gpt2"])
+    found = build_meta_model(backbone_of(config), build(config.method))
+    work, _ = workload(config, found, build(config.task).load(None))
+    monkeypatch.setattr(calibrate, "load_or_make", compose_cache.load_or_make)
+    monkeypatch.setattr(compose_cache, "CACHE", tmp_path)
+    compose_cache._home.cache_clear()
+    measured: list[float] = []
+    monkeypatch.setattr(calibrate, "_time", lambda step, device: measured.append(1.0) or float(len(measured)))
+
+    def asked() -> calibrate.Speed:
+        monkeypatch.setattr(calibrate, "_known", {})  # as another process
+        return calibrate.speed(found.shape, found.outline, work, CPU, None)
+
+    first = asked()
+    once = len(measured)
+    assert asked() == first and len(measured) == once
+    for module, name in ((calibrate.platform, "node"), (compose_cache, "_text_of")):
+        monkeypatch.setattr(module, name, lambda *_: "another")
+        assert asked() != first and len(measured) > once
+        once = len(measured)
+    monkeypatch.setattr(calibrate.time, "time", lambda: 0.0)  # another day
+    asked()
+    assert len(measured) > once
+    compose_cache._home.cache_clear()
 
 
 def test_a_step_is_timed_after_one_that_warms_up_by_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:

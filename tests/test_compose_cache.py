@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,32 @@ def test_the_paper_s_numbers_are_part_of_conf(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "e2e.csv").write_text("60")
     compose_cache._home.cache_clear()
     assert compose_cache._home() != home
+
+
+def test_what_other_code_decides_is_made_anew_when_it_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    monkeypatch.setattr(compose_cache, "LIBRARY", tmp_path)
+    made = []
+
+    def value(text: str) -> int:
+        (tmp_path / "methods" / "lora.py").write_text(text)
+        compose_cache._text_of.cache_clear()
+        return compose_cache.load_or_make(["sizes"], lambda: made.append(text) or len(made), ("methods",))
+
+    assert [value("a"), value("a"), value("b"), value("a")] == [1, 1, 2, 1]
+    compose_cache._text_of.cache_clear()
+
+
+def test_the_oldest_files_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compose_cache, "MOST", 2)
+    for n in range(4):
+        compose_cache.load_or_make([str(n)], lambda: 0)
+    for age, path in enumerate(files(tmp_path)):
+        os.utime(path, (age, age))
+    kept = files(tmp_path)[-2:]
+    forget()
+    compose_cache._home()
+    assert files(tmp_path) == kept
 
 
 def test_an_editor_s_lock_is_no_file_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

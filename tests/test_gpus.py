@@ -79,7 +79,7 @@ def test_threads_are_told_as_openmp_has_them(threads: str, runs: int, monkeypatc
     """A number for each level of nesting, the outermost first."""
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setattr(parallel, "cores", lambda: 4)
-    monkeypatch.setattr(parallel, "memory", lambda config: 1)
+    monkeypatch.setattr("lora_repro.costs.forecast.memory", lambda config: 1)
     asked = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1", "device=cpu"]
     assert parallel.at_once(cells(asked)) == runs
 

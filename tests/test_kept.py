@@ -1,10 +1,13 @@
 """Arrays kept between processes: the same values, made again when a file, the code or the kept file itself has changed."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from lora_repro.report.figures import style
 from lora_repro.stats import kept as module
 from lora_repro.stats.kept import kept
 
@@ -47,6 +50,48 @@ def test_other_code_of_the_scores_starts_anew(home: Path, tmp_path: Path, monkey
     module._home.cache_clear()
     assert kept(["x"], [], lambda: {"value": np.asarray(2)})["value"] == 2
     assert not old.exists() and len([*home.iterdir()]) == 1
+
+
+def test_the_oldest_files_go_when_there_are_too_many(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 2)
+    for n in range(4):
+        kept([n], [], lambda: {"value": np.asarray(0)})
+    for age, path in enumerate(sorted(home.rglob("*.npz"))):
+        os.utime(path, (age, age))
+    left = sorted(home.rglob("*.npz"))[-2:]
+    module._home.cache_clear()
+    module._home(module.RESAMPLES)
+    assert sorted(home.rglob("*.npz")) == left
+
+
+def test_a_figure_is_drawn_once_until_what_it_shows_or_its_code_changes(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def figure(height: float) -> Figure:
+        drawn.append(height)
+        made = Figure(figsize=(1, 1))
+        made.add_axes((0, 0, 1, 1)).plot([0, height])
+        return made
+
+    def files(*values: float) -> list[bytes]:
+        numbers = np.zeros(3000)  # of which a repr leaves out the middle
+        numbers[1500] = sum(values)
+        return [path.read_bytes() for path in style.write(lambda: figure(sum(values)), tmp_path / "x", ("x", numbers))]
+
+    first = files(1)
+    (tmp_path / "x.svg").unlink()
+    assert files(1) == first and drawn == [1]
+    other = files(2)
+    assert other != first and drawn == [1, 2]
+    assert [path.read_bytes() for path in style.write(lambda: figure(1), tmp_path / "y")] == first  # never kept: drawn again
+    for path in home.parent.rglob("*.npz"):
+        path.write_bytes(b"damaged")
+    assert files(2) == other and drawn == [1, 2, 1, 2]
+    monkeypatch.setattr(module, "version", lambda name: "another")
+    module._home.cache_clear()
+    assert files(2) == other and drawn[4:] == [2]
 
 
 def test_a_folder_that_cannot_be_written_costs_time_alone(home: Path, tmp_path: Path) -> None:

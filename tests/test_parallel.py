@@ -14,9 +14,11 @@ import pytest
 
 from lora_repro import console
 from lora_repro.commands import run
+from lora_repro.costs import forecast
 from lora_repro.planning.cells import Cell, cells
 from lora_repro.records import attempts
 from lora_repro.sweep import parallel, supervise
+from lora_repro.train.ranks import Ranks
 
 GIB = 2**30
 
@@ -37,8 +39,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def be(cores: int, free: float, needed: float, device: str = "cpu") -> None:
         monkeypatch.setattr(parallel, "cores", lambda: cores)
         monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: SimpleNamespace(available=free * GIB))
-        monkeypatch.setattr(parallel, "memory", lambda config: needed * GIB)
-        monkeypatch.setattr(parallel.Ranks, "here", lambda asked: SimpleNamespace(device=SimpleNamespace(type=device)))
+        monkeypatch.setattr(forecast, "memory", lambda config: needed * GIB)
+        monkeypatch.setattr(Ranks, "here", lambda asked: SimpleNamespace(device=SimpleNamespace(type=device)))
 
     return be
 

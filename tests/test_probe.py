@@ -25,11 +25,10 @@ from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.update import merge
 from lora_repro.records import manifest, record
-from lora_repro.records.run_folder import UPDATES
+from lora_repro.records.run_folder import UPDATES, clean
 from lora_repro.report.publish import publish
 from lora_repro.results import declared_cells, own, published, runs
 from lora_repro.run import run
-from lora_repro.train import resume_files
 
 PROBE = UpdateProbe(name="updates", kinds=("query", "value"), directions=(2, 4), depths=(0.0, 1.0), points=2, keep=6)
 
@@ -152,7 +151,7 @@ def test_what_was_observed_survives_until_the_record_is_written(tmp_path: Path) 
     for _ in range(2):
         observer.finish(4)
         assert load_file(tmp_path / UPDATES)["steps"].tolist() == [2, 4]
-    resume_files.clean(tmp_path)
+    clean(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [UPDATES]
 
 

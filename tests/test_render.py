@@ -52,3 +52,55 @@ def test_a_failure_ends_it_in_one_line(
     monkeypatch.setattr(render, "render_claims", fails)
     assert command.main([], tmp_path) == 2 and capsys.readouterr().err == "error: no ledger\n"
     assert [name for name, *_ in done] == ["render_published"]
+
+
+def test_nothing_is_rendered_again_until_something_that_is_read_or_written_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, rendered = tmp_path / "root", []
+    names = ("README.md", "lora_repro/x.py", "conf/claim/x.yaml", "docs/claims.md", "tests/test_x.py")
+    names = (*names, "results/mini/records/x.json")
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("1")
+    written = root / "results" / "claims.md"
+
+    def part(settings: object, where: Path) -> None:
+        rendered.append(where)
+        written.write_text("as rendered")
+
+    def times() -> int:
+        before = len(rendered)
+        assert command.everything(root) == 0
+        return len(rendered) - before
+
+    monkeypatch.setattr(command, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(command, "PARTS", {"all": part})
+    assert [times(), times(), times()] == [1, 0, 0]
+    for name in (*names, "results/claims.md", "results/laptop/records/new.json"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("2")
+        assert [times(), times()] == [1, 0], name
+    written.unlink()
+    assert [times(), times()] == [1, 0]
+    (tmp_path / "cache" / "rendered").write_bytes(b"\xff")
+    assert [times(), times()] == [1, 0]
+    monkeypatch.setenv("LORA_REPRO_TRUST", "mine")
+    assert [times(), times()] == [1, 0]
+
+
+def test_what_was_edited_while_it_was_rendered_is_rendered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, rendered = tmp_path / "lora_repro" / "x.py", []
+    source.parent.mkdir()
+    for path in (source, tmp_path / "README.md"):
+        path.write_text("1")
+
+    def part(settings: object, where: Path) -> None:
+        rendered.append(source.read_text())
+        source.write_text("2")  # by an editor
+
+    monkeypatch.setattr(command, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(command, "PARTS", {"all": part})
+    for _ in range(3):
+        command.everything(tmp_path)
+    assert rendered == ["1", "2"]

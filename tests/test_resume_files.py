@@ -79,9 +79,9 @@ def test_what_is_damaged_is_said_and_not_believed(
     else:
         found = resume_files.restore(tmp_path, {"a": parameter})
     assert found is None and f"{name} is damaged" in capsys.readouterr().err
-    assert resume_files.leftovers(tmp_path)
-    resume_files.clean(tmp_path)
-    assert not resume_files.leftovers(tmp_path)
+    assert run_folder.leftovers(tmp_path)
+    run_folder.clean(tmp_path)
+    assert not run_folder.leftovers(tmp_path)
 
 
 def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repeated(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_u
     monkeypatch.setattr(launch, "summary_line", lambda *said, **how: "")
     with record.lock(cell.folder):  # a process is at it
         launch.tidy(cell.folder)
-        assert resume_files.leftovers(cell.folder)
+        assert run_folder.leftovers(cell.folder)
     launch.job(config)
-    assert not resume_files.leftovers(cell.folder)
+    assert not run_folder.leftovers(cell.folder)
 
 
 def test_a_signal_after_the_training_waits_until_its_weights_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,6 +223,38 @@ def test_a_sweep_repeats_nothing_and_ends_with_its_table(
     assert capsys.readouterr().out.count("sentiment") == 8  # a line when it is met, and one of the table
 
 
+def test_hydra_composes_only_what_has_no_record(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It took half a second for each recorded run of a table."""
+    composed: list[str] = []
+    job = sweep.job
+
+    def counted(config: Any) -> None:
+        composed.append(f"{config.method.name} {config.seed}")
+        job(config)
+
+    monkeypatch.setattr(sweep._launch, "__defaults__", (1, counted))
+    assert command_line(*GRID) == 0 and len(composed) == 4
+    (again,) = [cell for cell in listed([*GRID, f"paths.runs={tmp_path}"]) if (cell.row.name, cell.seed) == ("bitfit", 1)]
+    (again.folder / "record.json").unlink()
+    composed.clear()
+    capsys.readouterr()
+    assert command_line(*GRID) == 0 and composed == ["bitfit 1"]
+    printed = capsys.readouterr().out
+    assert printed.count("already recorded") == 3 and "4 of 4 runs are done" in printed
+    monkeypatch.setattr(sweep, "hydra_program", lambda job: pytest.fail("Hydra composed what is recorded"))
+    assert command_line(*GRID) == 0
+    assert capsys.readouterr().out.count("already recorded") == 4
+
+
+def test_a_sweep_is_narrowed_to_the_values_that_are_left() -> None:
+    found = listed([*GRID, "data.n_train=4,8"])
+    left = [cell for cell in found if "data.n_train=8" in cell.overrides and "method=lora" in cell.overrides]
+    assert sweep.narrowed(found, left) == ["method=lora", "data.n_train=8"]
+    assert sweep.narrowed(found, found) == []
+
+
 def test_options_may_stand_between_settings(command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line("task=sentiment", "-m", "profile=smoke", "method=bitfit") == 0
     assert "1 of 1 runs are done" in capsys.readouterr().out

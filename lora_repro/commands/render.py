@@ -9,19 +9,28 @@
 
 The last form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3), shows only those runs and writes its
 tables under runs/. All forms read records and the files beside them, train nothing and need no network. The same records give
-the same bytes.
+the same bytes. The first form does nothing if nothing has changed since it last ran here; without
+.cache/rendered it renders anyway.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import json
+import os
+import sys
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 from lora_repro import console
 from lora_repro.config.hydra_errors import did_you_mean
-from lora_repro.config.paths import ROOT, checkout_root, choices
+from lora_repro.config.paths import CACHE, ROOT, checkout_root, choices
 from lora_repro.errors import UserError
+from lora_repro.files import sha256, write_text
+from lora_repro.records import manifest
 from lora_repro.report import show
 
 
@@ -38,6 +47,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     given = parser().parse_args(arguments)
     if given.what is None or given.what in PARTS:
         checkout_root("rendering what is published")
+        if given.what is None and root == ROOT:
+            return everything(root)
         for part in [PARTS[given.what]] if given.what else PARTS.values():
             part(given.settings, root)
         return 0
@@ -47,6 +58,46 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         raise UserError(f"cannot render {name!r}, which is no experiment; {did_you_mean(name, known)}")
     show.show(name, given.settings, root)
     return 0
+
+
+def everything(root: Path) -> int:
+    """All parts, unless nothing that they read or write has changed since they were last rendered here."""
+    mark, before = CACHE / "rendered", state(root)
+    if mark.is_file() and mark.read_text(encoding="utf-8", errors="replace") == _digest(before):
+        console.say("nothing that render reads has changed since it last ran here, and neither has what it wrote")
+        return 0
+    for part in PARTS.values():
+        part((), root)
+    after = state(root)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    if all(_written(name) for name in changed):  # else somebody edited what was being read
+        with contextlib.suppress(OSError):
+            write_text(mark, _digest(after))
+    return 0
+
+
+def state(root: Path) -> dict[str, str]:
+    """Name -> digest of every file that decides what is rendered or is rendered, the installed packages, and our variables.
+
+    tests/ counts: some claims are held by tests.
+    """
+    folders = ("lora_repro", "experiments", "conf", "docs", "tests", "results")
+    files = [path for folder in folders for path in (root / folder).rglob("*")
+             if path.is_file() and not path.name.startswith(".") and path.suffix not in (".pyc", ".tmp")]  # fmt: skip
+    found = {path.relative_to(root).as_posix(): sha256(path) for path in [root / "README.md", *files]}
+    packages = sorted(f"{one.name} {one.version}" for one in distributions())
+    ours = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("LORA_REPRO_"))
+    return {**found, "": "\n".join([sys.version, *packages, *ours])}
+
+
+def _written(name: str) -> bool:
+    """Whether `render` writes this file."""
+    parts = name.split("/")
+    return name == "README.md" or (parts[0] == "results" and not {*parts[2:3]} & {*manifest.EVIDENCE})
+
+
+def _digest(found: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()
 
 
 def tables(settings: Sequence[str], root: Path) -> None:

@@ -40,16 +40,17 @@ from lora_repro.config.compose import (
 from lora_repro.errors import UserError, known
 from lora_repro.planning.cells import cell_of, row_has_seed
 from lora_repro.records import attempts, record
-from lora_repro.run import run
 from lora_repro.sweep import emit, gpus, preflight
 from lora_repro.sweep.launch import sweep, wants_sweep
 from lora_repro.sweep.run_summary import summary_line
 from lora_repro.tracking import background
-from lora_repro.train.ranks import Ranks
 
 
 def job(config: DictConfig) -> None:
     """The one run that a command line asks for. A mistake becomes one line and an exit code."""
+    from lora_repro.run import run  # here: they import torch, and a sweep trains in other processes
+    from lora_repro.train.ranks import Ranks
+
     try:
         if not row_has_seed(config):
             name = f"row {config.row.name} of {config.row.table}" if config.row.table else "a run"
@@ -86,10 +87,9 @@ def started(arguments: Sequence[str]) -> int:
             raise UserError(f"{several[0]} has several values: add -m to run each; quote a value that contains a comma")
         preflight.check_writable(Path(plain["paths"]["runs"]))
         preflight.check_writable(Path(str(config.hydra.sweep.dir if many else config.hydra.run.dir)))
-        if said := gpus.cpu_fallback_warning(config.device, config.profile_name):
-            console.say(said)
         if many:
             return sweep(arguments, config.hydra)
+        gpus.say_if_cpu(config.device, config.profile_name)
     hydra_program(job)
     return 0
 

@@ -87,9 +87,14 @@ def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
     return config
 
 
-def cached_values(asked: Sequence[str], make: Callable[[], Any]) -> Any:
-    """Plain values made from compositions, cached on disk; nothing is cached while the user has a configuration folder."""
-    return load_or_make(asked, make) if _folders() == (str(paths.CONF),) else make()
+def cached_values(
+    asked: Sequence[str], make: Callable[[], Any], code: Sequence[str] = (), packages: Sequence[str] = ()
+) -> Any:
+    """Plain values made from compositions, cached on disk as by `load_or_make`.
+
+    Nothing is cached while the user has a configuration folder.
+    """
+    return load_or_make(asked, make, code, packages) if _folders() == (str(paths.CONF),) else make()
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """A disk cache of compositions and of the runs that they describe: Hydra takes a tenth of a second for one, a table needs dozens.
 
 A cache folder is keyed by every byte that a composition depends on: the files of conf/, the modules beside this one, and the
-versions of Hydra and OmegaConf. When one of these changes, the old folder of this checkout is deleted. A file holds one result
-as plain values with a digest: a damaged file is made again. If the cache cannot be written, everything is computed.
+versions of Hydra and OmegaConf. When one of these changes, the old folder of this checkout is deleted; of more than `MOST` files
+the oldest are. A file holds one result as plain values with a digest: a damaged file is made again. If the cache cannot be
+written, everything is computed. What depends on other code as well, such as the sizes of methods, names it (`code`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lora_repro.config.paths import CACHE, CONF
+from lora_repro.config.paths import CACHE, CONF, LIBRARY
 from lora_repro.files import write_text
 
+MOST = 20_000  # files of a cache folder; the tables of all profiles need 2,000, of 5 kB
 
-def load_or_make(asked: Sequence[str], make: Callable[[], Any]) -> Any:
-    """The plain values that `make` gives for `asked`, computed now or by an earlier process with the same conf/."""
-    path = _home() / f"{_digest(json.dumps(list(asked)))}.json"
+
+def load_or_make(asked: Sequence[str], make: Callable[[], Any], code: Sequence[str] = (), packages: Sequence[str] = ()) -> Any:
+    """The plain values that `make` gives for `asked`, computed now or by an earlier process with the same conf/.
+
+    code: modules and packages of lora_repro (`methods`), packages: installed ones, that the values depend on, too.
+    """
+    key = [*asked, *map(_text_of, code), *map(version, packages)]
+    path = _home() / f"{_digest(json.dumps(key))}.json"
     try:
         kept, _, text = path.read_text(encoding="utf-8").partition("\n")
         if kept == _digest(text):
@@ -48,7 +55,18 @@ def _home() -> Path:
     for old in home.parent.glob("*"):
         if old != home:
             shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for path in sorted(home.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-MOST]:
+            path.unlink()
     return home
+
+
+@cache
+def _text_of(module: str) -> str:
+    """The source of a module or package of lora_repro, as a digest."""
+    place = LIBRARY / module
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+    return _digest(json.dumps([(str(path), path.read_text(encoding="utf-8")) for path in files]))
 
 
 def _digest(text: str) -> str:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel
 
+from lora_repro.config.compose_cache import load_or_make
 from lora_repro.costs.arithmetic import Outline, Work, backward, forward
+from lora_repro.records import provenance
 from lora_repro.train.precision import autocast, round_frozen
 
 SECONDS, REPEATS = 0.2, 5  # a step is repeated until either limit is reached
+CODE = ("costs", "train/precision")  # what decides what is measured
+DAY = 86_400  # seconds
 POSITIONS = 1024  # most positions in a step on a CPU, where a larger step is no faster per position
 
 
@@ -33,7 +37,10 @@ _known: dict[str, Speed] = {}
 def speed(
     shape: dict[str, Any], outline: Outline, work: Work, device: torch.device, dtype: torch.dtype | None
 ) -> Speed:
-    """The speed of this machine, measured once per process for each shape, batch and precision; this takes a few seconds.
+    """The speed of this machine, measured for each shape, batch and precision; this takes a few seconds.
+
+    It is kept on disk until the machine, the number of threads, torch, conf/ or the code that measures is another, and for a day
+    at most, since a machine that was busy looks slow.
 
     Lengths are rounded to powers of two. `shape`: the arguments of `AutoConfig.for_model`. `dtype`: of autocast, None for
     float32. The optimizer's step is included if the block's own matrices are trained.
@@ -43,21 +50,30 @@ def speed(
     beams = min(work.test_batch, work.test_rows) * work.beam if work.new else 0
     tuned = outline.weights > 0
     key = json.dumps([shape, n, length, beams, tuned, str(device), str(dtype)], sort_keys=True)
-    if key not in _known:
-        one = replace(outline, layers=1, depth=1, added=0, head_matrix=0, weights=outline.block if tuned else 0)
+    one = replace(outline, layers=1, depth=1, added=0, head_matrix=0, weights=outline.block if tuned else 0)
+    row, token = forward(one, length, 0) + backward(one, length, 0), forward(one, 1, 0)
+
+    def measured() -> list[float]:
         with torch.random.fork_rng(), autocast(device, dtype):
             model = _block(shape, device, None if tuned else dtype)
             rows = _rows(model, n, length, tuned, device)
-            rate = n * (forward(one, length, 0) + backward(one, length, 0)) / _time(rows, device)
+            rate = n * row / _time(rows, device)
             tokens = rate
             if beams:
-                tokens = beams * forward(one, 1, 0) / _time(_tokens(model, beams, device), device)
-        _known[key] = Speed(rate, tokens)
+                tokens = beams * token / _time(_tokens(model, beams, device), device)
+        return [rate, tokens]
+
+    if key not in _known:
+        machine = [platform.node(), *provenance.machine(device, dtype).values()]
+        asked = ["speed", key, str(row), str(token), *machine, str(int(time.time() // DAY))]
+        _known[key] = Speed(*load_or_make(asked, measured, CODE, ("torch", "transformers")))
     return _known[key]
 
 
 def _block(shape: dict[str, Any], device: torch.device, rounded: torch.dtype | None) -> torch.nn.Module:
     """The body of a model of this shape, with one layer and a small vocabulary."""
+    from transformers import AutoConfig, AutoModel  # slow to import
+
     config = AutoConfig.for_model(**shape)
     config.num_hidden_layers, config.vocab_size = 1, 64
     for name in ("bos_token_id", "eos_token_id"):

@@ -5,18 +5,23 @@ conf/plan/parity.yaml names the methods and what they are measured by.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from lora_repro.backbone.architecture import ARCHITECTURES
-from lora_repro.config.compose import CONF, build
-from lora_repro.costs.meta_model import bare, shape_of
+from lora_repro.config.compose import CONF, build, cached_values
 from lora_repro.errors import UserError
-from lora_repro.methods.base import Shape
+
+if TYPE_CHECKING:
+    from lora_repro.methods.base import Shape
+
+# What decides the sizes besides conf/. Imported where they are computed: they take seconds, and are seldom asked anew.
+CODE = ("costs", "backbone", "methods", "objectives", "decode")
+PACKAGES = ("torch", "transformers")
 
 _known: dict[str, dict[str, Any]] = {}
 
@@ -26,11 +31,20 @@ def parity(parent: DictConfig) -> DictConfig:
     rest = OmegaConf.masked_copy(parent, [str(key) for key in parent if key != "sizes"])
     rest._set_parent(parent._get_parent())  # its values may refer to others of the configuration
     values: Any = OmegaConf.to_container(rest, resolve=True)
-    return OmegaConf.create(sizes(values))
+    if values.get("source") == "random" and not values.get("shape"):  # OmegaConf asks while it merges, and ignores this
+        raise UserError(f"backbone {values.get('name')}: a random model needs shape.model_type")
+    if values.get("source") == "folder" or values.get("path"):  # files of the user's own say what shape it has
+        return OmegaConf.create(sizes(values))
+    asked = ("sizes", json.dumps(values, sort_keys=True))
+    return OmegaConf.create(cached_values(asked, lambda: sizes(values), CODE, PACKAGES))
 
 
 def sizes(values: Mapping[str, Any]) -> dict[str, Any]:
     """`backbone.sizes` for the backbone of these settings, made once in a process; empty if its shape is not known here."""
+    from lora_repro.backbone.architecture import ARCHITECTURES
+    from lora_repro.costs.meta_model import bare, shape_of
+    from lora_repro.methods.base import Shape
+
     spec = build({**values, "sizes": {}})
     try:
         shape = shape_of(spec)

@@ -9,9 +9,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from scipy import stats
-from sklearn import metrics as sklearn_metrics  # type: ignore[import-untyped]
-
 from lora_repro.errors import UserError
 
 METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
@@ -20,7 +17,9 @@ Labels = Sequence[str | float]
 
 def accuracy(predicted: Labels, gold: Labels) -> float:
     """Share of equal labels, 0 to 1. Raises UserError if lengths differ or nothing is given."""
-    return _of_classes(sklearn_metrics.accuracy_score, *_codes(predicted, gold))
+    from sklearn.metrics import accuracy_score  # type: ignore[import-untyped]  # slow to import, here and below
+
+    return _of_classes(accuracy_score, *_codes(predicted, gold))
 
 
 def f1(predicted: Labels, gold: Labels, positive: str | float) -> float:
@@ -28,16 +27,20 @@ def f1(predicted: Labels, gold: Labels, positive: str | float) -> float:
 
     Raises UserError if lengths differ, nothing is given, or there are classes beside `positive` and one other.
     """
+    from sklearn.metrics import f1_score
+
     _check_not_empty(predicted, gold)
     _check_two_classes(predicted, gold, positive)
     hits = [[int(label == positive) for label in side] for side in (gold, predicted)]
-    return float(sklearn_metrics.f1_score(*hits, zero_division=0.0))
+    return float(f1_score(*hits, zero_division=0.0))
 
 
 def macro_f1(predicted: Labels, gold: Labels) -> float:
     """The mean of F1 over the classes on either side, 0 to 1. Raises UserError if lengths differ or nothing is given."""
+    from sklearn.metrics import f1_score
+
     said, right = _codes(predicted, gold)
-    return float(sklearn_metrics.f1_score(right, said, average="macro", zero_division=0.0))
+    return float(f1_score(right, said, average="macro", zero_division=0.0))
 
 
 def matthews(predicted: Labels, gold: Labels) -> float:
@@ -45,7 +48,9 @@ def matthews(predicted: Labels, gold: Labels) -> float:
 
     0 where all predictions, or all gold labels, are one class. Raises UserError if lengths differ or nothing is given.
     """
-    return _of_classes(sklearn_metrics.matthews_corrcoef, *_codes(predicted, gold))
+    from sklearn.metrics import matthews_corrcoef
+
+    return _of_classes(matthews_corrcoef, *_codes(predicted, gold))
 
 
 def pearson(predicted: Labels, gold: Labels) -> float:
@@ -54,12 +59,16 @@ def pearson(predicted: Labels, gold: Labels) -> float:
     NaN where either side is constant or has fewer than 2 numbers. Raises UserError if lengths differ or a
     label is no finite number.
     """
-    return _correlation(stats.pearsonr, predicted, gold)
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, predicted, gold)
 
 
 def spearman(predicted: Labels, gold: Labels) -> float:
     """Pearson correlation of the ranks, equal numbers sharing their mean rank. NaN and UserError as for `pearson`."""
-    return _correlation(stats.spearmanr, predicted, gold)
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, predicted, gold)
 
 
 # Metrics of (predicted, gold). F1 is not among them, since it needs the positive class.

@@ -1,4 +1,9 @@
-"""The files in a run's folder, runs/<profile>/<signature>/, by name."""
+"""The files in a run's folder, runs/<profile>/<signature>/, by name, and which of them only an unfinished run needs."""
+
+import shutil
+from pathlib import Path
+
+from lora_repro.files import remove_temporaries
 
 RECORD = "record.json"  # written last: it proves that the run is complete
 ADAPTER = "adapter.safetensors"  # the trained weights, and nothing else of the model
@@ -14,3 +19,17 @@ CHECKPOINTS = "checkpoints"  # a folder of the last two states of the training
 FACTS = "trained.json"  # the result of the training, while answers are decoded
 ANSWERS = "answers.json"  # what was decoded, until the record is written
 OBSERVED = "observed.safetensors"  # a probe's intermediate file
+
+
+def leftovers(folder: Path) -> bool:
+    """Whether a folder still holds files that only an unfinished run needs, or temporary files of a killed one."""
+    names = (CHECKPOINTS, FACTS, ANSWERS, OBSERVED, INPUTS)
+    return any((folder / name).exists() for name in names) or any(folder.glob(".*.tmp"))
+
+
+def clean(folder: Path) -> None:
+    """Delete what only an unfinished run needs. The adapter stays."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    remove_temporaries(folder)
+    for name in (FACTS, ANSWERS, OBSERVED, INPUTS):
+        (folder / name).unlink(missing_ok=True)

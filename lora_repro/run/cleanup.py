@@ -6,12 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from lora_repro.errors import Busy
-from lora_repro.records import record
-from lora_repro.train import resume_files
+from lora_repro.records import record, run_folder
 
 
 def tidy(folder: Path) -> None:
     """Remove from a recorded run's folder what only an unfinished run needs, unless a process holds the folder."""
-    if resume_files.leftovers(folder):
+    if run_folder.leftovers(folder):
         with suppress(Busy), record.lock(folder):
-            resume_files.clean(folder)
+            run_folder.clean(folder)

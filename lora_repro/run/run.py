@@ -32,7 +32,7 @@ from lora_repro.metrics import jvm
 from lora_repro.objectives.base import Objective
 from lora_repro.planning.cells import own_title
 from lora_repro.records import attempts, provenance, record
-from lora_repro.records.run_folder import CHECKPOINTS, METRICS
+from lora_repro.records.run_folder import CHECKPOINTS, METRICS, clean
 from lora_repro.run.cleanup import tidy
 from lora_repro.run.stages import (
     Adapted,
@@ -217,7 +217,7 @@ def measure(
     predictions = [{"key": one.key, **({} if text is None else {"output": text}), **rest} for one, text, rest in said]
     result = record.save(folder, result, predictions)
     metrics.finish(result, predictions)
-    resume_files.clean(folder)
+    clean(folder)
     return ranks.led(lambda: result)
 
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from lora_repro.errors import UserError
@@ -184,6 +183,8 @@ def p_of(mean: float, drawn: Sequence[Draws]) -> float:
 
     p solves |mean| = z(1 - p / 2) error(p), with the error of `Draws.at(p)`. NaN without an error.
     """
+
+    from scipy.optimize import brentq  # slow to import
 
     def beyond(log_level: float) -> float:
         level = math.exp(log_level)

@@ -1,7 +1,7 @@
-"""Arrays that are slow to compute from published predictions, kept on disk by the content of these files.
+"""Arrays that are slow to make, kept on disk by the content of all that they are made from: resamples of scores, drawn figures.
 
-A folder is keyed by the code of the scores and of this package, and by the versions of numpy and scipy; when one changes, the
-old folder is deleted. A damaged file is made again. If nothing can be written, everything is computed.
+A folder is keyed by the code and by the versions of the packages that make them; when one changes, the old folder is deleted. Of
+more than `MOST` files the oldest are. A damaged file is made again. If nothing can be written, everything is computed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
@@ -23,15 +24,30 @@ from lora_repro import files, metrics
 from lora_repro.config.paths import CACHE
 
 Arrays = Mapping[str, NDArray[Any]]
+MOST = 20_000  # files of a folder; results/ needs some 2,000 of 10 to 100 kB
 
 
-def kept(asked: Sequence[object], read: Sequence[Path | None], make: Callable[[], Arrays]) -> Arrays:
+@dataclass(frozen=True)
+class Kind:
+    """A folder of kept arrays: its name below .cache, and the folders of code and the packages that decide what is in it."""
+
+    name: str
+    code: tuple[Path, ...]
+    packages: tuple[str, ...]
+
+
+RESAMPLES = Kind("resamples", (Path(__file__).parent, Path(metrics.__path__[0])), ("numpy", "scipy"))
+
+
+def kept(
+    asked: Sequence[object], read: Sequence[Path | None], make: Callable[[], Arrays], kind: Kind = RESAMPLES
+) -> Arrays:
     """The arrays that `make` computes from the files `read`, now or in an earlier process.
 
-    asked: what else tells one computation from another. None among `read`: a run that has no file.
+    asked: what else tells one computation from another, by its repr. None among `read`: a run that has no file.
     """
     contents = [None if path is None else _content(path, path.stat().st_mtime_ns) for path in read]
-    place = _home() / f"{_digest(repr([*asked, *contents]))}.npz"
+    place = _home(kind) / f"{_digest(repr([*asked, *contents]))}.npz"
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as found:
             return {name: found[name] for name in found}
@@ -49,13 +65,16 @@ def _content(path: Path, changed: int) -> str:
 
 
 @cache
-def _home() -> Path:
-    code = sorted([*Path(__file__).parent.glob("*.py"), *Path(metrics.__path__[0]).rglob("*.py")])
-    parts = [version("numpy"), version("scipy"), *(path.read_text(encoding="utf-8") for path in code)]
-    home = CACHE / "resamples" / _digest(repr(parts))
+def _home(kind: Kind) -> Path:
+    code = sorted(path for folder in kind.code for path in folder.rglob("*.py"))
+    parts = [*map(version, kind.packages), *(path.read_text(encoding="utf-8") for path in code)]
+    home = CACHE / kind.name / _digest(repr(parts))
     for old in home.parent.glob("*"):
         if old != home:
             shutil.rmtree(old, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for path in sorted(home.glob("*.npz"), key=lambda path: path.stat().st_mtime)[:-MOST]:
+            path.unlink()
     return home
 
 

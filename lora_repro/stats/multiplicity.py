@@ -8,9 +8,8 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import ndtri
-from scipy.stats import norm
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 NODES = 64  # of the quadrature: ten digits at five looks
 
@@ -48,18 +47,25 @@ def pocock(level: float, looks: int) -> float:
     """
     if looks == 1:
         return level
+    from scipy.optimize import brentq  # slow to import
+
     ends = float(ndtri(1 - level / 2)), float(ndtri(1 - level / 2 / looks))  # one look; looks that know nothing of one another
     critical = brentq(lambda c: _stays(c, looks) - (1 - level), *ends, xtol=1e-12)
-    return float(2 * norm.sf(critical))
+    return float(2 * ndtr(-critical))
 
 
 def _stays(critical: float, looks: int) -> float:
     """P(|S_i| <= critical sqrt(i) for i = 1..looks), by Gauss-Legendre quadrature of the density of S_i without those stopped."""
     points, weights = np.polynomial.legendre.leggauss(NODES)
-    at, density = critical * points, norm.pdf(critical * points)
+    at, density = critical * points, _density(critical * points)
     for look in range(2, looks + 1):
         wider = critical * np.sqrt(look) * points
-        step = norm.pdf(wider[:, None] - at[None, :])
+        step = _density(wider[:, None] - at[None, :])
         density = step @ (density * weights * critical * np.sqrt(look - 1))
         at = wider
     return float(density @ weights * critical * np.sqrt(looks))
+
+
+def _density(at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard normal density."""
+    return np.exp(-(at**2) / 2.0) / np.sqrt(2 * np.pi)

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import torch
-
+from lora_repro import console
 from lora_repro.errors import Busy
 from lora_repro.records import record
 
@@ -30,6 +29,8 @@ def visible_gpus() -> list[str]:
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in named.split(",") if name]
     if shutil.which("nvidia-smi") is None:
+        import torch  # slow to import, here and below
+
         return [str(n) for n in range(torch.cuda.device_count())]
     found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
     return [str(n) for n, _ in enumerate(line for line in found.stdout.splitlines() if line.startswith("GPU "))]
@@ -37,7 +38,11 @@ def visible_gpus() -> list[str]:
 
 def usable_gpus(device: str) -> list[str]:
     """The cards that runs of `device` (auto, cpu, cuda, cuda:1) are distributed over; empty if torch uses none."""
-    if device == "cpu" or not torch.cuda.is_available():
+    if device == "cpu":
+        return []
+    import torch
+
+    if not torch.cuda.is_available():
         return []
     place = device.partition(":")[2]
     return [name for n, name in enumerate(visible_gpus()) if place in ("", str(n))]
@@ -45,11 +50,21 @@ def usable_gpus(device: str) -> list[str]:
 
 def cpu_fallback_warning(device: str, profile: str) -> str | None:
     """The warning if `auto` takes the CPU though a GPU was to be expected; None otherwise."""
-    if device != "auto" or torch.cuda.is_available():
+    if device != "auto":
+        return None
+    import torch
+
+    if torch.cuda.is_available():
         return None
     if cards := visible_gpus():
         return f"device=auto takes the CPU: {len(cards)} GPUs are here, but torch {torch.__version__} can use none"
     return "device=auto takes the CPU: torch finds no GPU, and profile paper is meant for one" if profile == "paper" else None
+
+
+def say_if_cpu(device: str, profile: str) -> None:
+    """Print `cpu_fallback_warning`."""
+    if said := cpu_fallback_warning(device, profile):
+        console.say(said)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from lora_repro.report import show, sweep_tables
 from lora_repro.report.pivot import Pivot
 from lora_repro.results import grouped, published_records
 from lora_repro.run.cleanup import tidy
-from lora_repro.sweep import parallel, preflight, ray_launcher, supervise
+from lora_repro.sweep import gpus, parallel, preflight, ray_launcher, supervise
 from lora_repro.sweep.announce import announce, others_of
 from lora_repro.sweep.grid import ranking_key
 from lora_repro.sweep.progress import Progress, growing_table
@@ -66,17 +66,52 @@ def job(config: DictConfig) -> None:
             if cell.folder in _met:
                 return
             _met.add(cell.folder)
-        if found := record.find(cell.folder, cell.asked):
-            tidy(cell.folder)
-            print(summary_line(found, cell, again=True), flush=True)
-            if _progress:
-                _progress.ended(cell)
-            return
-        parallel.submit(partial(_start, cell, job_overrides()))
+        if not _told(cell):
+            parallel.submit(partial(_start, cell, job_overrides()))
     except UserError as error:
         console.report_error(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
         sys.exit(supervise.STOPPED)  # leaves no result, so that the job continues if the cluster requeues it
+
+
+def _told(cell: Cell) -> bool:
+    """Whether a cell has its record, of which one line is then printed. Raises UserError as `record.find` does."""
+    found = record.find(cell.folder, cell.asked)
+    if found is None:
+        return False
+    tidy(cell.folder)
+    print(summary_line(found, cell, again=True), flush=True)
+    if _progress:
+        _progress.ended(cell)
+    return True
+
+
+def _without_record(found: Sequence[Cell]) -> list[Cell]:
+    """The cells whose runs are left for Hydra to start. The others are told here: Hydra takes half a second to compose each."""
+    left = []
+    for cell in found:
+        try:
+            told = _told(cell)
+        except UserError:  # a record that is wrong: `job` says how
+            told = False
+        if told and _met is not None:
+            _met.add(cell.folder)
+        elif not told:
+            left.append(cell)
+    return left
+
+
+def narrowed(wanted: Sequence[Cell], left: Sequence[Cell]) -> list[str]:
+    """Overrides that sweep, of each key's values among `wanted`, only those that a cell of `left` has."""
+    words = []
+    for key in dict.fromkeys(item.partition("=")[0] for cell in wanted for item in cell.overrides):
+        before, after = (
+            dict.fromkeys(item for cell in some for item in cell.overrides if item.startswith(f"{key}="))
+            for some in (wanted, left)
+        )
+        if after and len(after) < len(before):
+            words.append(f"{key}={','.join(item.removeprefix(f'{key}=') for item in after)}")
+    return words
 
 
 def _start(cell: Cell, overrides: Sequence[str]) -> None:
@@ -118,6 +153,8 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
     known = published_records(wanted[0].asked["profile_name"])
     announce(wanted, known, arguments)
     missing = [cell for cell in wanted if not (cell.folder / RECORD).is_file()]
+    if missing:
+        gpus.say_if_cpu(missing[0].asked["device"], missing[0].asked["profile_name"])
     preflight.check([cell.asked for cell in with_starts(missing) if not (cell.folder / RECORD).is_file()])
     rule = bisection.rule_among(wanted)
     beside = _share(hydra_node, wanted, missing, rule)
@@ -129,6 +166,10 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
     _progress = None
     if launcher.endswith("BasicLauncher") and not rule:
         _progress = Progress(Pace(missing, known, beside), growing_table(arguments, wanted) if shows else None)
+    if rule is None and (launcher.endswith("BasicLauncher") or not missing):  # other launchers' workers do not know what is told
+        if not (due := _without_record(wanted)):
+            return _report(arguments, wanted, 0, False, shows)
+        sys.argv += narrowed(wanted, due)  # Hydra reads it
     launch: Callable[[], int] = partial(_launch, beside) if rule is None else partial(_halve, arguments, wanted, rule, beside)
     # submitit's jobs outlive this process
     left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
@@ -325,7 +366,9 @@ def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisection.Rul
     for due in bisection.rounds(wanted, rule):
         commands = grouped(due, lambda cell: cell.overrides[:-1])  # the last one is the seed
         for each in commands:
-            sys.argv[1:] = [*how, *each[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in each)}"]
+            if not (left := _without_record(each)):
+                continue
+            sys.argv[1:] = [*how, *left[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in left)}"]
             code = _launch(beside) or code
             if code == 130 or supervise.stopping():
                 return code

@@ -18,11 +18,9 @@ import psutil
 from omegaconf import OmegaConf
 
 from lora_repro import console
-from lora_repro.costs.forecast import memory
 from lora_repro.errors import Terminated, UserError
 from lora_repro.planning.cells import Cell
 from lora_repro.sweep import gpus, supervise
-from lora_repro.train.ranks import Ranks
 
 SPARE = 0.9  # the share of free memory to use: forecasts cover the runs, not what else this machine will do
 
@@ -40,6 +38,11 @@ def at_once(missing: Sequence[Cell]) -> int:
     launch = missing[0].asked["launch"]
     if launch["together"]:
         return min(int(launch["together"]), len(missing))
+    from lora_repro.costs.forecast import (
+        memory,  # here: they import torch, and a sweep whose runs are all there needs none
+    )
+    from lora_repro.train.ranks import Ranks
+
     device = missing[0].asked["device"]
     if Ranks.here(device).device.type != "cpu":
         places = len(gpus.usable_gpus(device)) * int(launch["per_gpu"])

@@ -16,10 +16,9 @@ from lora_repro.config.compose import build, resolved
 from lora_repro.errors import UserError
 from lora_repro.files import write_json
 from lora_repro.records import provenance, record
-from lora_repro.records.run_folder import ADAPTER, METRICS
+from lora_repro.records.run_folder import ADAPTER, METRICS, clean
 from lora_repro.run.stages import adapt, backbone_of, encode, label_of, learn, objective_of, read, settle
 from lora_repro.tracking.metrics import Metrics
-from lora_repro.train import resume_files
 from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks, world_size
 
@@ -96,7 +95,7 @@ def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: M
         "finished_at": provenance.now(),
     }
     write_json(folder / TRIAL, result)
-    resume_files.clean(folder)
+    clean(folder)
     (folder / ADAPTER).unlink(missing_ok=True)
     return result
 

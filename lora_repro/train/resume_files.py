@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from lora_repro.files import damaged, read_sealed, remove_temporaries, sealed, sha256, write_json
+from lora_repro.files import damaged, read_sealed, sealed, sha256, write_json
 from lora_repro.records import provenance
-from lora_repro.records.run_folder import ADAPTER, ANSWERS, CHECKPOINTS, FACTS, INPUTS, LOCK, OBSERVED
+from lora_repro.records.run_folder import ADAPTER, ANSWERS, FACTS, INPUTS, LOCK, clean
 from lora_repro.train import checkpoint
 from lora_repro.train.progress import Trained
 
@@ -84,12 +83,6 @@ def load_answers(folder: Path) -> dict[str, Any] | None:
     return found if found and "code" in found else None  # an older version's lacks it: decode again
 
 
-def leftovers(folder: Path) -> bool:
-    """Whether a folder still holds files that only an unfinished run needs, or temporary files of a killed one."""
-    names = (CHECKPOINTS, FACTS, ANSWERS, OBSERVED, INPUTS)
-    return any((folder / name).exists() for name in names) or any(folder.glob(".*.tmp"))
-
-
 def thin(folder: Path, most: float | None) -> None:
     """Delete trained weights of more than `most` GB; None keeps all. Call it before the record lists the run's files.
 
@@ -98,11 +91,3 @@ def thin(folder: Path, most: float | None) -> None:
     path = folder / ADAPTER
     if most is not None and path.is_file() and path.stat().st_size > most * 1e9:
         path.unlink()
-
-
-def clean(folder: Path) -> None:
-    """Delete what only an unfinished run needs. The adapter stays."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    remove_temporaries(folder)
-    for name in (FACTS, ANSWERS, OBSERVED, INPUTS):
-        (folder / name).unlink(missing_ok=True)

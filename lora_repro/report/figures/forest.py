@@ -93,7 +93,8 @@ def save(ledger: Ledger, profile: str, stem: Path) -> list[Path]:
         return []
     absent = len(ledger.entries) - len(found)
     caption = f"{ledger.scales[profile]}. {READ} {absent} claims have no number here and are not drawn."
-    return write(lambda: _figure(found, statement(ledger, profile), caption), stem)
+    title = statement(ledger, profile)
+    return write(lambda: _figure(found, title, caption), stem, ("forest", found, title, caption))
 
 
 def _figure(found: Sequence[Row], title: str, caption: str) -> Figure:

@@ -95,7 +95,8 @@ def save(
     panels: Sequence[Panel], ylabel: str, stem: Path, title: str = "", caption: str = "", width: float = WIDE
 ) -> list[Path]:
     """Draw the panels, `width` inches wide, one below the other into `stem`.svg and `stem`.png; returns the two paths."""
-    return write(lambda: _figure(panels, ylabel, title, caption, width), stem)
+    shown = (panels, ylabel, title, caption, width)
+    return write(lambda: _figure(*shown), stem, ("points", *shown))
 
 
 def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str, width: float = WIDE) -> Figure:

@@ -7,11 +7,17 @@ out, and text is drawn as outlines of matplotlib's own DejaVu Sans.
 
 from __future__ import annotations
 
+import pickle
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from lora_repro.stats.kept import Arrays, Kind, kept
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
     from matplotlib.text import Text
 
-
+REPORT = Path(__file__).parents[1]  # all of it words or shapes what is drawn
+DRAWN = Kind("figures", (REPORT, REPORT.parent / "stats"), ("matplotlib", "numpy", "pillow"))
 STYLE: Any = {  # Any: matplotlib types the keys as one long Literal
     "svg.hashsalt": "lora_repro",
     "svg.fonttype": "path",
@@ -137,8 +144,32 @@ def freeze_layout(figure: Figure) -> None:
         axis.set_position([round(float(part), 6) for part in axis.get_position(original=True).bounds])  # type: ignore[arg-type]
 
 
-def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
-    """Draw in STYLE, whatever the user's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths."""
+def write(draw: Callable[[], Figure], stem: Path, shown: Sequence[object] = ()) -> list[Path]:
+    """Draw in STYLE, whatever the user's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths.
+
+    shown: all that `draw` reads, if it is no more than values of dataclasses and arrays: the same figure is then drawn once and
+    kept on disk (`stats.kept`), by these values and by the code of this package.
+    """
+    files = {suffix: stem.with_suffix(f".{suffix}") for suffix in ("svg", "png")}
+    if not shown:
+        _draw(draw, files)
+        return [*files.values()]
+
+    def drawn() -> Arrays:
+        with TemporaryDirectory() as folder:
+            made = {suffix: Path(folder, path.name) for suffix, path in files.items()}
+            _draw(draw, made)
+            return {suffix: np.frombuffer(path.read_bytes(), np.uint8) for suffix, path in made.items()}
+
+    # Equal pickles are of equal values, and a pickle, unlike a repr, has every number of an array.
+    found = kept([pickle.dumps(shown)], [], drawn, DRAWN)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, path in files.items():
+        path.write_bytes(found[suffix].tobytes())
+    return [*files.values()]
+
+
+def _draw(draw: Callable[[], Figure], files: Mapping[str, Path]) -> None:
     import matplotlib
 
     with matplotlib.rc_context():
@@ -146,12 +177,12 @@ def write(draw: Callable[[], Figure], stem: Path) -> list[Path]:
         matplotlib.rcParams.update(STYLE)
         figure = draw()
         freeze_layout(figure)
-        stem.parent.mkdir(parents=True, exist_ok=True)
+        for path in files.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
         # The statement is in the metadata, too: an SVG has its text as outlines only.
         title = {"Title": str(figure.get_label())} if figure.get_label() else {}
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None, "Creator": None, **title})
-        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None, **title})
-    return [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+        figure.savefig(files["svg"], metadata={"Date": None, "Creator": None, **title})
+        figure.savefig(files["png"], metadata={"Software": None, **title})
 
 
 # The colours are Okabe and Ito's, which are safe for colour-blind readers, with Tol's wine instead of their yellow, which is too

@@ -189,7 +189,7 @@ def verdict(source: str, entries: Sequence[Entry], row: str) -> str:
 def draw(measured: dict[str, Any], stem: Path) -> list[Path]:
     """Draw one measurement into `stem`.svg and `stem`.png; returns the paths. Drawing it again gives the same bytes."""
     entries = [entry for entry in measured["latency"] if entry["slowdown"] is not None]
-    return write(lambda: _figure(measured, entries), stem) if entries else []
+    return write(lambda: _figure(measured, entries), stem, ("slowdowns", measured)) if entries else []
 
 
 def _figure(measured: dict[str, Any], entries: Sequence[Entry]) -> Figure:
