@@ -99,7 +99,7 @@ reproduce-latency: setup ## measure what each method costs in time, memory and d
 reproduce-authors-subspace: $(INSTALLED) ## analyse the authors' own adapter (spectra, shared directions, intruders) into results/authors/: ADAPTER=/path/to/it
 	@$(NAMED)$(PY) -m lora_repro subspace "$(ADAPTER)" --base roberta_base --to results/authors
 
-verify: $(INSTALLED) ## compare this checkout's finished runs with the published ones: EXPERIMENT=e2e (exit status: python -m lora_repro verify)
+verify: $(INSTALLED) ## compare this checkout's finished runs with the published ones: EXPERIMENT=e2e (exit status: lora-repro verify)
 	@$(PY) -m lora_repro verify $(if $(EXPERIMENT),experiment=$(subst -,_,$(EXPERIMENT))) $(OVERRIDES)
 
 publish: $(INSTALLED) ## copy this checkout's finished, clean records of PROFILE to results/ (FORCE=1 replaces)

@@ -1,4 +1,4 @@
-"""`python -m lora_repro VERB ...`: see `lora_repro.cli`."""
+"""`lora-repro VERB ...`: see `lora_repro.cli`."""
 
 import sys
 

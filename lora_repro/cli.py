@@ -1,4 +1,4 @@
-"""The entry point of every command, `python -m lora_repro VERB ...`: immediate help, the options of all commands, signals.
+"""The entry point of every command, `lora-repro VERB ...`: immediate help, the options of all commands, signals.
 
 The help of a verb is its module's docstring followed by the arguments of its parser, both read from the source: torch,
 transformers and Hydra take seconds to import, so this module imports the standard library only.

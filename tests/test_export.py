@@ -1,4 +1,4 @@
-"""`python -m lora_repro export`: the run, its peft adapter and its merged model answer alike; the card's code is run."""
+"""`lora-repro export`: the run, its peft adapter and its merged model answer alike; the card's code is run."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_card_says_what_it_is_and_how_it_was_made(runs: dict[str, Path], tmp
         "| bleu | 0.1250 |", "| nist | — |", "n = 1", record["signature"], record["where"]["git_sha"], "smoke, 0", "licence",
     ):
         assert words in card, words
-    (line,) = re.findall(r"^    python -m lora_repro\.run (.*)$", card, re.MULTILINE)
+    (line,) = re.findall(r"^    lora-repro run (.*)$", card, re.MULTILINE)
     assert signature(resolved(compose(shlex.split(line)))) == record["signature"]
     kept = read_origin(tmp_path / "out") or {}
     assert (kept["format"], kept["profile"], kept["record"]) == ("peft", "smoke", record)
@@ -108,7 +108,7 @@ def test_the_card_trusts_the_package_of_ones_own_classes_where_they_are_built(
         monkeypatch.setenv(paths.TRUSTED, f"own_{part}")
         run = smoke_run(tmp_path / part, *TEXT, *overrides)
         card = (export.export(run, tmp_path / f"{part}_out") / "README.md").read_text(encoding="utf-8")
-        assert f"python -m lora_repro.run --trust own_{part} " in card
+        assert f"lora-repro run --trust own_{part} " in card
         assert (f"generate FOLDER --trust own_{part} " in card) == (part == "task")
         monkeypatch.setenv(paths.TRUSTED, "")
         if part == "method":

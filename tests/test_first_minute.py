@@ -95,7 +95,7 @@ def test_a_run_of_one_s_own_is_called_by_its_method_and_what_differs() -> None:
         ("lr=1e-3", "no setting 'lr'; did you mean train.lr?"),
         ("n_jobs=4", "did you mean hydra.launcher.n_jobs?"),
         ("row/glue=lora", "row/glue is a row of experiment=glue: add that"),
-        ("zzz=1", "no setting 'zzz'; python -m lora_repro.run --cfg job shows them all"),
+        ("zzz=1", "no setting 'zzz'; lora-repro run --cfg job shows them all"),
         ("smoke", "'smoke' is not a setting: write KEY=VALUE, such as profile=mini"),
     ],
 )

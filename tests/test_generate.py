@@ -1,4 +1,4 @@
-"""`python -m lora_repro generate` and scoring a checkpoint: own runs, exports, and checkpoints from elsewhere."""
+"""`lora-repro generate` and scoring a checkpoint: own runs, exports, and checkpoints from elsewhere."""
 
 from __future__ import annotations
 

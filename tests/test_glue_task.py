@@ -529,7 +529,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
 @pytest.mark.parametrize("name", IN_FILES)
 def test_no_folder(name: str, tmp_path: Path) -> None:
     folder = FACTS[name][0]
-    how = "fetch does not have it" if name in ("sick", "cb") else "run python -m lora_repro fetch glue"
+    how = "fetch does not have it" if name in ("sick", "cb") else "run lora-repro fetch glue"
     refused(lambda: task_of(name).load(None), folder, how, "DATA=")
     refused(lambda: task_of(name).load(str(tmp_path)), f"no folder {tmp_path / folder}", file_of(name, "train"))
     (tmp_path / folder).write_text("a file")

@@ -88,7 +88,7 @@ def test_where_the_part_is_not_there_the_whole_set_s_overrides_are_named_and_rea
     """`fetch` gets the whole MNLI: to name that command alone would lead back to the same error."""
     command = [f"experiment={table}", f"row/{table}=lora{'_large' * (table == 'gpt3')}", "profile=laptop", "task=mnli_text"]
     part = build(compose(command).task)
-    whole_set = "run python -m lora_repro fetch glue, and read the whole set with task=mnli_text task.folder=MNLI"
+    whole_set = "run lora-repro fetch glue, and read the whole set with task=mnli_text task.folder=MNLI"
     said = ("has no mnli_part/ with train_20000.tsv.xz", whole_set)
     refused(lambda: part.ready(None), "the data folder", *said)
     refused(lambda: part.load(str(tmp_path)), str(tmp_path), *said)
@@ -105,7 +105,7 @@ def test_where_the_part_is_not_there_the_whole_set_s_overrides_are_named_and_rea
     read_whole = build(whole)
     read_whole.ready(str(tmp_path))
     assert "of 392,702" not in read_whole.caption()
-    refused(lambda: read_whole.ready(None), "MNLI of GLUE is not here: run python -m lora_repro fetch glue")
+    refused(lambda: read_whole.ready(None), "MNLI of GLUE is not here: run lora-repro fetch glue")
     refused(lambda: read_whole.load(str(tmp_path)), "MNLI train has 3 rows, GLUE's has 392702")
 
 

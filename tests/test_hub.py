@@ -72,7 +72,7 @@ def test_a_file_that_changed_in_the_cache_is_not_loaded(file: str, hub: LocalHub
     assert asked.load().sha256 == f"{asked.hub_id}@{asked.revision}" and len(asked.load().files_sha256) == 64
     path = (module.model_here(asked.hub_id, asked.revision) or Path()) / file
     path.write_bytes(path.read_bytes()[:-1] + b" ")
-    refused(asked.load, file, "python -m lora_repro fetch gpt2_medium")
+    refused(asked.load, file, "lora-repro fetch gpt2_medium")
 
 
 def test_an_interrupted_download_is_not_taken_for_a_whole_one(hub: LocalHub) -> None:

@@ -113,8 +113,8 @@ def test_changed_settings_are_said(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["latency", "profile=smoke"], "nothing is measured for latency at profile smoke"), (["latency", "mini"], "not an override"),
-     (["latency", "profile=smoke"], "run: python -m lora_repro latency profile=smoke\n"),
-     (["delta_w", "profile=smoke", "seed=0"], "run: python -m lora_repro.run experiment=delta_w profile=smoke seed=0\n"),
+     (["latency", "profile=smoke"], "run: lora-repro latency profile=smoke\n"),
+     (["delta_w", "profile=smoke", "seed=0"], "run: lora-repro run experiment=delta_w profile=smoke seed=0\n"),
      (["tables", "latency", "profile=mini"], "takes no overrides")],
 )  # fmt: skip
 def test_mistakes_are_one_line(

@@ -37,9 +37,9 @@ def test_an_end_near_zero_says_on_which_side_it_lies() -> None:
 def test_every_table_ends_its_caption_with_the_command_that_measures_it_again() -> None:
     found = measurement()
     for table in [*latency_tables({"published": found}), memory_tables({"published": found})[0]]:
-        assert table.facts[-1] == "To reproduce: python -m lora_repro latency profile=mini"
+        assert table.facts[-1] == "To reproduce: lora-repro latency profile=mini"
     found["where"]["kind"], found["asked"]["overrides"] = "cuda", ["profile=mini", "device=cuda", "bench.rounds=50"]
-    assert command(found) == "python -m lora_repro latency profile=mini device=cuda bench.rounds=50"
+    assert command(found) == "lora-repro latency profile=mini device=cuda bench.rounds=50"
 
 
 def test_own_published_and_paper_stand_in_this_order() -> None:

@@ -57,7 +57,7 @@ def test_a_cache_that_make_cannot_name_is_said(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_tells_reproduced_from_not_run_is_not_make() -> None:
     """GNU make exits 2 whatever its recipe exits with, which verify's 1 and 2 would both become."""
-    assert "(exit status: python -m lora_repro verify)" in " ".join(make("help").stdout.split())
+    assert "(exit status: lora-repro verify)" in " ".join(make("help").stdout.split())
     assert make("-f", "-", "x", stdin="x:\n\t@exit 1\n").returncode == 2
     command = commands("verify", "EXPERIMENT=low-data")[-1].rstrip()
     assert command.endswith("-m lora_repro verify experiment=low_data profile=mini")

@@ -277,7 +277,7 @@ def test_a_run_over_nf4_is_exported_as_an_adapter_or_dequantised(tmp_path: Path,
 def test_the_largest_open_model_joins_any_table_in_4_bits() -> None:
     """The command of docs/scaling.md, as written; nothing is fetched."""
     page = (Path(__file__).resolve().parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^    python -m lora_repro\.run (.*qwen_coder_1500m.*)$", page, re.M)
+    (command,) = re.findall(r"^    lora-repro run (.*qwen_coder_1500m.*)$", page, re.M)
     quantised, floats = (cells(words) for words in (command.split(), command.removesuffix(" backbone.quantise=nf4").split()))
     assert {cell.row.name for cell in quantised} == {"lora_large"}
     assert not {cell.signature for cell in quantised} & {cell.signature for cell in floats}

@@ -43,7 +43,7 @@ from lora_repro.report.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = sorted((ROOT / "results").glob("*/records/*.json"))
 EVIL = "<script>alert(1)</script>"
-TABLE = """**E2E NLG, profile mini. Backbone: A <b>. To reproduce: python -m lora_repro.run experiment=e2e**
+TABLE = """**E2E NLG, profile mini. Backbone: A <b>. To reproduce: lora-repro run experiment=e2e**
 
 | Method | Source | BLEU ↑ | Notes |
 | --- | --- | ---: | --- |
@@ -185,7 +185,7 @@ def test_a_table_keeps_caption_facts_command_labels_and_footnotes() -> None:
     said = list(pieces(TABLE, Path("/r/mini/tables/e2e.md"), Path("/r/mini/report.html")))
     facts, run_again, table, notes = said
     assert facts == "<p>Backbone: A &lt;b&gt;.</p>"
-    assert run_again == "<p>To reproduce: <code>python -m lora_repro.run experiment=e2e</code></p>"
+    assert run_again == "<p>To reproduce: <code>lora-repro run experiment=e2e</code></p>"
     assert isinstance(table, Table) and table.caption == "E2E NLG, profile mini"
     assert [row[0] for row in table.rows] == ["LoRA", "", "&lt;img src=x&gt;"] and table.rows[0][3] == "a | b"
     shown = html_of(table)
@@ -207,7 +207,7 @@ def test_the_pages_hold_every_part(made: dict[str, str], html: str) -> None:
     text = " ".join(Seen(html).texts)
     for part in ("E2E NLG", "Curve", "Claims", "Examples", "Records and commands", "† n = 1"):
         assert part in text
-    assert "python -m lora_repro.run experiment=e2e profile=mini row/e2e=lora seed=0" in text
+    assert "lora-repro run experiment=e2e profile=mini row/e2e=lora seed=0" in text
     assert '<a href="../../report.json">report.json</a>' in made["report/runs.html"]
     front = made["report.html"]
     assert re.search(r"\b1 run \(1 finished\), .* 2 more, of earlier protocols, appear only in the list of runs\.", front)
@@ -300,7 +300,7 @@ def test_what_was_measured_without_training_has_machine_commit_date_and_command(
     text = html[html.index("Measurements without training") :]
     for said in (found["signature"], found["where"]["git_sha"][:9], found["where"]["finished_at"][:10]):
         assert said in text
-    assert "<code>python -m lora_repro latency profile=mini</code>" in text
+    assert "<code>lora-repro latency profile=mini</code>" in text
     assert found["where"]["device"] in text[text.index("Machines") : text.index("Models and data")]
 
 

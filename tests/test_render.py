@@ -1,4 +1,4 @@
-"""`python -m lora_repro render`: everything published in its order, or the part that is named."""
+"""`lora-repro render`: everything published in its order, or the part that is named."""
 
 from __future__ import annotations
 

@@ -458,7 +458,7 @@ def test_an_experiment_that_trains_nothing_says_its_own_command(
     with pytest.raises(SystemExit) as caught:
         run.main()
     assert caught.value.code == 2
-    assert capsys.readouterr().err == "error: experiment latency trains nothing; run: python -m lora_repro latency\n"
+    assert capsys.readouterr().err == "error: experiment latency trains nothing; run: lora-repro latency\n"
 
 
 @pytest.mark.parametrize(

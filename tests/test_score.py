@@ -1,4 +1,4 @@
-"""`python -m lora_repro score`: file formats, one JSON object, one-line mistakes; and the `evaluate` metric."""
+"""`lora-repro score`: file formats, one JSON object, one-line mistakes; and the `evaluate` metric."""
 
 import json
 import os

@@ -304,7 +304,7 @@ def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypat
         return Draws(0.015, np.array([[-0.01], [0.05]]), len(ours[0]), np.zeros(2), 1)
 
     monkeypatch.setattr(comparable, "paired_draws", fake)
-    monkeypatch.setattr(kept, "CACHE", tmp_path)  # what is faked is not kept for others
+    monkeypatch.setattr(kept, "_home", lambda kind: tmp_path / "kept")  # what is faked is not kept for others
     names = ["f0", "f1", "l0", "l1", "h0", "o0"]
     found = store(tmp_path, *map(record, names))
     for name in names:

@@ -142,10 +142,10 @@ def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(_files, "DATA", tmp_path)
     (tmp_path / "e2e").mkdir()  # what a fetch leaves that broke off at once
     (tmp_path / "e2e" / ".train.txt.part").touch()
-    said = r"^E2E is not here: run python -m lora_repro fetch e2e, or name the folder that holds e2e/ with DATA="
+    said = r"^E2E is not here: run lora-repro fetch e2e, or name the folder that holds e2e/ with DATA="
     with pytest.raises(UserError, match=said):
         e2e_files.find_files(None, "tokenised")
-    with pytest.raises(UserError, match="run python -m lora_repro fetch glue"):
+    with pytest.raises(UserError, match="run lora-repro fetch glue"):
         glue_files.find_files(None, "RTE", {"train": "train.tsv"})
     with pytest.raises(UserError, match=r"^SICK is not here, and fetch does not have it: name its parent folder with DATA="):
         glue_files.find_files(None, "SICK", {"train": "SICK_train.txt"})

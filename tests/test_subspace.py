@@ -400,7 +400,7 @@ def test_a_caption_asks_for_the_runs_that_were_asked_for(tmp_path: Path, monkeyp
     ask = ReportRequest("subspace", "mini", ("row.rank=4",))
     ask.__dict__["cells"] = [Cell(Row("lora", "LoRA", 1, 1, True, {}, {}), 0, {}, (), "s", asked, Path("s"))]
     (shown,) = subspaces.Subspaces("T").exhibits(ask, [Store(PUBLISHED, tmp_path, {})])
-    assert shown.tables[0].facts[-1] == "To reproduce: python -m lora_repro.run experiment=subspace profile=mini row.rank=4"
+    assert shown.tables[0].facts[-1] == "To reproduce: lora-repro run experiment=subspace profile=mini row.rank=4"
 
 
 def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:

@@ -288,8 +288,8 @@ def test_a_missing_run_is_a_non_zero_exit_and_the_others_are_kept(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["experiment=glue", "row/glue=lora", "profile=laptop"], "error: RTE of GLUE is not here: run python -m lora_repro"),
-        (["experiment=e2e", "row/e2e=lora", "profile=laptop"], "error: E2E is not here: run python -m lora_repro fetch e2e"),
+        (["experiment=glue", "row/glue=lora", "profile=laptop"], "error: RTE of GLUE is not here: run lora-repro"),
+        (["experiment=e2e", "row/e2e=lora", "profile=laptop"], "error: E2E is not here: run lora-repro fetch e2e"),
         (["experiment=glue", "row/glue=lora", "profile=laptop", "paths.data=/nowhere"], "error: no folder /nowhere/RTE"),
         (["-m", "profile=smoke", "task=sentiment", "backbone=random_bert,deberta_v2_xxlarge"], "backbone.revision=COMMIT"),
     ],

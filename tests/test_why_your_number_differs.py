@@ -303,7 +303,7 @@ def test_the_table_has_a_line_for_each_cause_and_no_number_is_without_a_source()
 def test_each_command_composes_and_those_of_our_runs_name_their_records() -> None:
     """A default that changes gives a command another signature: the page's number is no longer its own."""
     named = 0
-    for line in re.findall(r"^    python -m lora_repro\.run (.*)$", PAGE, re.M):
+    for line in re.findall(r"^    lora-repro run (.*)$", PAGE, re.M):
         command, _, signatures = line.partition("  # ")
         found = cells(shlex.split(command))
         assert found

@@ -25,7 +25,7 @@ def intruders_in(base: str, adapters: Sequence[Mapping[tuple[str, int], Factors]
     """
     spec = build(compose([f"backbone={base}"]).backbone)
     if not availability.has_weights(spec):
-        why = f"{spec.label} is not on this machine (python -m lora_repro fetch {base})"
+        why = f"{spec.label} is not on this machine (lora-repro fetch {base})"
         return [({}, f"Intruder dimensions are not counted: {why}.")] * len(adapters)
     backbone = replace(spec, head="classification" if spec.cls else "lm").load()
     found = [counts(adapter, backbone) for adapter in adapters]

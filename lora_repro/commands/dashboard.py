@@ -1,8 +1,8 @@
 """Build a W&B workspace from a profile's tables, figures and runs.
 
-    python -m lora_repro dashboard profile=mini             upload tables and figures as one run, save the workspace
-    python -m lora_repro dashboard profile=mini --dry-run   print the workspace instead (or DRY_RUN=1); needs no key
-    WANDB_MODE=offline python -m lora_repro dashboard       keep the run here for `wandb sync`; needs no key
+    lora-repro dashboard profile=mini             upload tables and figures as one run, save the workspace
+    lora-repro dashboard profile=mini --dry-run   print the workspace instead (or DRY_RUN=1); needs no key
+    WANDB_MODE=offline lora-repro dashboard       keep the run here for `wandb sync`; needs no key
 
 It takes this checkout's tables and figures (runs/<profile>); of those that are missing there, the published ones
 (results/<profile>). Panels are made from these files, so a new table or figure needs no change here.

@@ -2,7 +2,7 @@
 
     make doctor                                                     for profile mini
     make doctor PROFILE=laptop DATA=/path/to/glue
-    python -m lora_repro doctor profile=paper experiment=e2e paths.data=/path/to/e2e
+    lora-repro doctor profile=paper experiment=e2e paths.data=/path/to/e2e
 
 Exit code 1 if something that the profile needs is missing. A line with a dash is optional. `experiment=`, `backbone=`, `method=`
 or `task=` limits the checks to what that needs; without them, the data of one experiment are enough.

@@ -1,11 +1,11 @@
 """Export a trained run as a peft adapter or a plain transformers checkpoint, or convert the LoRA authors' own adapter.
 
-    python -m lora_repro export runs/mini/SIGNATURE --to DIR                    a peft adapter (LoRA, PreLayer, prompt tuning)
-    python -m lora_repro export runs/mini/SIGNATURE --to DIR --format merged    a whole model (also full fine-tuning, BitFit, ...)
+    lora-repro export runs/mini/SIGNATURE --to DIR                    a peft adapter (LoRA, PreLayer, prompt tuning)
+    lora-repro export runs/mini/SIGNATURE --to DIR --format merged    a whole model (also full fine-tuning, BitFit, ...)
     ... --format merged --dequantise                                            a run over 4-bit weights, as floats
 
-    python -m lora_repro export roberta_base_lora_mnli.bin --to adapter.safetensors     the authors' adapter under our names
-    python -m lora_repro export adapter.safetensors --to again.bin --format authors     and back
+    lora-repro export roberta_base_lora_mnli.bin --to adapter.safetensors     the authors' adapter under our names
+    lora-repro export adapter.safetensors --to again.bin --format authors     and back
 
 The first two compute the run's logits, in float32. Their folder also gets a model card (README.md: base model, settings, data,
 scores, training command) and lora_repro.json, so `generate` and `score` need nothing else: it holds the run's record and the

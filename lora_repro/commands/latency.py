@@ -1,6 +1,6 @@
 """Measure what each method costs: time of a forward pass and a training step, training memory, disk.
 
-    python -m lora_repro latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
+    lora-repro latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
 
 One process holds the plain model and one model per method, and times their forward passes in interleaved rounds
 (`timing.interleaved`); it times training steps of each method and of full fine-tuning the same way. Memory is measured in a

@@ -1,9 +1,9 @@
 """Estimate what a command would run and cost; nothing is trained, downloaded or written.
 
     make plan EXPERIMENT=e2e PROFILE=paper
-    python -m lora_repro plan experiment=e2e profile=paper backbone=gpt2_medium
-    python -m lora_repro plan experiment=glue profile=laptop paths.data=/data/glue task=rte
-    python -m lora_repro plan -m method=lora,full seed=0,1
+    lora-repro plan experiment=e2e profile=paper backbone=gpt2_medium
+    lora-repro plan experiment=glue profile=laptop paths.data=/data/glue task=rte
+    lora-repro plan -m method=lora,full seed=0,1
     make plan EXPERIMENT=e2e PROFILE=paper HARDWARE=a100           for another GPU: a100, h100, 4090, t4
 
 One line per run:

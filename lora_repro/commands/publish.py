@@ -1,8 +1,8 @@
 """Copy this checkout's finished, clean records and rate searches to results/<profile>/, then render every published table.
 
-    python -m lora_repro publish profile=mini                    (--force or FORCE=1 replaces what is published and differs)
-    python -m lora_repro publish profile=mini --prune            list published files that no experiment asks for any more
-    python -m lora_repro publish profile=mini --prune --delete   delete them from results/mini, with their hashes; git keeps them
+    lora-repro publish profile=mini                    (--force or FORCE=1 replaces what is published and differs)
+    lora-repro publish profile=mini --prune            list published files that no experiment asks for any more
+    lora-repro publish profile=mini --prune --delete   delete them from results/mini, with their hashes; git keeps them
 
 It prints what it left out and why, such as a run that no experiment asks for, which no table would show. Only --force replaces
 a published record by a different one. All files appear together with their hashes, or none does; after a kill repeat the command.

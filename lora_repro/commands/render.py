@@ -1,11 +1,11 @@
 """Render everything published again, a part of it, or an experiment's tables with this checkout's runs.
 
-    python -m lora_repro render                      everything published: tables, figures, claims, report pages
-    python -m lora_repro render tables [EXPERIMENT]  results/*/{tables,figures} and report.json
-    python -m lora_repro render claims               the verdict on each claim: results/{claims,README}.md, report.json, README.md
-    python -m lora_repro render report               results/<profile>/report.html, what was learnt, and its pages
-    python -m lora_repro render report profile=laptop paths.data=/path/to/e2e   with the data's texts, to runs/laptop/report.html
-    python -m lora_repro render e2e profile=laptop   this checkout's runs beside the published ones and the paper's
+    lora-repro render                      everything published: tables, figures, claims, report pages
+    lora-repro render tables [EXPERIMENT]  results/*/{tables,figures} and report.json
+    lora-repro render claims               the verdict on each claim: results/{claims,README}.md, report.json, README.md
+    lora-repro render report               results/<profile>/report.html, what was learnt, and its pages
+    lora-repro render report profile=laptop paths.data=/path/to/e2e   with the data's texts, to runs/laptop/report.html
+    lora-repro render e2e profile=laptop   this checkout's runs beside the published ones and the paper's
 
 The last form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3), shows only those runs and writes its
 tables under runs/. All forms read records and the files beside them, train nothing and need no network. The same records give

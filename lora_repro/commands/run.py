@@ -1,11 +1,11 @@
 """Train, decode, score and record: one run, every row of a table, or a grid.
 
-    python -m lora_repro.run method=lora seed=1                     one run at the default profile
-    python -m lora_repro.run experiment=e2e                         every row of a table
-    python -m lora_repro.run experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
-    python -m lora_repro.run -m method=lora,full seed=0,1           a grid of your own
-    python -m lora_repro.run experiment=e2e row/e2e=lora --cfg job  print the configuration, run nothing
-    python -m lora_repro.run --emit lines experiment=e2e            print its runs as commands, run nothing
+    lora-repro run method=lora seed=1                     one run at the default profile
+    lora-repro run experiment=e2e                         every row of a table
+    lora-repro run experiment=e2e row/e2e=lora profile=laptop paths.data=/data/e2e
+    lora-repro run -m method=lora,full seed=0,1           a grid of your own
+    lora-repro run experiment=e2e row/e2e=lora --cfg job  print the configuration, run nothing
+    lora-repro run --emit lines experiment=e2e            print its runs as commands, run nothing
     eval "$(lora-repro -sc install=bash)"                           tab completion in bash and zsh (fish: install=fish | source)
 
 A run that has a record is not repeated; an unfinished one resumes from its checkpoint.
@@ -81,7 +81,7 @@ def started(arguments: Sequence[str]) -> int:
         config = compose(fixed, hydra_node=True)
         plain = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
         if "bench" in config:
-            raise UserError(f"experiment {config.row.table} trains nothing; run: python -m lora_repro {config.row.table}")
+            raise UserError(f"experiment {config.row.table} trains nothing; run: lora-repro {config.row.table}")
         many = wants_sweep(arguments, config.hydra)
         if several and not many:
             raise UserError(f"{several[0]} has several values: add -m to run each; quote a value that contains a comma")

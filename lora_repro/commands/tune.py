@@ -1,7 +1,7 @@
 """Choose the learning rate of every row of an experiment by trials on held-out rows.
 
-    python -m lora_repro tune experiment=e2e profile=laptop paths.data=/data/e2e                   every row
-    python -m lora_repro tune experiment=glue row/glue=lora task=rte profile=laptop paths.data=/data/glue
+    lora-repro tune experiment=e2e profile=laptop paths.data=/data/e2e                   every row
+    lora-repro tune experiment=glue row/glue=lora task=rte profile=laptop paths.data=/data/glue
 
 One rule for every method and task:
 

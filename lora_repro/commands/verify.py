@@ -1,8 +1,8 @@
 """Compare this checkout's finished runs with the published ones, cell by cell: reproduced, differs, or not run.
 
-    python -m lora_repro verify experiment=e2e profile=mini    after make reproduce-e2e; one row: row/e2e=lora
-    python -m lora_repro verify                                every experiment that is published at mini
-    python -m lora_repro verify --all                          is everything in results/ what was published?
+    lora-repro verify experiment=e2e profile=mini    after make reproduce-e2e; one row: row/e2e=lora
+    lora-repro verify                                every experiment that is published at mini
+    lora-repro verify --all                          is everything in results/ what was published?
 
 A cell is reproduced if it differs from the published one by no more than the spread allows:
 

@@ -50,7 +50,7 @@ _readings = 0
 
 
 def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
-    """The configuration that `python -m lora_repro.run <overrides>` would give one job; `hydra_node` keeps Hydra's own node.
+    """The configuration that `lora-repro run <overrides>` would give one job; `hydra_node` keeps Hydra's own node.
 
     Raises UserError, in one line, for whatever Hydra refuses.
     """

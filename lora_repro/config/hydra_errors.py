@@ -50,10 +50,10 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
                 return f"method {method} has no {key}" + (f"; it has {takes}" if takes else "")
         if (table := key.removeprefix("row/")) in choices("experiment"):
             return f"{key} is a row of experiment={table}: add that"
-        every = "python -m lora_repro.run --cfg job shows them all"
+        every = "lora-repro run --cfg job shows them all"
         return f"no setting {key!r}; {every if config is None else did_you_mean(key, alike(key, config), every)}"
     if found := MERGED.search(said):
-        return f"{found['text']} has the wrong type: see python -m lora_repro.run --cfg hydra"
+        return f"{found['text']} has the wrong type: see lora-repro run --cfg hydra"
     if found := PARSED.search(said):
         return f"{found['text']!r} is not a setting: write KEY=VALUE, such as profile=mini"
     if UNREAD.match(said):

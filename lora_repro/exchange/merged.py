@@ -33,7 +33,7 @@ def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
     if extra:
         raise UserError(
             f"this method cannot be merged: a plain {type(model).__name__} has no {extra[0]}; use the run's folder itself "
-            "(python -m lora_repro generate)"
+            "(lora-repro generate)"
         )
     if backbone.classifier and pooling.fits_auto_class(backbone):
         config.problem_type = "single_label_classification" if labels else "regression"

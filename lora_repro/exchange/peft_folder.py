@@ -43,7 +43,7 @@ def save(
     else:
         raise UserError(
             f"cannot export {method.name} to peft, only lora, prelayer and prompt_tuning: use --format merged if the method can "
-            "be merged, or the run's folder itself (python -m lora_repro generate)"
+            "be merged, or the run's folder itself (lora-repro generate)"
         )
     # peft treats a class as a language model only if it has this method.
     generates = hasattr(backbone.model, "prepare_inputs_for_generation")

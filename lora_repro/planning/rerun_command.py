@@ -18,7 +18,7 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, cell_of, cells, data_hint
 
 GROUPS = ("backbone", "task", "method")  # chosen by name, not value by value
-PROGRAM = "python -m lora_repro.run"
+PROGRAM = "lora-repro run"
 
 
 @dataclass(frozen=True)

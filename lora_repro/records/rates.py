@@ -1,7 +1,7 @@
 """Learning rates that trials chose: `${searched:2e-3}` in a row is the rate chosen for exactly this setting, else 2e-3.
 
 A setting is all that a training depends on except its seed and its rate: backbone, method, task, data, length. So a rate searched
-for another length, rank or amount of data is never adopted silently. `python -m lora_repro tune` starts from the number after the
+for another length, rank or amount of data is never adopted silently. `lora-repro tune` starts from the number after the
 colon and keeps what it finds in <paths.runs>/<profile>/trials/<setting>.json; `publish` copies the searches of declared rows to
 results/<profile>/trials.
 

@@ -1,6 +1,6 @@
 """results/README.md, which says what was run of each table at what cost, and the lines on claims in README.md.
 
-`python -m lora_repro render claims` writes both: the first from the published records, trials and measurements, and from
+`lora-repro render claims` writes both: the first from the published records, trials and measurements, and from
 conf/pruned.yaml, which sums up what is no longer published; the second between two marks, from results/report.json alone.
 """
 

@@ -35,7 +35,7 @@ class ReportRequest:
         """The command that runs all that is asked for. The reader fills in the folder of the data that `cell`'s task needs."""
         hint = [] if any(item.startswith("paths.data=") for item in self.overrides) else data_hint(cell.asked["task"])
         return " ".join(
-            ["python -m lora_repro.run", f"experiment={self.name}", f"profile={self.profile}", *self.overrides, *hint]
+            ["lora-repro run", f"experiment={self.name}", f"profile={self.profile}", *self.overrides, *hint]
         )
 
     def said(self, signatures: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ class Growing:
 
     @classmethod
     def of(cls, table: str, arguments: Sequence[str], wanted: Sequence[Cell]) -> Growing | None:
-        """For `python -m lora_repro.run <arguments>`, whose runs are `wanted`; None if the experiment shows no scores by row."""
+        """For `lora-repro run <arguments>`, whose runs are `wanted`; None if the experiment shows no scores by row."""
         shown = declaration(table)
         if not isinstance(shown, Pivot):
             return None

@@ -199,7 +199,7 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
     if verdicts:
         print(terminal([table(name, profile, verdicts, machines(runs(declared, ours), runs(declared, theirs)))]))
     elif runs(declared, theirs) or measures.load(theirs.folder, name):
-        by_eye = f"python -m lora_repro render {name} profile={profile}"
+        by_eye = f"lora-repro render {name} profile={profile}"
         print(f"{name}: not compared, it has no scores; to compare by eye: {by_eye}\n")
         return [UNSCORED]
     return [one.verdict for one in verdicts]

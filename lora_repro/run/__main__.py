@@ -1,4 +1,4 @@
-"""`python -m lora_repro.run ...` is `python -m lora_repro run ...`: see `lora_repro.commands.run`."""
+"""`lora-repro run ...` is `lora-repro run ...`: see `lora_repro.commands.run`."""
 
 import sys
 

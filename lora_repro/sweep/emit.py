@@ -30,7 +30,7 @@ def requested(arguments: Sequence[str]) -> tuple[str, list[str]]:
         if name != OPTION:
             others.append(item)
         elif (form := value if equals else next(given, "")) not in FORMS:
-            raise UserError(f"{OPTION} needs one of {', '.join(FORMS)}; see python -m lora_repro run --help")
+            raise UserError(f"{OPTION} needs one of {', '.join(FORMS)}; see lora-repro run --help")
     return form, others
 
 

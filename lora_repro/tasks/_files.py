@@ -39,7 +39,7 @@ def home(given: str | None, within: str, title: str, name: str) -> Path:
     files = yaml.safe_load(source.read_text(encoding="utf-8"))["files"] if source.exists() else ()
     if not any(path.startswith(f"{within}/") for path in files):
         raise UserError(f"{within} is not here, and fetch does not have it: name its parent folder with DATA=/path (paths.data)")
-    get = f"python -m lora_repro fetch {name}"
+    get = f"lora-repro fetch {name}"
     raise UserError(f"{title} is not here: run {get}, or name the folder that holds {within}/ with DATA=/path (paths.data)")
 
 

@@ -30,7 +30,7 @@ LEFT = ("adapter.safetensors", "predictions.jsonl")
 
 
 def child(arguments: Sequence[str], log: Path, first: Callable[[], object] = lambda: None) -> BaseProcess:
-    """`python -m lora_repro.run <arguments>` in a fork of this process, which has imported everything; output to `log`.
+    """`lora-repro run <arguments>` in a fork of this process, which has imported everything; output to `log`.
 
     `first` is called in it before: what is to be otherwise there. Returns once it heeds signals, as a program does that a shell
     started: before, it is the fork's, not the run's.

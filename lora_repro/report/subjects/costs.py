@@ -28,7 +28,7 @@ class Costs:
 
     def command(self, ask: ReportRequest) -> str:
         """The command that measures."""
-        return " ".join(["python -m lora_repro latency", f"profile={ask.profile}", *ask.overrides])
+        return " ".join(["lora-repro latency", f"profile={ask.profile}", *ask.overrides])
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """One exhibit per kind of device (`latency`, `latency_cuda`) on which any of the stores has measurements."""

@@ -133,7 +133,7 @@ def command(measured: Mapping[str, Any]) -> str:
     device = measured["where"]["kind"]
     rest = [] if device == "cpu" else [f"device={device}"]
     overrides = [item for item in measured["asked"]["overrides"] if item.split("=", 1)[0] not in ("profile", "device")]
-    return " ".join(["python -m lora_repro latency", f"profile={measured['profile']}", *rest, *overrides])
+    return " ".join(["lora-repro latency", f"profile={measured['profile']}", *rest, *overrides])
 
 
 def reproduce(measured: Mapping[str, Any]) -> str:

@@ -149,7 +149,7 @@ class GlueText(AbstractTask):
             # `fetch` gets only the whole set, so the inner error, which points to it, would lead back to this error.
             raise UserError(
                 f"{folder or 'the data folder'} has no {self.folder}/ with {' and '.join(self.files.values())}, a part of "
-                f"{self.label} that fetch does not have: run python -m lora_repro fetch glue, and read the whole set with "
+                f"{self.label} that fetch does not have: run lora-repro fetch glue, and read the whole set with "
                 f"task={self.name} {self.whole}"
             ) from error
 
