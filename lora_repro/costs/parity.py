@@ -36,7 +36,8 @@ def parity(parent: DictConfig) -> DictConfig:
     if values.get("source") == "folder" or values.get("path"):  # files of the user's own say what shape it has
         return OmegaConf.create(sizes(values))
     asked = ("sizes", json.dumps(values, sort_keys=True))
-    return OmegaConf.create(cached_values(asked, lambda: sizes(values), CODE, PACKAGES))
+    known: dict[str, Any] = cached_values(asked, lambda: sizes(values), CODE, PACKAGES)
+    return OmegaConf.create(known)
 
 
 def sizes(values: Mapping[str, Any]) -> dict[str, Any]:

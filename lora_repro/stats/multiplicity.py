@@ -68,4 +68,4 @@ def _stays(critical: float, looks: int) -> float:
 
 def _density(at: NDArray[np.float64]) -> NDArray[np.float64]:
     """The standard normal density."""
-    return np.exp(-(at**2) / 2.0) / np.sqrt(2 * np.pi)
+    return np.asarray(np.exp(-(at**2) / 2.0) / np.sqrt(2 * np.pi), np.float64)

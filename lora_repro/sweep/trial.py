@@ -77,7 +77,7 @@ def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: M
     """Save and return a trial's measurements; delete its weights."""
     facts = trained.facts()
     finished = trained.status == "finished"
-    result = {
+    result: Trial = {
         "schema": record.SCHEMA,
         "signature": folder.name,
         "row": {"name": config.row.name},
