@@ -111,7 +111,6 @@ def test_a_command_that_fails_is_one_line(capsys: pytest.CaptureFixture[str]) ->
 LARGE = "run profile=smoke task=entailment backbone=random_bert method=full +backbone.shape.vocab_size=257".split()
 SIZE = "backbone.shape.hidden_size"
 LIMITED = {  # MiB beyond what the process has, and the command
-    "a run that cannot begin": (0, LARGE),
     "a model": (300, [*LARGE, f"{SIZE}=8192"]),
     "a training": (500, [*LARGE, f"{SIZE}=1024", "backbone.shape.intermediate_size=16384"]),
     "a score": (100, ["score", "e2e", "--predictions", "rows.csv", "--references", "rows.csv"]),
