@@ -63,6 +63,9 @@ def _fetch(source: Source, folder: Path) -> None:
     sums = {path: about.get("sha256") or got.get(path) for path, about in source.files.items()}
     wanted = {path: about for path, about in source.files.items() if not _right(folder / path, sums[path])}
     console.say(f"{source.name}: {source.title}; licence: {source.licence}")
+    for path in (receipt, *(folder / path for path in source.files)):
+        for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a killed process
+            left.unlink()
     archives: dict[str, Path] = {}
     for path, about in wanted.items():
         target = folder / path
@@ -70,16 +73,20 @@ def _fetch(source: Source, folder: Path) -> None:
             retrieve(about["url"], target.parent, target.name, about.get("sha256"), about.get("blob"))
         else:
             if (url := about["url"]) not in archives:
-                name = f".{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rpartition('/')[2]}"
-                archives[url] = retrieve(url, folder, name, blob=about.get("archive_blob"))
+                archives[url] = retrieve(url, folder, _archive(url), blob=about.get("archive_blob"))
             unpack(archives[url], about["member"], target, about.get("sha256"))
         got[path] = file_sha256(target)
         write_json(receipt, got)
-    for archive in archives.values():
-        archive.unlink()
+    for url in {about["url"] for about in source.files.values() if "member" in about}:
+        (folder / _archive(url)).unlink(missing_ok=True)  # that of a killed process, too
     if source.name == "glue":
         split_mrpc(folder / "MRPC")
     console.say(f"{source.name}: {len(source.files)} files in {folder} ({len(wanted)} new)")
+
+
+def _archive(url: str) -> str:
+    """The name of a downloaded archive until its members are unpacked."""
+    return f".{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rpartition('/')[2]}"
 
 
 def _received(receipt: Path) -> dict[str, str]:
