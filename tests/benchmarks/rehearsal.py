@@ -42,6 +42,7 @@ from lora_repro.train.optimizer import adamw
 from lora_repro.train.precision import autocast, round_frozen
 
 CARD, HOST, HALF = torch.device("cuda", 0), torch.device("cpu"), torch.bfloat16
+CORE = Path(torch.__file__).parent / "lib" / "libc10.so"  # Linux's
 CUDA = 1  # c10::DeviceType::CUDA
 REGISTRY = "_ZN3c104impl26device_guard_impl_registryE"
 REGISTRAR = "_ZN3c104impl24DeviceGuardImplRegistrarC1ENS_10DeviceTypeEPKNS0_24DeviceGuardImplInterfaceE"
@@ -106,7 +107,7 @@ def _made_up(shape: Any, dtype: torch.dtype) -> torch.Tensor:
 @contextmanager
 def guarded() -> Iterator[None]:
     """Let a torch built for CPUs name a CUDA device: slicing asks for the device's guard, and gets the host's, which is idle."""
-    core = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
+    core = ctypes.CDLL(str(CORE))
     register = core[REGISTRAR]
     register.argtypes, register.restype = [ctypes.c_void_p, ctypes.c_int8, ctypes.c_void_p], None
     table = (ctypes.c_void_p * (CUDA + 1)).in_dll(core, REGISTRY)
