@@ -30,10 +30,9 @@ from lora_repro.planning.rerun_command import command
 from lora_repro.records import manifest
 from lora_repro.report.html import html as html_of
 from lora_repro.report.html import number
-from lora_repro.report.numbers import summarise
 from lora_repro.report.page import build
 from lora_repro.report.page.build import _with_starts, pages
-from lora_repro.report.page.compact_table import dotted, folded, unrun
+from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import texts_of
 from lora_repro.report.page.figures import belonging, embed_figure, link_figure
 from lora_repro.report.page.markdown import article, pieces
@@ -563,14 +562,3 @@ def test_the_published_pages_are_up_to_date(front: Path) -> None:
 def test_a_run_that_others_start_from_is_none_of_an_earlier_protocol() -> None:
     records: dict[str, Any] = {"c": {"asked": {"starts_from": ["b"]}}, "b": {"asked": {"starts_from": ["a"]}}, "a": {"asked": {}}}
     assert _with_starts({"c"}, records) == {"a", "b", "c"} and _with_starts({"b", "x"}, records) == {"a", "b", "x"}
-
-
-def test_few_seeds_are_dots_below_their_mean_on_one_scale_a_column() -> None:
-    cells = [summarise(values).text(1) for values in ([60.0, 80.0], [70.0, 70.0, 70.0], [65.0], [50.0] * 8)]
-    table = Table(("T",), ("Method", "Score"), "lr", tuple((name, cell) for name, cell in zip("abcd", cells, strict=True)))
-    shown = [str(row[1]) for row in dotted(table).rows]
-    assert [text.count("<circle") for text in shown] == [2, 3, 0, 0]  # one seed has no spread, eight are no few
-    places = [re.findall(r'cx="([\d.]+)"', text) for text in shown[:2]]
-    assert places == [["18.3", "49.0"], ["33.7"] * 3]  # 50 is at 3, 80 at 49
-    assert 'aria-label="seeds: 60.0, 80.0"' in shown[0]
-    assert html_of(dotted(table)).count('data-n="70"') == 2  # columns sort by the mean

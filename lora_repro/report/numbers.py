@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,21 +55,17 @@ GENERAL_RISE = Metric(
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over n seeds and their sample standard deviation (n - 1), in printed units; n None: not stated.
-
-    seeds: the values behind a mean of ours; empty where a source states none.
-    """
+    """Mean over n seeds and their sample standard deviation (n - 1), in printed units; n None: not stated."""
 
     mean: float
     sd: float | None
     n: int | None
-    seeds: tuple[float, ...] = field(default=(), compare=False)
 
     def text(self, digits: int) -> str:
         """`mean ± sd`; `mean†` for a single seed; `mean` if the source states no spread."""
         spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
         text = f"{self.mean:.{digits}f}".replace("-", "−") + f"{spread}{SINGLE if self.n == 1 else ''}"
-        return Number(text, self.mean, self.sd, self.n, seeds=self.seeds)
+        return Number(text, self.mean, self.sd, self.n)
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def text_of(value: Mean | Difference | None, digits: int) -> str:
 
 def summarise(values: Sequence[float]) -> Mean:
     """Mean and sample standard deviation sqrt(sum (x - mean)^2 / (n - 1)); no spread for n = 1."""
-    return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), tuple(values))
+    return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
 def score(run: Run, metric: str) -> float | None:

@@ -36,7 +36,7 @@ LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
 
 
 class Number(str):
-    """A cell's text with the number behind it: value ± sd over n, interval [low, high]; what it lacks is None or empty.
+    """A cell's text with the number behind it: value ± sd over n, interval [low, high]; what it lacks is None.
 
     The number is in printed units, unrounded. As a str it is the text; `report.report_json` reads the number.
     """
@@ -46,19 +46,18 @@ class Number(str):
     n: int | None
     low: float | None
     high: float | None
-    seeds: tuple[float, ...]
 
     def __new__(
         cls, text: str, value: float, sd: float | None = None, n: int | None = None, low: float | None = None,
-        high: float | None = None, seeds: tuple[float, ...] = (),
+        high: float | None = None,
     ) -> Number:  # fmt: skip
         made = super().__new__(cls, text)
-        made.value, made.sd, made.n, made.low, made.high, made.seeds = float(value), sd, n, low, high, seeds
+        made.value, made.sd, made.n, made.low, made.high = float(value), sd, n, low, high
         return made
 
     def and_more(self, text: str) -> Number:
         """The same number with more text appended."""
-        return Number(f"{self}{text}", self.value, self.sd, self.n, self.low, self.high, self.seeds)
+        return Number(f"{self}{text}", self.value, self.sd, self.n, self.low, self.high)
 
 
 def signed(value: float, digits: int = 1, plus: bool = True) -> str:

@@ -23,7 +23,7 @@ from lora_repro.records.record import load_records
 from lora_repro.report import report_json
 from lora_repro.report.captions import models
 from lora_repro.report.html import html
-from lora_repro.report.page.compact_table import dotted, folded, unrun
+from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import examples
 from lora_repro.report.page.figures import PageFigure, belonging, link_figure
 from lora_repro.report.page.markdown import article, inline, items, pieces
@@ -179,7 +179,7 @@ def _section(stem: str, said: Sequence[Markup | Table], figures: Sequence[PageFi
     seen: dict[Markup, None] = {}
     for piece in said:
         if isinstance(piece, Table):
-            shown += [] if unrun(piece) else [folded(dotted(piece))]
+            shown += [] if unrun(piece) else [folded(piece)]
         elif notes := items(piece):
             own = [note for note in dict.fromkeys(notes) if note not in signs and note not in seen]
             seen |= dict.fromkeys(notes)

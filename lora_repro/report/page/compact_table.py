@@ -8,14 +8,11 @@ from dataclasses import replace
 from markupsafe import Markup, escape
 
 from lora_repro.report.html import MISSING
-from lora_repro.report.table import Number, Table
+from lora_repro.report.table import Table
 from lora_repro.results import PUBLISHED
 
 SOURCE, NOTES, OURS = "Source", "Notes", "ours"
 ABOUT = ("Method", SOURCE, "n", NOTES)  # columns that hold no measurement
-FEW = range(2, 8)  # so many seeds are shown as dots
-DOTS = Markup('<svg class="dots" role="img" aria-label="seeds: {}" viewBox="0 0 52 6">{}</svg>')
-DOT = Markup('<circle cx="{:.1f}" cy="3" r="2"/>')
 
 
 def unrun(table: Table) -> bool:
@@ -34,23 +31,6 @@ def _measured(table: Table, row: Sequence[str]) -> bool:
 
 def _words(cell: str) -> str:
     return cell.striptags() if isinstance(cell, Markup) else cell
-
-
-def dotted(table: Table) -> Table:
-    """A table with the value of each seed as a dot below its mean, where these are few, on one scale a column."""
-    ends = []
-    for column in zip(*table.rows, strict=True):
-        values = [value for cell in column if isinstance(cell, Number) for value in cell.seeds]
-        ends.append((min(values), max(values)) if values else (0.0, 0.0))
-    rows = [tuple(_with_dots(cell, *ends[i]) for i, cell in enumerate(row)) for row in table.rows]
-    return replace(table, rows=tuple(rows))
-
-
-def _with_dots(cell: str, low: float, high: float) -> str:
-    if not isinstance(cell, Number) or len(cell.seeds) not in FEW or low == high:
-        return cell
-    circles = Markup().join(DOT.format(3 + 46 * (value - low) / (high - low)) for value in cell.seeds)
-    return escape(cell) + DOTS.format(", ".join(f"{value:.1f}" for value in cell.seeds), circles)
 
 
 def folded(table: Table) -> Table:
