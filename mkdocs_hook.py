@@ -40,6 +40,7 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     if "/" not in kwargs["page"].file.src_uri:  # a page of docs/, which has the ledger's head alone
         markdown = re.sub(r"\]\(claims\.md(?=[)#])", f"]({RESULTS}/claims.md", markdown)
     markdown = re.sub(r"\[([^\]]*)\]\(\.\./(results/[^)]+)\)", r'<a href="\2">\1</a>', markdown)
+    markdown = markdown.replace("](../NOTICE.md)", "](notice.md)")
     return FENCE.sub(lambda found: (f"`{found[2]}`\n\n" if found[2] else "") + f"```{found[1]}", markdown)
 
 
@@ -53,6 +54,7 @@ def on_files(files: Any, config: Any) -> Any:
     root = results.parent
     files.get_file_from_path(FIRST).dest_uri = "index.html"
     made = {"quickstart.md": _quickstart(root), "reference.md": _reference(root), "settings.md": _settings(root)}
+    made["notice.md"] = _notice(root)
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     ledger = results / "claims.md"
@@ -67,6 +69,12 @@ def _quickstart(root: Path) -> str:
     text = (root / "README.md").read_text(encoding="utf-8")
     text = text[text.index("## Start") : text.index("## Where it stands")].replace("## Start", "# Quickstart", 1)
     return re.sub(r"\]\(docs/", "](", text).replace("](results/", "](../results/")
+
+
+def _notice(root: Path) -> str:
+    """NOTICE.md, with links as from docs/."""
+    text = (root / "NOTICE.md").read_text(encoding="utf-8")
+    return text.replace("](docs/", "](").replace("[MIT licence](LICENSE)", "MIT licence")
 
 
 def _reference(root: Path) -> str:

@@ -140,7 +140,7 @@ def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(fetched: Path)
         spec(eos="<nothing>").load()
     weights = fetched / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"lora_repro fetch x"):
+    with pytest.raises(UserError, match=r"lora-repro fetch x"):
         spec().load()
 
 

@@ -31,7 +31,7 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "docs", folder / "docs")
-    for name in ("mkdocs.yml", "mkdocs_hook.py", "README.md"):
+    for name in ("mkdocs.yml", "mkdocs_hook.py", "README.md", "NOTICE.md"):
         shutil.copy(ROOT / name, folder)
     for name in ("results", "conf", "lora_repro"):
         (folder / name).symlink_to(ROOT / name)

@@ -329,7 +329,7 @@ def target(node: Mapping[str, Any]) -> Any:
     module, _, attribute = name.rpartition(".")
     try:
         found = getattr(import_module(module), attribute, None) if is_trusted(module) else None
-    except Exception as error:
+    except (ImportError, MemoryError, OSError, RuntimeError, SyntaxError, SystemError) as error:
         if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
             raise UserError(f"_target_ {name}: {type(error).__name__}: {error}") from error
         found = None

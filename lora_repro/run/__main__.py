@@ -1,4 +1,4 @@
-"""`lora-repro run ...` is `lora-repro run ...`: see `lora_repro.commands.run`."""
+"""`python -m lora_repro.run ...` is `lora-repro run ...`: see `lora_repro.commands.run`."""
 
 import sys
 

@@ -63,8 +63,8 @@ def _fetch(source: Source, folder: Path) -> None:
     sums = {path: about.get("sha256") or got.get(path) for path, about in source.files.items()}
     wanted = {path: about for path, about in source.files.items() if not _right(folder / path, sums[path])}
     console.say(f"{source.name}: {source.title}; licence: {source.licence}")
-    for path in (receipt, *(folder / path for path in source.files)):
-        for left in path.parent.glob(f".{path.name}.*.tmp"):  # by a killed process
+    for file in (receipt, *(folder / path for path in source.files)):
+        for left in file.parent.glob(f".{file.name}.*.tmp"):  # by a killed process
             left.unlink()
     archives: dict[str, Path] = {}
     for path, about in wanted.items():

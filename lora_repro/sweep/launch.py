@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,10 @@ from lora_repro.config.compose import (
     resolved,
     unswept,
 )
-from lora_repro.errors import Busy, UserError
-from lora_repro.planning.cells import Cell, cell_of, cells, row_has_seed, unique, varying_axes, with_starts
-from lora_repro.records import attempts, record
-from lora_repro.records.run_folder import LOCK, RECORD
+from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell, cell_of, cells, row_has_seed, unique, with_starts
+from lora_repro.records import record
+from lora_repro.records.run_folder import RECORD
 from lora_repro.report import show, sweep_tables
 from lora_repro.report.pivot import Pivot
 from lora_repro.results import grouped, published_records
@@ -41,10 +40,9 @@ from lora_repro.sweep import gpus, parallel, preflight, ray_launcher, supervise
 from lora_repro.sweep.announce import announce, others_of
 from lora_repro.sweep.grid import ranking_key
 from lora_repro.sweep.progress import Progress, growing_table
-from lora_repro.sweep.run_summary import measured, summary_line
+from lora_repro.sweep.run_summary import Status, exit_code, summary_line, table
 from lora_repro.sweep.time_left import Pace
 
-EXITS = (2, 3, 75, 130)  # exit codes of a run that ends on purpose (`lora_repro.errors`); any other is a crash, 1 for the sweep
 _met: set[Path] | None = None  # folders that this process's sweep has begun: a row without a rank is the same run at every rank
 _progress: Progress | None = None  # of this process's sweep
 
@@ -300,12 +298,6 @@ def in_order(wanted: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], ris
     return f"{rows[0].partition('=')[0]}={','.join(row.partition('=')[2] for row in rows)}" if len(rows) > 1 else ""
 
 
-def exit_code(statuses: Sequence[Status]) -> int:
-    """0 if every cell has its record. A failure has priority over "again later" (75), which would not fix it."""
-    codes = [status.code for status in statuses if status.code]
-    return next((code for code in codes if code != supervise.STOPPED), codes[0] if codes else 0)
-
-
 def _launch(beside: int = 1, work: Callable[[DictConfig], float | None] = job) -> int:
     """Let Hydra run the sweep, `beside` runs at a time, each by `work`; returns the exit code."""
     try:
@@ -378,52 +370,3 @@ def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisection.Rul
 def share_cores(jobs: int) -> None:
     """Divide the threads among `jobs` simultaneous runs, unless OMP_NUM_THREADS is set. joblib does so by itself."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, parallel.cores() // max(1, jobs))))
-
-
-@dataclass(frozen=True)
-class Status:
-    """The outcome of a cell; `code` is 0 if it has its record."""
-
-    cell: Cell
-    status: str
-    code: int
-    score: str = ""
-    seconds: str = ""
-    attempts: int = 0
-    why: str = ""
-
-    @classmethod
-    def of(cls, cell: Cell) -> Status:
-        """The status read from the run's folder."""
-        failed = attempts.attempts(cell.folder)
-        tries, why = failed["attempts"], failed.get("why", "")
-        try:
-            found = record.find(cell.folder, cell.asked)
-            if found is None and (cell.folder / LOCK).exists():
-                with record.lock(cell.folder):
-                    found = record.find(cell.folder, cell.asked)  # it may have ended since the first look
-        except Busy as error:
-            return cls(cell, "running", error.exit_code, attempts=tries + 1, why="in another process")
-        except UserError as error:
-            return cls(cell, "failed", error.exit_code, attempts=tries, why=str(error))
-        if found is not None:
-            seconds = f"{found['measured']['wall_seconds']:.0f}"
-            return cls(cell, found["status"], 0, measured(found, cell), seconds, tries + 1)
-        if not why:
-            return cls(cell, "not started", 1)
-        code = failed["exit"]
-        status = "stopped" if code in (supervise.STOPPED, 130) else "failed"  # 130: Ctrl-C, which reaches the run as well
-        return cls(cell, status, code if code in EXITS else 1, attempts=tries, why=why)
-
-
-def table(statuses: Sequence[Status]) -> str:
-    """One line per run, runs without a record last."""
-    told = varying_axes([status.cell for status in statuses])
-    lines = [("row", "task", "seed", "status", "score", "seconds", "attempts", "")]
-    for s in sorted(statuses, key=lambda status: status.code != 0):
-        title = s.cell.titled(told)
-        lines.append((title, s.cell.task, str(s.cell.seed), s.status, s.score, s.seconds, str(s.attempts or ""), s.why))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    done = sum(s.code == 0 for s in statuses)
-    return "\n".join([f"{done} of {len(statuses)} runs are done", *text])

@@ -1,11 +1,19 @@
-"""The line that a finished run prints: what it was, its score beside the paper's, and its folder."""
+"""What is said of a run: the line that it prints at its end, and its line in the table that ends a sweep."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_repro.planning.cells import Cell, chosen_settings
+from lora_repro.errors import Busy, UserError
+from lora_repro.planning.cells import Cell, chosen_settings, varying_axes
+from lora_repro.records import attempts, record
+from lora_repro.records.run_folder import LOCK
+from lora_repro.sweep import supervise
+
+EXITS = (2, 3, 75, 130)  # exit codes of a run that ends on purpose (`lora_repro.errors`); any other is a crash, 1 for the sweep
 
 
 def summary_line(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
@@ -57,3 +65,58 @@ def shown(folder: Path) -> str:
     """A folder's path, relative to the current folder if it lies below it."""
     here = Path.cwd()
     return str(folder.relative_to(here) if folder.is_absolute() and folder.is_relative_to(here) else folder)
+
+
+def exit_code(statuses: Sequence[Status]) -> int:
+    """0 if every cell has its record. A failure has priority over "again later" (75), which would not fix it."""
+    codes = [status.code for status in statuses if status.code]
+    return next((code for code in codes if code != supervise.STOPPED), codes[0] if codes else 0)
+
+
+@dataclass(frozen=True)
+class Status:
+    """The outcome of a cell; `code` is 0 if it has its record."""
+
+    cell: Cell
+    status: str
+    code: int
+    score: str = ""
+    seconds: str = ""
+    attempts: int = 0
+    why: str = ""
+
+    @classmethod
+    def of(cls, cell: Cell) -> Status:
+        """The status read from the run's folder."""
+        failed = attempts.attempts(cell.folder)
+        tries, why = failed["attempts"], failed.get("why", "")
+        try:
+            found = record.find(cell.folder, cell.asked)
+            if found is None and (cell.folder / LOCK).exists():
+                with record.lock(cell.folder):
+                    found = record.find(cell.folder, cell.asked)  # it may have ended since the first look
+        except Busy as error:
+            return cls(cell, "running", error.exit_code, attempts=tries + 1, why="in another process")
+        except UserError as error:
+            return cls(cell, "failed", error.exit_code, attempts=tries, why=str(error))
+        if found is not None:
+            seconds = f"{found['measured']['wall_seconds']:.0f}"
+            return cls(cell, found["status"], 0, measured(found, cell), seconds, tries + 1)
+        if not why:
+            return cls(cell, "not started", 1)
+        code = failed["exit"]
+        status = "stopped" if code in (supervise.STOPPED, 130) else "failed"  # 130: Ctrl-C, which reaches the run as well
+        return cls(cell, status, code if code in EXITS else 1, attempts=tries, why=why)
+
+
+def table(statuses: Sequence[Status]) -> str:
+    """One line per run, runs without a record last."""
+    told = varying_axes([status.cell for status in statuses])
+    lines = [("row", "task", "seed", "status", "score", "seconds", "attempts", "")]
+    for s in sorted(statuses, key=lambda status: status.code != 0):
+        title = s.cell.titled(told)
+        lines.append((title, s.cell.task, str(s.cell.seed), s.status, s.score, s.seconds, str(s.attempts or ""), s.why))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    done = sum(s.code == 0 for s in statuses)
+    return "\n".join([f"{done} of {len(statuses)} runs are done", *text])

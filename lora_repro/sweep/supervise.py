@@ -34,6 +34,7 @@ APART = "LORA_REPRO_APART"  # set if the process group of a dead supervisor is k
 # some of them lazily; a name that no longer exists only costs time.
 PRELOADED = [
     *("lora_repro.sweep.fork_server", "joblib", "lora_repro.sweep.launch", "lora_repro.run.run"),
+    *("pandas", "accelerate", "safetensors.torch", "scipy.optimize", "scipy.stats", "sklearn.metrics", "sympy"),
     *("lora_repro.metrics.glue", "lora_repro.metrics.nlg", "torch._dynamo", "transformers.tokenization_utils_tokenizers"),
     *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama", "roberta")),
 ]

@@ -7,7 +7,8 @@ out, and text is drawn as outlines of matplotlib's own DejaVu Sans.
 
 from __future__ import annotations
 
-import pickle
+import dataclasses
+import json
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -161,12 +162,20 @@ def write(draw: Callable[[], Figure], stem: Path, shown: Sequence[object] = ()) 
             _draw(draw, made)
             return {suffix: np.frombuffer(path.read_bytes(), np.uint8) for suffix, path in made.items()}
 
-    # Equal pickles are of equal values, and a pickle, unlike a repr, has every number of an array.
-    found = kept([pickle.dumps(shown)], [], drawn, DRAWN)
+    found = kept([json.dumps(shown, default=_spelt)], [], drawn, DRAWN)
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, path in files.items():
         path.write_bytes(found[suffix].tobytes())
     return [*files.values()]
+
+
+def _spelt(value: object) -> object:
+    """A value that JSON lacks, by all that tells it from others: unlike its repr, an array has every number."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {"": type(value).__name__, **{one.name: getattr(value, one.name) for one in dataclasses.fields(value)}}
+    return repr(value)
 
 
 def _draw(draw: Callable[[], Figure], files: Mapping[str, Path]) -> None:
