@@ -271,7 +271,7 @@ HYDRA = {
     **dict.fromkeys(["hydra.verbose={a:1}", "hydra.verbose=[1]"], "hydra.verbose"),
     **dict.fromkeys(["hydra.job.env_copy=[NO_SUCH_VARIABLE]", "+hydra.job.env_set.A=b"], ""),
     **dict.fromkeys(["hydra=3", "hydra=null"], "hydra"),
-    **dict.fromkeys(["~hydra", "hydra.mode=X", "hydra.run.dir=null", "hydra.foo=1"], "hydra"),
+    **dict.fromkeys(["~hydra", "hydra.mode=X", "hydra.mode='${seed}'", "hydra.run.dir=null", "hydra.foo=1"], "hydra"),
     **dict.fromkeys(["hydra.run.dir='${oc.env:WANDB_API_KEY}'", "hydra.run.dir='${oc.env:SCRATCH_FOLDER}'"], "hydra.run.dir"),
 }
 

@@ -57,7 +57,11 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
     with _tree(*overrides) as loader:
         if hydra_node:
             try:
-                return hydra_compose("config", overrides=overrides, return_hydra_config=True)
+                config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
+                _ = config.hydra.mode  # a reference that gives no mode fails where it is read
+                return config
+            except OmegaConfBaseException as error:
+                raise UserError(f"hydra.mode: {one_line(error)}") from error
             except ConfigCompositionException:
                 compose([item for item in overrides if not item.startswith("hydra")])  # raises a better message
                 raise
