@@ -13,7 +13,7 @@ One line per run:
     tokens    training tokens with padding, counted in the data; with *: estimated from documented mean lengths
     FLOPs     operations of the whole run
     time      published: what the published run took on a device of the same name with as many threads;
-              estimated: the operations over this machine's speed, measured on a block of the model, anew each day
+              estimated: the operations over this machine's speed, measured on a block of the model, anew each hour
     memory    estimated peak; published CPU records have 0.5 to 1.9 times the estimate
 
 With `hardware=` a line is a row with all its seeds, in GPU-hours (lora_repro/costs/hardware.py).

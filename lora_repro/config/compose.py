@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -15,7 +15,7 @@ from hydra import main as hydra_main
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from lora_repro.config import (
     blocks,
@@ -58,10 +58,10 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
         if hydra_node:
             try:
                 config = hydra_compose("config", overrides=overrides, return_hydra_config=True)
-                _ = config.hydra.mode  # a reference that gives no mode fails where it is read
+                _read_all(config.hydra)
                 return config
             except OmegaConfBaseException as error:
-                raise UserError(f"hydra.mode: {one_line(error)}") from error
+                raise UserError(f"{error.full_key}: {one_line(error)}" if error.full_key else one_line(error)) from error
             except ConfigCompositionException:
                 compose([item for item in overrides if not item.startswith("hydra")])  # raises a better message
                 raise
@@ -74,6 +74,17 @@ def compose(overrides: list[str], hydra_node: bool = False) -> DictConfig:
         except ConfigCompositionException as error:
             raise UserError(one_line(error, config)) from error
         return config
+
+
+def _read_all(node: DictConfig) -> None:
+    """Read every value of Hydra's own node, since a reference that gives none fails only where Hydra reads it.
+
+    What Hydra fills in later is missing now. Raises OmegaConfBaseException.
+    """
+    for key in node:
+        with suppress(MissingMandatoryValue, InterpolationToMissingValueError):
+            if isinstance(value := node[key], DictConfig):
+                _read_all(value)
 
 
 def _is_value(item: Override, loader: Any) -> bool:

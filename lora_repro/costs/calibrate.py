@@ -19,7 +19,7 @@ from lora_repro.train.precision import autocast, round_frozen
 
 SECONDS, REPEATS = 0.2, 5  # a step is repeated until either limit is reached
 CODE = ("costs", "train/precision")  # what decides what is measured
-DAY = 86_400  # seconds
+HOUR = 3_600  # seconds
 POSITIONS = 1024  # most positions in a step on a CPU, where a larger step is no faster per position
 
 
@@ -39,11 +39,8 @@ def speed(
 ) -> Speed:
     """The speed of this machine, measured for each shape, batch and precision; this takes a few seconds.
 
-    It is kept on disk until the machine, the number of threads, torch, conf/ or the code that measures is another, and for a day
-    at most, since a machine that was busy looks slow.
-
-    Lengths are rounded to powers of two. `shape`: the arguments of `AutoConfig.for_model`. `dtype`: of autocast, None for
-    float32. The optimizer's step is included if the block's own matrices are trained.
+    It is kept on disk until the machine, the number of threads, torch, conf/ or the code that measures is another, and for an
+    hour at most, since a machine that was busy looks slow.
     """
     length = 2 ** round(math.log2(max(work.length, 1)))  # similar lengths share a measurement
     n = work.micro if device.type == "cuda" else max(1, min(work.micro, POSITIONS // length))
@@ -65,7 +62,7 @@ def speed(
 
     if key not in _known:
         machine = [platform.node(), *provenance.machine(device, dtype).values()]
-        asked = ["speed", key, str(row), str(token), *machine, str(int(time.time() // DAY))]
+        asked = ["speed", key, str(row), str(token), *machine, str(int(time.time() // HOUR))]
         _known[key] = Speed(*load_or_make(asked, measured, CODE, ("torch", "transformers")))
     return _known[key]
 
