@@ -269,7 +269,7 @@ HYDRA = {
     **dict.fromkeys(["hydra.callbacks=3", "hydra.callbacks=[1]", "hydra.callbacks='${x}'"], "callbacks"),
     **dict.fromkeys(["hydra.job_logging=3", "hydra.job_logging.root=3", "hydra/job_logging=default"], "job_logging"),
     **dict.fromkeys(["hydra.verbose={a:1}", "hydra.verbose=[1]"], "hydra.verbose"),
-    **dict.fromkeys([f"hydra.{name}='${{nope}}'" for name in ("output_subdir", "job.chdir", "run.dir", "sweep.dir", "verbose")], "nope"),
+    **{f"hydra.{name}='${{nope}}'": "nope" for name in ("output_subdir", "job.chdir", "run.dir", "sweep.dir", "verbose")},
     **dict.fromkeys(["hydra.job.env_copy=[NO_SUCH_VARIABLE]", "+hydra.job.env_set.A=b"], ""),
     **dict.fromkeys(["hydra=3", "hydra=null"], "hydra"),
     **dict.fromkeys(["~hydra", "hydra.mode=X", "hydra.mode='${seed}'", "hydra.run.dir=null", "hydra.foo=1"], "hydra"),
