@@ -63,6 +63,7 @@ def test_trials_are_run_kept_and_adopted(elsewhere: Path) -> None:
     published = json.loads(path.read_text())
     assert path == found.path and not (elsewhere / "results").exists()  # whatever is searched, only publish writes there
     assert [one["lr"] for one in made["trials"]] == [0.002, 0.006, 0.018]
+    assert all(one["train_losses"] and one["dev_losses"] for one in made["trials"])  # when it could have been given up
     best = min(made["trials"], key=lambda one: float(one["dev_loss"]))
     assert published["chosen"] == made["chosen"] == best["lr"] and published["searches"] == [made]
     assert resolved(compose(arguments))["train"]["lr"] == best["lr"]

@@ -87,7 +87,7 @@ def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: M
         "dev_loss": facts["dev_loss"] if finished else None,
         "dev_score": facts.get("dev_score") if finished else None,
         # The curves tell at which part of its length a trial could have been given up.
-        **{curve: facts[curve] for curve in ("dev_losses", "dev_scores") if curve in facts},
+        **{curve: facts[curve] for curve in ("train_losses", "dev_losses", "dev_scores") if curve in facts},
         "steps": facts["steps"],
         "train_seconds": facts["train_seconds"],
         "parameters": dict(parameters),
