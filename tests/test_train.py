@@ -101,6 +101,24 @@ def test_a_run_stopped_by_sigterm_ends_with_the_bits_of_an_uninterrupted_one(
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted(method), resumed, strict=True))
 
 
+def test_a_paused_training_ends_with_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    longer = dataclasses.replace(CONFIG, steps=24)
+    paused = train(*prepared(), ROWS, Completion(), longer, 7, tmp_path / "cut", pause_after=0.5)
+    assert (paused.status, paused.steps, len(paused.train_losses)) == ("paused", 12, 6)
+    resumed, whole = weights(tmp_path / "cut", longer), weights(tmp_path / "whole", longer)
+    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    again = train(*prepared(), ROWS, Completion(), longer, 7, tmp_path / "cut", pause_after=0.5)  # its checkpoint lies beyond
+    assert again.status == "paused" and again.train_losses[:6] == paused.train_losses
+
+
+@pytest.mark.parametrize(
+    "total, share, step", [(128, 1 / 3, 49), (1316, 1 / 2, 660), (16, 1 / 3, 16), (20, 1 / 3, 7), (41, 1 / 2, 21)]
+)
+def test_a_training_pauses_where_a_bin_of_losses_ends(total: int, share: float, step: int) -> None:
+    assert progress.pause_step(total, share) == step
+    assert step in (total, step // progress.bin_size(total) * progress.bin_size(total))
+
+
 def test_an_fp16_training_resumes_with_its_scale_and_follows_the_fp32_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

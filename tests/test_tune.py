@@ -48,7 +48,7 @@ def elsewhere(tmp_path: Path, unsearched: Path, monkeypatch: pytest.MonkeyPatch)
 def losses(monkeypatch: pytest.MonkeyPatch, valley: float, most: list[float] | None = None) -> None:
     """Trials whose loss is least at the rate `valley`; `most` collects the rates that were tried."""
 
-    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int, pause_after: float = 1) -> dict[str, Any]:
         if most is not None:
             most.append(lr)
         return {"lr": lr, "dev_loss": abs(lr / valley - valley / lr), "dirty": False}
@@ -112,7 +112,7 @@ def test_trials_at_chance_bracket_nothing_and_show_no_side(
     """Of scores by chance one is always the best, and its neighbours are worse: the rate that learns may lie beyond them."""
     rates_tried: list[float] = []
 
-    def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
+    def trained_at(config: Any, folder: Path, pause_after: float = 1) -> tuple[Trained, dict[str, int]]:
         lr = config.train.lr
         rates_tried.append(lr)
         score = 0.7 if lr == learns else 0.53 if lr == lucky else 0.51
@@ -136,7 +136,7 @@ def test_a_published_search_that_stopped_at_chance_goes_on_from_its_trials(
 ) -> None:
     tried: list[float] = []
 
-    def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
+    def trained_at(config: Any, folder: Path, pause_after: float = 1) -> tuple[Trained, dict[str, int]]:
         tried.append(config.train.lr)
         scores = {"dev_scores": [(4, 0.7 if config.train.lr == 0.018 else 0.5)], "code": {"dirty": False}}
         return Trained("finished", 4, 0.7, 4, 100, 1.0, [(4, 0.7)], **scores), {}  # type: ignore[arg-type]
@@ -202,7 +202,7 @@ def test_chance_is_none_of_a_loss_and_none_of_a_correlation(elsewhere: Path) -> 
 def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[float, tuple[str, float]] = {2e-3: ("finished", 2.0), 6e-3: ("finished", 1.5), 0.018: ("diverged", 0.5)}
 
-    def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
+    def trained_at(config: Any, folder: Path, pause_after: float = 1) -> tuple[Trained, dict[str, int]]:
         status, loss = found[config.train.lr]
         return Trained(status, 4, loss, 4, 100, 1.0, [(4, loss)], code={"dirty": False}), {}  # type: ignore[arg-type]
 
@@ -212,7 +212,7 @@ def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path,
 
 
 def test_where_all_diverge_smaller_rates_are_tried(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int, pause_after: float = 1) -> dict[str, Any]:
         return {"lr": lr, "dev_loss": None if lr > 1e-3 else lr, "dirty": False}
 
     monkeypatch.setattr(tune, "trial", tried_at)
@@ -227,6 +227,43 @@ def test_sentence_tasks_choose_by_score_then_loss_and_texts_by_loss() -> None:
     assert grid.ranking_key(high, "score") < grid.ranking_key(high | {"dev_loss": 1.0}, "score")
     undefined = {"dev_score": None, "dev_loss": 0.1}  # every answer the same
     assert grid.ranking_key(low, "score") < grid.ranking_key(undefined, "score") < grid.ranking_key({"dev_loss": None}, "score")
+
+
+def test_a_rate_that_lies_behind_on_the_way_is_given_up_and_costs_the_others_no_bit(elsewhere: Path) -> None:
+    arguments = [*ROW, "tune.most=3", "train.steps=40"]
+    ((search, made),) = tune.tune([*arguments, "tune.prune=true", f"paths.runs={elsewhere / 'pruned'}"])
+    ((_, whole),) = tune.tune([*arguments, f"paths.runs={elsewhere / 'whole'}"])
+    assert [one["status"] for one in made["trials"]].count("pruned") == 1  # a third of three rates, where the loss chooses
+    alike = ("lr", "status", "dev_loss", "train_losses", "steps")
+    for one, full in zip(made["trials"], whole["trials"], strict=True):
+        if one["status"] == "pruned":
+            assert one["dev_loss"] is None and one["steps"] < full["steps"]
+            assert one["train_losses"] == full["train_losses"][: len(one["train_losses"])]
+        else:
+            assert {key: one[key] for key in alike} == {key: full[key] for key in alike}
+    assert made["chosen"] == whole["chosen"] and "pruned" in tune.told(search, made)
+    assert {one.name for one in (elsewhere / "pruned/smoke/trials").glob("*/*")} == {"trial.json", "metrics.jsonl", "lock"}
+    search.path.unlink()
+    ((_, again),) = tune.tune([*arguments, f"paths.runs={elsewhere / 'pruned'}"])  # in full: what was given up begins anew
+    assert [one["dev_loss"] for one in again["trials"]] == [one["dev_loss"] for one in whole["trials"]]
+
+
+def test_two_rates_go_on_where_a_score_chooses_and_the_better_half_where_a_loss_does() -> None:
+    assert grid.kept({0: 0.5, -1: 0.7, 1: 0.6}, "score") == grid.kept({0: 0.5, -1: 0.7, 1: 0.6}, "loss") == {0, 1}
+    four = {0: 0.5, -1: 0.7, 1: 0.6, 2: 0.55}
+    assert grid.kept(four, "score") == {0, 2} and grid.kept({**four, 3: math.inf}, "loss") == {0, 2, 1}
+    curve = [[step, 100.0 - step] for step in range(1, 21)]
+    whole, paused = ({"status": how, "steps": n, "train_losses": curve[:n]} for how, n in (("finished", 20), ("paused", 10)))
+    assert grid.loss_on_the_way([whole], 0.5) == grid.loss_on_the_way([paused], 0.5) == 90.5  # the mean of steps 9 and 10
+    assert grid.loss_on_the_way([whole, {**paused, "status": "diverged"}], 0.5) == math.inf
+
+
+def test_a_pruned_rate_lies_behind_all_that_ended_and_before_one_that_diverged() -> None:
+    ends = {"finished": 9.0, "pruned": None, "diverged": None}
+    ended, pruned, diverged = ({"status": status, "dev_loss": loss} for status, loss in ends.items())
+    keys = {0: grid.mean_ranking_key([ended], "loss"), 1: grid.mean_ranking_key([pruned, pruned], "loss")}
+    assert keys[0] < keys[1] < grid.mean_ranking_key([diverged], "loss")
+    assert grid.edge(keys) == "low" and grid.edge({**keys, -1: keys[1]}) is None  # a pruned neighbour is a worse one
 
 
 def test_a_shorter_trial_keeps_its_looks_and_its_warm_up() -> None:
@@ -299,7 +336,7 @@ def test_the_mean_over_trial_seeds_decides(elsewhere: Path, monkeypatch: pytest.
     arguments = [*ROW, f"paths.runs={elsewhere / 'runs'}"]
     ((_, one),) = tune.tune(arguments)
 
-    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int, pause_after: float = 1) -> dict[str, Any]:
         loss = 0.1 if lr == 2e-3 and number == 0 else 3.0 if lr == 2e-3 else abs(lr / 6e-3 - 6e-3 / lr)
         return {"lr": lr, "dev_loss": loss, "seed": trial.trial_config(config, lr, number)[0].seed, "dirty": False}
 
@@ -327,7 +364,7 @@ def test_one_command_searches_every_row_and_task_and_leaves_out_what_trains_noth
 def test_a_trial_that_another_process_is_at_is_left_for_last(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int, pause_after: float = 1) -> dict[str, Any]:
         calls.append(str(config.row.name))
         if calls == ["lora"]:
             raise Busy("another process")
@@ -347,7 +384,7 @@ def test_code_without_a_commit_searches_for_its_own_runs(
     monkeypatch.setattr(provenance, "code", lambda: {"git_sha": None, "dirty": True})
     tried: list[float] = []
 
-    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int, pause_after: float = 1) -> dict[str, Any]:
         tried.append(lr)
         return {"lr": lr, "dev_loss": abs(lr - 2e-3), "dirty": True}
 
@@ -389,7 +426,7 @@ def test_a_published_rate_counts_before_one_s_own(elsewhere: Path, monkeypatch: 
 
 @pytest.mark.parametrize("fault", FAULTS[:2])
 def test_tune_interrupted_at_any_write_can_be_repeated(elsewhere: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    def trained_at(config: Any, folder: Path) -> tuple[Trained, dict[str, int]]:
+    def trained_at(config: Any, folder: Path, pause_after: float = 1) -> tuple[Trained, dict[str, int]]:
         loss = abs(config.train.lr - 2e-3)
         return Trained("finished", 4, loss, 4, 100, 1.0, [(4, loss)], code={"dirty": False}), {}
 
@@ -425,7 +462,7 @@ def test_a_search_that_waits_reads_its_data_once(elsewhere: Path, monkeypatch: p
     monkeypatch.setattr(tune, "WAIT_SECONDS", 0)
     waits = iter([True, True, True, False, False, False])
 
-    def tried_at(config: Any, lr: float, number: int) -> dict[str, Any]:
+    def tried_at(config: Any, lr: float, number: int, pause_after: float = 1) -> dict[str, Any]:
         if lr > 0.02 and next(waits):
             raise Busy("another process")
         return {"lr": lr, "dev_loss": abs(lr - 0.05), "dirty": False}
@@ -494,7 +531,7 @@ def test_trials_that_are_not_of_one_commit_are_run_again(elsewhere: Path, monkey
     write_json(left, {"schema": record.SCHEMA, "lr": found.rate(0), "dev_loss": 0.0, "dev_score": None, "dirty": True})
     tried: list[Path] = []
 
-    def trained_at(config: Any, folder: Path) -> tuple[Any, dict[str, int]]:
+    def trained_at(config: Any, folder: Path, pause_after: float = 1) -> tuple[Any, dict[str, int]]:
         tried.append(folder)
         assert not (folder / trial.TRIAL).exists()
         facts = {"dev_loss": float(config.train.lr), "steps": 1, "train_seconds": 1}

@@ -20,6 +20,7 @@ from lora_repro.config import paths
 from lora_repro.config.compose import read_again
 from lora_repro.files import write_json, write_text
 from lora_repro.planning.cells import Cell
+from lora_repro.records.rates import PRUNED
 from lora_repro.results import own
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def seeds_left(request: Request, plan: budget.Plan, began: float) -> int:
     if request.seconds is None:
         return request.seeds
     took: Mapping[str, float] = {
-        cell.row.name: fmean(one["train_seconds"] for one in search["searches"][-1]["trials"])
+        cell.row.name: fmean(one["train_seconds"] for one in search["searches"][-1]["trials"] if one["status"] != PRUNED)
         for cell in budget.declared(request, arguments_of(request))
         if (search := cell.search)
     }

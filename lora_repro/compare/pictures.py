@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from lora_repro.compare.answer import Answer, Row
-from lora_repro.records.rates import stopped
+from lora_repro.records.rates import PRUNED, stopped
 from lora_repro.report.figures import curves, points
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
 from lora_repro.report.figures.points import Panel, Point, undominated
@@ -158,7 +158,8 @@ def _last_change(answer: Answer, runs: Mapping[str, Any], what: str, scale: floa
 
 @dataclass(frozen=True)
 class Tried:
-    """The last search of a row's rate. rates: rate -> held-out value, the mean over seeds; None: a trial diverged.
+    """The last search of a row's rate. rates: rate -> held-out value, the mean over seeds; None: a trial diverged, or was
+    given up on the way (`pruned`: some were).
 
     by: `score`, in per cent, or `loss`. chosen, first: the rate that the runs have, and where the search began.
     """
@@ -171,6 +172,7 @@ class Tried:
     edge: str
     stopped: int
     learnt: bool
+    pruned: bool
 
     @property
     def distance(self) -> str:
@@ -201,8 +203,9 @@ def tried(row: Row) -> Tried | None:
         for rate, each in values.items()
     }
     return Tried(
-        row, by, means, row.rate, first, last.get("edge") or "", stopped(last), last.get("learnt", True)
-    )
+        row, by, means, row.rate, first, last.get("edge") or "", stopped(last), last.get("learnt", True),
+        any(one.get("status") == PRUNED for one in last["trials"]),
+    )  # fmt: skip
 
 
 def searches(answer: Answer) -> list[PageFigure]:
@@ -250,7 +253,7 @@ def _how(one: Tried) -> str:
     )
     said = [f"Star: chosen. Dotted: first guess {one.first:.2g}{origin}."]
     if None in one.rates.values():
-        said.append("×: diverged.")
+        said.append("×: far behind on the way and given up, or diverged." if one.pruned else "×: diverged.")
     if one.edge:
         end = "highest" if one.edge == "high" else "lowest" if one.edge == "low" else one.edge
         said.append(f"The best rate is the {end} tried: a better one may lie beyond.")

@@ -26,6 +26,7 @@ from lora_repro.records import manifest, record
 
 RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
+PRUNED = "pruned"  # the status of a trial that was given up on the way
 MOST = 7  # rates of a search that has found none above chance: the default of tune.most
 AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed, and what the weights do not depend on
 _searches = 0  # that this process has saved

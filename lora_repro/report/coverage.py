@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from lora_repro.config.paths import CONF
 from lora_repro.files import write_text
 from lora_repro.planning.cells import Cell, unique
-from lora_repro.records import record
+from lora_repro.records import rates, record
 from lora_repro.report import report_json, show
 from lora_repro.report.table import EMPTY
 from lora_repro.results import declared_cells, grouped, place
@@ -90,7 +90,7 @@ def spent(folder: Path) -> dict[str, Spent]:
         search = json.loads(path.read_text(encoding="utf-8"))
         # A search with more seeds has the trials of the one before.
         trials = list({trial["signature"]: trial for one in search["searches"] for trial in one["trials"]}.values())
-        failed = Counter(trial["status"] for trial in trials if trial["status"] != "finished")
+        failed = Counter(trial["status"] for trial in trials if trial["status"] not in ("finished", rates.PRUNED))
         seconds = sum(trial["train_seconds"] for trial in trials)
         by_table[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
     return by_table

@@ -189,8 +189,12 @@ def learn(
     metrics: Metrics,
     label: str,
     ranks: Ranks,
+    pause_after: float = 1,
 ) -> Trained:
-    """Train the model's weights, resuming from what `folder` holds: a checkpoint, or the result of this training."""
+    """Train the model's weights, resuming from what `folder` holds: a checkpoint, or the result of this training.
+
+    pause_after: see `train`; what a paused training measured is not kept, since its checkpoint has it.
+    """
     backbone, trainable = model.backbone, model.trainable
     dtype = resolve_precision(config.precision, ranks.device)
     round_frozen(backbone.model, dtype, backbone.embedding)
@@ -208,8 +212,9 @@ def learn(
         observe = model.observer.observe if model.observer else None
         checkpoints = folder / CHECKPOINTS
         with deferred():  # a signal after the last step waits until the weights are saved
-            trained = train(backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
-            if ranks.first:
+            parts = (backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
+            trained = train(*parts, pause_after)
+            if ranks.first and trained.status != "paused":
                 resume_files.save_trained(folder, trainable.saved, trained)
     if model.observer and trained.status == "finished" and ranks.first:
         model.observer.finish(trained.steps)

@@ -1,7 +1,10 @@
-"""The grid of a learning-rate search: which trial is best, which rate is tried next, and when the best is bracketed.
+"""The grid of a learning-rate search: which trial is best, which rate comes next, when the best is bracketed, which are pruned.
 
 A rate is a place on the grid, the exponent of 3 by which it exceeds the row's first guess. Of its trials only their `ranking_key`
-counts, which is lowest for the best.
+counts, which is lowest for the best. A trial that lies far behind on the way is given up there (successive halving, Jamieson &
+Talwalkar 2016, arXiv:1502.07943, with a single step): after a third of its length if the loss chooses and it is not in the better
+half of all rates tried; after half if the score does and it is not one of the best two. It is judged by its training loss, which
+orders rates at a third of the length less well where a score chooses.
 """
 
 from __future__ import annotations
@@ -11,12 +14,20 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lora_repro.records.rates import PRUNED
+from lora_repro.train.progress import pause_step
+
 FACTOR = 3
 FIRST = (0, -1, 1)  # places that every search has
+PAUSE = {"loss": 1 / 3, "score": 1 / 2}  # what chooses -> the share of its length after which a trial may be given up
+WINDOW = 2  # bins of training losses, a twentieth of the length each, whose mean decides
+PRUNED_KEY = 1e300  # of a pruned trial: behind every finished one, before a diverged one
 
 
 def ranking_key(found: Mapping[str, Any], by: str) -> tuple[float, float]:
     """The key by which trials are ranked, lowest best: (negated score, loss), or by=loss (loss, loss); infinite if diverged."""
+    if found.get("status") == PRUNED:
+        return PRUNED_KEY, PRUNED_KEY
     loss, score = (found.get(key) for key in ("dev_loss", "dev_score"))
     if loss is None:
         return math.inf, math.inf
@@ -59,3 +70,25 @@ def edge(done: Mapping[int, tuple[float, float]]) -> str | None:
     """
     best = best_place(done)
     return "low" if best == min(done) else "high" if best == max(done) else None
+
+
+def loss_on_the_way(found: Sequence[Mapping[str, Any]], share: float) -> float:
+    """The training loss of one rate's trials after `share` of their length: the mean of the last `WINDOW` bins up to there.
+
+    Infinite if one of them diverged.
+    """
+    if any(one["status"] == "diverged" for one in found):
+        return math.inf
+    until = [[loss for step, loss in one["train_losses"] if step <= _paused_at(one, share)] for one in found]
+    return statistics.fmean(statistics.fmean(losses[-WINDOW:]) for losses in until)
+
+
+def _paused_at(found: Mapping[str, Any], share: float) -> int:
+    steps = int(found["steps"])
+    return pause_step(steps, share) if found["status"] == "finished" else steps
+
+
+def kept(losses: Mapping[int, float], by: str) -> set[int]:
+    """The places whose trials are trained to their end. losses: of every place tried, `loss_on_the_way`; by: what chooses."""
+    number = math.ceil(len(losses) / 2) if by == "loss" else 2
+    return set(sorted(losses, key=lambda place: (losses[place], place))[:number])

@@ -1,6 +1,7 @@
 """One learning-rate trial: the run itself at one rate, without decoding, with a seed that no table reports.
 
-Its result is `trial.json` in runs/<profile>/trials/<signature>, without weights. An unfinished trial resumes.
+Its result is `trial.json` in runs/<profile>/trials/<signature>, without weights. An unfinished trial resumes. So does one that
+paused on the way, unless it is given up there: it is then `pruned`, and begins anew should it be asked for in full.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from lora_repro.config.compose import build, resolved
 from lora_repro.errors import UserError
 from lora_repro.files import write_json
 from lora_repro.records import provenance, record
+from lora_repro.records.rates import PRUNED
 from lora_repro.records.run_folder import ADAPTER, METRICS, clean
 from lora_repro.run.stages import adapt, backbone_of, encode, label_of, learn, objective_of, read, settle
 from lora_repro.tracking.metrics import Metrics
@@ -58,26 +60,51 @@ def trial_config(config: DictConfig, lr: float, number: int = 0) -> tuple[DictCo
     return config, Path(config.paths.runs) / config.profile_name / "trials" / name
 
 
-def trial(config: DictConfig, lr: float, number: int = 0) -> Trial:
+def trial(config: DictConfig, lr: float, number: int = 0, pause_after: float = 1) -> Trial:
     """Train once at `lr`, unless that trial was run before, and return its measurements (no loss or score if it diverged).
 
-    number: which of the trials at this rate, each with a seed of its own. Raises UserError if there is nothing to train.
+    number: which of the trials at this rate, each with a seed of its own. pause_after: the share of its length after which it
+    pauses, so that it has neither loss nor score yet. Raises UserError if there is nothing to train.
     """
     config, folder = trial_config(config, lr, number)
-    path = folder / TRIAL
-    if path.exists():
-        return record.read(path)
+    if known := _known(folder, pause_after):
+        return known
     with record.lock(folder):
-        if path.exists():  # another process has run it meanwhile
-            return record.read(path)
-        return save_trial(config, folder, *train_trial(config, folder))
+        if known := _known(folder, pause_after):  # another process has run it meanwhile
+            return known
+        (folder / TRIAL).unlink(missing_ok=True)
+        trained, parameters = train_trial(config, folder, pause_after)
+        found = measurements(config, folder, trained, parameters)
+        return found if trained.status == "paused" else save_trial(folder, found)
 
 
-def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int]) -> Trial:
+def _known(folder: Path, pause_after: float) -> Trial | None:
+    """The result of a trial that has ended; None of a pruned one that is to be trained in full."""
+    path = folder / TRIAL
+    found = record.read(path) if path.exists() else None
+    return None if found and found.get("status") == PRUNED and pause_after == 1 else found
+
+
+def give_up(config: DictConfig, lr: float, number: int, paused: Trial) -> Trial:
+    """Save and return a paused trial as a pruned one."""
+    _, folder = trial_config(config, lr, number)
+    with record.lock(folder):
+        return save_trial(folder, {**paused, "status": PRUNED})
+
+
+def save_trial(folder: Path, found: Trial) -> Trial:
     """Save and return a trial's measurements; delete its weights."""
+    write_json(folder / TRIAL, found)
+    clean(folder)
+    (folder / ADAPTER).unlink(missing_ok=True)
+    return found
+
+
+def measurements(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int]) -> Trial:
+    """What a trial measured, as its file holds it."""
     facts = trained.facts()
     finished = trained.status == "finished"
-    result: Trial = {
+    return {
         "schema": record.SCHEMA,
         "signature": folder.name,
         "row": {"name": config.row.name},
@@ -94,14 +121,10 @@ def save_trial(config: DictConfig, folder: Path, trained: Trained, parameters: M
         **trained.code,
         "finished_at": provenance.now(),
     }
-    write_json(folder / TRIAL, result)
-    clean(folder)
-    (folder / ADAPTER).unlink(missing_ok=True)
-    return result
 
 
-def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, int]]:
-    """(how a trial's training ended, its parameter counts). Raises UserError if there is nothing to train."""
+def train_trial(config: DictConfig, folder: Path, pause_after: float = 1) -> tuple[Trained, dict[str, int]]:
+    """(how a trial's training ended or paused, its parameter counts). Raises UserError if there is nothing to train."""
     task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
     objective, ranks = objective_of(config), Ranks.here(config.device)
     splits = read(task, config.paths.data)
@@ -113,5 +136,5 @@ def train_trial(config: DictConfig, folder: Path) -> tuple[Trained, dict[str, in
     rows = encode(splits, objective, model.backbone, method, data)
     settle(folder, splits, model.backbone, ranks)
     metrics = Metrics(folder / METRICS)
-    trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks)
+    trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks, pause_after)
     return trained, model.counts

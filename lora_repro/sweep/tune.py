@@ -21,9 +21,20 @@ from lora_repro.errors import Busy, UserError
 from lora_repro.files import sealed, write_json
 from lora_repro.planning.cells import Cell, cells, with_starts
 from lora_repro.records import provenance, rates, record
+from lora_repro.records.run_folder import clean
 from lora_repro.run.stages import read
-from lora_repro.sweep.grid import FACTOR, FIRST, best_place, edge, mean_ranking_key, next_place
-from lora_repro.sweep.trial import TRIAL, Trial, trial, trial_config
+from lora_repro.sweep.grid import (
+    FACTOR,
+    FIRST,
+    PAUSE,
+    best_place,
+    edge,
+    kept,
+    loss_on_the_way,
+    mean_ranking_key,
+    next_place,
+)
+from lora_repro.sweep.trial import TRIAL, Trial, give_up, trial, trial_config
 from lora_repro.sweep.trial_sources import resolve_starts
 
 WAIT_SECONDS = 5.0
@@ -112,26 +123,42 @@ class Search:
                     found.setdefault(places[one["lr"]], []).append(one)
         return found
 
-    def trial(self, config: DictConfig, lr: float, number: int) -> Trial:
+    def trial(self, config: DictConfig, lr: float, number: int, pause_after: float) -> Trial:
         """`trial`, run once more if it is not of one commit, as this code is: it was made, or resumed, under another one."""
-        found = trial(config, lr, number)
+        found = trial(config, lr, number, pause_after)
         if found.get("dirty") and not provenance.code()["dirty"]:
-            (trial_config(config, lr, number)[1] / TRIAL).unlink(missing_ok=True)
-            found = trial(config, lr, number)
+            folder = trial_config(config, lr, number)[1]
+            (folder / TRIAL).unlink(missing_ok=True)
+            clean(folder)
+            found = trial(config, lr, number, pause_after)
         return found
 
-    def trials(self, config: DictConfig, places: Iterable[int]) -> dict[int, list[Trial]]:
+    def trials(self, config: DictConfig, places: Iterable[int], pause_after: float = 1) -> dict[int, list[Trial]]:
         """The trials at each place. Raises Busy if another process is running some; the others are then done."""
         found: dict[int, list[Trial]] = {}
         busy = None
         for place, number in product(places, range(self.seeds)):
             try:
-                found.setdefault(place, []).append(self.trial(config, self.rate(place), number))
+                found.setdefault(place, []).append(self.trial(config, self.rate(place), number, pause_after))
             except Busy as error:
                 busy = error
         if busy:
             raise busy
         return found
+
+    def pruned(self, config: DictConfig, places: Iterable[int], before: Mapping[int, list[Trial]]) -> dict[int, list[Trial]]:
+        """`trials`, of which those that lie behind on the way are given up there. before: the trials at all other places."""
+        by = str(self.config.train.select_by)
+        found = self.trials(config, places, PAUSE[by])
+        going_on = kept({place: loss_on_the_way(those, PAUSE[by]) for place, those in {**before, **found}.items()}, by)
+        paused = [place for place, those in found.items() if any(one["status"] == "paused" for one in those)]
+        ends = self.trials(config, [place for place in paused if place in going_on])
+        gone = {
+            place: [give_up(config, self.rate(place), number, one) for number, one in enumerate(found[place])]
+            for place in paused
+            if place not in going_on
+        }
+        return found | ends | gone
 
     def run(self) -> dict[str, Any]:
         """Run the missing trials, save all of them, and return the search.
@@ -143,7 +170,8 @@ class Search:
         done = {place: mean_ranking_key(found, by) for place, found in trials.items()}
         config = resolve_starts(self.config, self.cell.overrides)
         while (place := next_place(done, int(self.config.tune.most), self.chance)) is not None:
-            made = self.trials(config, [first for first in FIRST if first not in done] or [place])
+            places = [first for first in FIRST if first not in done] or [place]
+            made = self.pruned(config, places, trials) if self.config.tune.prune else self.trials(config, places)
             trials |= made
             done |= {place: mean_ranking_key(found, by) for place, found in made.items()}
         dirty = any(one.get("dirty") for found in trials.values() for one in found)
@@ -222,7 +250,8 @@ def told(search: Search, found: Mapping[str, Any]) -> str:
     shown = []
     for one in found["trials"]:
         score = "" if one.get("dev_score") is None else f"{one['dev_score']:.4f}, "
-        shown.append(f"{one['lr']:.3g}: " + ("diverged" if one["dev_loss"] is None else f"{score}loss {one['dev_loss']:.4f}"))
+        failed = rates.PRUNED if one.get("status") == rates.PRUNED else "diverged"
+        shown.append(f"{one['lr']:.3g}: " + (failed if one["dev_loss"] is None else f"{score}loss {one['dev_loss']:.4f}"))
     side = f" (at the {found['edge']} edge)" if found["edge"] else ""
     title = f"{search.cell.titled(search.cell.axes)} {search.cell.task}"
     return f"{title}: lr {found['chosen']:.3g}{side}; {'; '.join(shown)}"

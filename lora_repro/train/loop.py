@@ -28,6 +28,7 @@ from lora_repro.train.progress import (
     State,
     Trained,
     best_path,
+    pause_step,
     restore_best,
     restore_state,
     save_state,
@@ -135,13 +136,15 @@ def train(
     label: str = "train",
     observe: Callable[[int, int], None] | None = None,
     ranks: Ranks | None = None,
+    pause_after: float = 1,
 ) -> Trained:
     """Train `trainable` in place and leave the selected weights in it; with several `ranks`, in the first rank's copy.
 
     Resumes from `folder` if it holds a checkpoint. The order of the data is a function of (seed, epoch) and all random
     state is saved, so on CPU a resumed run ends with the bits of an uninterrupted one. After SIGTERM or Ctrl-C it writes a
     checkpoint and raises Preempted; a signal after the last step is raised once the selected weights are in place.
-    `observe`(step, total) may read the weights after each step.
+    `observe`(step, total) may read the weights after each step. `pause_after`: the share of the schedule after which a checkpoint
+    is written and the training returns, to be resumed or given up; 1 trains to the end.
     """
     ranks = ranks or Ranks(trainable.parameters()[0].device)
     with collected() as caught:
@@ -169,8 +172,9 @@ def train(
         bar = console.bar(total, label, "step", done, **({} if ranks.first else {"disable": True}))
         losses = Losses(state, total, ranks, note, bar)
         batches = training_batches(rows.train, config.batch_size, seed, config.group_by_length, done)
+        last = pause_step(total, pause_after)
         with bar:
-            for step in range(done + 1, total + 1):
+            for step in range(done + 1, last + 1):
                 ranks.seed(seed, step)
                 backbone.model.train()
                 loss, tokens = own_gradients(backbone, trainable, next(batches), objective, config, scaler, ranks)
@@ -180,7 +184,7 @@ def train(
                 losses.add(step, loss, tokens, {"lr": rate, "epoch": step / per_epoch, **size})
                 if observe and ranks.first:
                     observe(step, total)
-                looks, saves = step % eval_every == 0 or step == total, step % checkpoint_every == 0
+                looks, saves = step % eval_every == 0 or step == total, step % checkpoint_every == 0 or step == last
                 if (looks or saves or step % losses.every == 0) and (bad := losses.read()):
                     return state.result("diverged", bad - 1)
                 bar.update()
@@ -204,6 +208,8 @@ def train(
                 if stops:
                     number = caught[0] if caught else signal.SIGTERM
                     raise Preempted(f"stopped at step {step} of {total}; run the same command again to resume", number)
+        if last < total:
+            return state.result("paused", last)
         if config.select == "best" and state.best_step < total and ranks.first:
             restore_best(folder, parameters, state)
         backbone.model.eval()

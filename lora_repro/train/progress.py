@@ -22,9 +22,24 @@ WEIGHT, MOMENT = "weight.", "optimizer."  # name prefixes of a checkpoint's tens
 BINS = 20  # a record has the mean training losses of at most so many bins of steps
 
 
+def bin_size(total: int) -> int:
+    """Steps in a bin of training losses, of which the last may have fewer. total: steps of the training."""
+    return math.ceil(total / BINS)
+
+
+def pause_step(total: int, share: float) -> int:
+    """The step at which a training of `total` steps pauses after this share of them: the first that ends a bin.
+
+    One of fewer than `BINS` steps does not pause: its losses until then would say little, and nothing is saved.
+    """
+    if total < BINS:
+        return total
+    return min(total, math.ceil(share * total / bin_size(total)) * bin_size(total))
+
+
 @dataclass(frozen=True)
 class Trained:
-    """What a training measured. `status`: `finished` or `diverged` (a NaN or infinite loss stopped it).
+    """What a training measured. `status`: `finished`, `diverged` (a NaN or infinite loss stopped it) or `paused` (at `pause_at`).
 
     peak_memory_mb, code: over all attempts at it (`provenance.joined`).
     dev_scores: (step, score) at the steps of `dev_losses`, if a score selects; None where it is undefined.
@@ -32,7 +47,7 @@ class Trained:
     train_losses: (last step of a bin of steps, mean loss of the bin's global batches).
     """
 
-    status: Literal["finished", "diverged"]
+    status: Literal["finished", "diverged", "paused"]
     steps: int
     dev_loss: float
     best_step: int
@@ -84,7 +99,7 @@ class State:
 
     def saw(self, step: int, loss: float, total: int) -> None:
         """Add the training loss of a step to its bin; `total`: steps of the training. Call it in the order of steps."""
-        _, number, summed = self.bins.pop() if self.bins and (step - 1) % math.ceil(total / BINS) else (0, 0, 0.0)
+        _, number, summed = self.bins.pop() if self.bins and (step - 1) % bin_size(total) else (0, 0, 0.0)
         self.bins.append((step, number + 1, summed + loss))
 
     def looked(self, step: int, validation: Mapping[str, float], figure: float) -> bool:
@@ -107,7 +122,7 @@ class State:
         """Update the peak memory with that of this attempt."""
         self.peak_memory_mb = max(self.peak_memory_mb, provenance.peak_memory_mb(device))
 
-    def result(self, status: Literal["finished", "diverged"], step: int, last: bool = False) -> Trained:
+    def result(self, status: Literal["finished", "diverged", "paused"], step: int, last: bool = False) -> Trained:
         chosen_step, chosen_loss = (
             self.dev_losses[-1] if last and self.dev_losses else (self.best_step, self.best_loss)
         )
