@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SHAPES, tiny_backbone
+from conftest import SHAPES, refused, tiny_backbone
 from torch import nn
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.data import Batch, Encoded, Rows, collate
 from lora_repro.errors import UserError
+from lora_repro.methods.cosine import Cosine
 from lora_repro.methods.linear_probe import LinearProbe
 from lora_repro.methods.prompt_tuning import PromptTuning
 from lora_repro.objectives.base import position_keywords
@@ -574,6 +575,27 @@ def test_numbers_are_answered_with_four_decimals_in_order(size: int) -> None:
     assert all(re.fullmatch(r"-?\d+\.\d{4}", text) for text in found) and len({*found}) == 8
     expected = expected_answers(backbone, rows, regression=True)
     assert [float(text) for text in found] == pytest.approx([float(text) for text in expected], abs=1.01e-4)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_the_untouched_encoder_answers_a_pair_by_the_cosine_of_its_sentences_each_on_its_own(architecture: str) -> None:
+    backbone = classifier(architecture, 1, pooling="mean")
+    Cosine().apply(backbone)
+    texts = [("one two", "three"), ("a longer sentence", "one two"), ("x", "x"), ("so", "another sentence")]
+    examples = [Example(f"{i}", one, "1", second=other) for i, (one, other) in enumerate(texts)]
+    rows, _ = Classification(()).ask(examples, backbone, (0, 0), 64)
+    found, _ = Classification((), decoder=Labeller(3)).answer(backbone, rows, lambda n: None)
+
+    def vector(text: str) -> torch.Tensor:
+        ids = torch.tensor([[*backbone.cls, *token_ids([text], backbone.tokenizer)[0], backbone.eos]])
+        with torch.no_grad():
+            return backbone.model.base_model(ids).last_hidden_state[0].mean(0)
+
+    literal = [float(torch.nn.functional.cosine_similarity(vector(one), vector(other), dim=0)) for one, other in texts]
+    assert [float(answer) for answer in found] == pytest.approx(literal, abs=1e-4) and found[2] == "1.0000"
+    single = [replace(examples[0], second=None)]
+    refused(lambda: Classification(LABELS).ask(examples, backbone, (0, 0), 64), "method=cosine", "task=stsb")
+    refused(lambda: Classification(()).ask(single, backbone, (0, 0), 64), "method=cosine", "task=stsb")
 
 
 def test_answers_of_known_logits() -> None:

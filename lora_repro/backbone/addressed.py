@@ -47,6 +47,7 @@ class AddressedModel:
         self.real: torch.Tensor | None = None  # (B, T): real positions, during a call with padded rows
         self.reads_segments = False  # set by a method that takes each position's segment from the decoder's keywords
         self.reads_parts = 0  # how many parts of an input such a method distinguishes; 0: an input is one segment
+        self.compares = False  # set by a method that answers a pair by the cosine of its sentences' vectors
         classifies = hasattr(model, self.table.heads["classification"])
         self.classifier = [self._part(path) for path in self.table.classifier] if classifies else []
         self.new_pooler = new_pooler

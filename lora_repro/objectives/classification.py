@@ -79,6 +79,15 @@ def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
     return first
 
 
+def sentences_of(row: Encoded, backbone: Backbone) -> tuple[Encoded, Encoded]:
+    """The two sentences of a pair, each as a row of its own: [cls] sentence eos."""
+    opening = row.segments.index(1)
+    first = [*row.ids[: opening - len(backbone.separator)], backbone.eos]
+    second = [*backbone.cls, *row.ids[opening:]]
+    one, other = (Encoded(ids, [-1] * len(ids), [0] * len(ids), len(ids), row.label) for ids in (first, second))
+    return one, other
+
+
 def logits_of(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
     """Class scores (B, n_labels), or a number (B, 1), from features (B, d)."""
     x = features.unsqueeze(1) if backbone.picks_first else features
@@ -168,6 +177,8 @@ class Classification(Objective):
     ) -> tuple[list[Encoded], int]:
         if shots:
             raise UserError(f"data.shots={len(shots)}: a classification head takes no examples in its input; set data.shots=0")
+        if backbone.compares and not (self.regression and all(e.second is not None for e in examples)):
+            raise UserError("method=cosine says how alike two sentences are: choose a task that asks for it, such as task=stsb")
         return self.encode(examples, backbone, slots, max_length)
 
     def _label(self, text: str) -> float:
@@ -223,6 +234,8 @@ class Classification(Objective):
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
     ) -> tuple[list[str], int]:
         """The class (or the number, four decimals) of each row."""
+        if backbone.compares:
+            return self._cosines(backbone, rows, progress)
         found, calls = [""] * len(rows), 0
         for order, batch in batches(rows, self.decoder.batch_size, backbone.pad, backbone.device):
             for index, text in zip(order, self._texts(self._logits(backbone, batch)), strict=True):
@@ -230,6 +243,18 @@ class Classification(Objective):
             calls += 1
             progress(len(order))
         return found, calls
+
+    def _cosines(
+        self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
+    ) -> tuple[list[str], int]:
+        """As `answer`, by the cosine of the vectors of each row's two sentences."""
+        sides = [side for row in rows for side in sentences_of(row, backbone)]
+        vectors, calls = torch.empty(len(sides), backbone.hidden_size), 0
+        for order, batch in batches(sides, self.decoder.batch_size, backbone.pad, backbone.device):
+            vectors[order] = features_of(backbone, batch).float().cpu()
+            calls += 1
+        progress(len(rows))
+        return self._texts(F.cosine_similarity(vectors[::2], vectors[1::2]).unsqueeze(1)), calls
 
     def _texts(self, logits: torch.Tensor) -> list[str]:
         if self.regression:
