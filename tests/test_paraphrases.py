@@ -54,6 +54,18 @@ def test_only_pairs_that_the_texts_can_hold_stay_in_their_order(table: Path, tmp
     assert kept(table, ",".join(PAIRS).replace("|", ","), tmp_path) == PAIRS
 
 
+@pytest.mark.parametrize("block", [1, 7, 20, 1000])
+def test_the_index_is_the_same_whatever_is_read_at_a_time(
+    block: int, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paraphrases, "BLOCK", block)
+    assert kept(table, ",".join(PAIRS).replace("|", ","), tmp_path) == PAIRS
+    (index,) = tmp_path.glob("*.npz")
+    table.write_bytes(gzip.compress(gzip.decompress(table.read_bytes()).replace(b" ", b"  ").replace(b"low", b"\tlow ")))
+    other = paraphrases._index(table, tmp_path / "spaced")
+    assert all((other[name] == value).all() for name, value in paraphrases.np.load(index).items())
+
+
 def test_the_index_is_read_again_and_a_damaged_one_made_anew(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

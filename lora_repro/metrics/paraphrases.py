@@ -11,6 +11,7 @@ import zipfile
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,9 @@ from lora_repro.config.paths import cache_folder
 from lora_repro.files import replacing, sha256
 
 Index = dict[str, NDArray[np.generic]]
+BLOCK = 1 << 24  # bytes
+NEWLINE = ord("\n")
+BLANK = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))  # where `bytes.split` splits
 
 
 @contextmanager
@@ -74,7 +78,7 @@ def _starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _index(table: Path, folder: Path) -> Index:
-    """The table as numbers, read from `folder` or created there, which takes half a minute once. Raises OSError if it can't be
+    """The table as numbers, read from `folder` or created there, which takes some ten seconds once. Raises OSError if it can't be
     written.
 
     words: every word, one per line; ids: the words of all phrases, concatenated; sizes: the number of words of each phrase.
@@ -90,14 +94,39 @@ def _index(table: Path, folder: Path) -> Index:
     return made
 
 
+class _Numbers(dict[bytes, int]):
+    """The number of each word, in the order of their first appearance."""
+
+    def __missing__(self, word: bytes) -> int:
+        self[word] = number = len(self)
+        return number
+
+
 def _read(table: Path) -> Index:
-    numbers: dict[bytes, int] = {}
-    ids, sizes = array("i"), array("B")
-    with gzip.open(table) as lines:
-        for _, *pair in zip(lines, lines, lines, strict=True):
-            for phrase in pair:
-                words = phrase.split()
-                ids.extend([numbers.setdefault(word, len(numbers)) for word in words])
-                sizes.append(len(words))
+    numbers, ids, sizes = _Numbers(), array("i"), []
+    for block in _blocks(table):
+        text = np.frombuffer(block, dtype=np.uint8)
+        blank = BLANK[text]
+        begins = ~blank & np.append(True, blank[:-1])  # where a word does
+        words = np.diff(np.cumsum(begins)[text == NEWLINE], prepend=0)  # in each line
+        of_phrases = np.repeat(np.arange(len(words)) % 3 > 0, words)
+        ids.extend(map(numbers.__getitem__, compress(block.split(), of_phrases.tolist())))
+        sizes.append(words.reshape(-1, 3)[:, 1:].astype(np.uint8).ravel())
     names = np.frombuffer(b"\n".join(numbers), dtype=np.uint8)
-    return {"words": names, "ids": np.asarray(ids, dtype=np.min_scalar_type(len(numbers))), "sizes": np.asarray(sizes)}
+    kept = np.asarray(ids, dtype=np.min_scalar_type(len(numbers)))
+    return {"words": names, "ids": kept, "sizes": np.concatenate([np.zeros(0, np.uint8), *sizes])}
+
+
+def _blocks(table: Path) -> Iterator[bytes]:
+    """The table in blocks of whole entries of three lines, of `BLOCK` bytes or little more. Raises ValueError if it ends within one."""
+    left = b""
+    with gzip.open(table) as file:
+        while more := file.read(BLOCK):
+            block = left + more
+            ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == NEWLINE)
+            cut = int(ends[len(ends) // 3 * 3 - 1]) + 1 if len(ends) >= 3 else 0
+            left = block[cut:]
+            if cut:
+                yield block[:cut]
+    if left:
+        raise ValueError(f"{table} ends within an entry")
