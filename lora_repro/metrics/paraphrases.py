@@ -118,7 +118,7 @@ def _read(table: Path) -> Index:
 
 
 def _blocks(table: Path) -> Iterator[bytes]:
-    """The table in blocks of whole entries of three lines, of `BLOCK` bytes or little more. Raises ValueError if it ends within one."""
+    """The table in blocks of whole entries of three lines, of about `BLOCK` bytes. Raises ValueError if it ends within one."""
     left = b""
     with gzip.open(table) as file:
         while more := file.read(BLOCK):
