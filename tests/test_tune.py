@@ -28,6 +28,7 @@ from lora_repro.sweep import grid, supervise, trial, tune
 from lora_repro.sweep.trial_sources import resolve_starts
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
+from tests.benchmarks import search as search_bench
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -256,6 +257,22 @@ def test_two_rates_go_on_where_a_score_chooses_and_the_better_half_where_a_loss_
     whole, paused = ({"status": how, "steps": n, "train_losses": curve[:n]} for how, n in (("finished", 20), ("paused", 10)))
     assert grid.loss_on_the_way([whole], 0.5) == grid.loss_on_the_way([paused], 0.5) == 90.5  # the mean of steps 9 and 10
     assert grid.loss_on_the_way([whole, {**paused, "status": "diverged"}], 0.5) == math.inf
+
+
+def test_what_pruning_would_have_cost_is_read_from_searches_that_trained_every_rate() -> None:
+    def search(by: str, worst_on_the_way: int, **more: Any) -> dict[str, Any]:
+        trials = [
+            {"lr": lr, "status": "finished", "dev_score": score, "dev_loss": 1 - score, "train_seconds": 3600, "steps": 20,
+             "train_losses": [[step, 9.0 if place == worst_on_the_way else 1.0 + place / 10] for step in range(1, 21)], **more}
+            for place, (lr, score) in enumerate([(1.0, 0.7), (3.0, 0.8), (9.0, 0.6)])
+        ]  # fmt: skip
+        return {"by": by, "trials": trials}
+
+    assert search_bench.judged(search("score", 2)) == (3, 3, 2.5, 0)  # the worst rate is given up after half of its hour
+    lost = search_bench.judged(search("loss", 1))  # the best one, after a third
+    assert lost and lost.pruned == pytest.approx(2 + 1 / 3) and lost.lost == pytest.approx(0.1)
+    for more in ({"status": "pruned"}, {"train_losses": []}):
+        assert search_bench.judged(search("loss", 1, **more)) is None
 
 
 def test_a_pruned_rate_lies_behind_all_that_ended_and_before_one_that_diverged() -> None:
