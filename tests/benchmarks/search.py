@@ -64,6 +64,6 @@ def measure(overrides: Sequence[str], results: Path = ROOT / "results") -> dict[
         rates, hours, pruned = (f"{sum(one[i] for one in those):.3g}" for i in range(3))
         alike, most = sum(one.lost == 0 for one in those), max(one.lost for one in those)
         lines.append([profile, task, str(len(those)), rates, hours, pruned, f"{alike} of {len(those)}", f"{most:.2g}"])
-    note = "Most lost: by how many points of the score, or by what loss, the chosen rate is worse. Left out: searches without curves."
+    note = "Most lost: by how many points of score, or by what loss, the chosen rate is worse. Left out: searches without curves"
     table = {"title": "Searches that give up rates on the way (`tune.prune=true`)", "header": HEADER, "rows": lines, "note": note}
     return {"rows": told([]), "tables": [table]}
