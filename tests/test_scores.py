@@ -299,11 +299,12 @@ def predictions(folder: Path, signature: str, keys: str) -> None:
 def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = []
 
-    def fake(ours: list[Any], theirs: list[Any], seed: int, metric: str) -> Draws:
-        pairs.extend((a[0]["output"], b[0]["output"], metric) for a, b in zip(ours, theirs, strict=True))
-        return Draws(0.015, np.array([[-0.01], [0.05]]), len(ours[0]), np.zeros(2), 1)
+    def fake(ours: list[Any], theirs: list[Any], metric: str, seed: int) -> Draws:
+        pairs.extend((a, b, metric) for a, b in zip(ours, theirs, strict=True))
+        return Draws(0.015, np.array([[-0.01], [0.05]]), 3, np.zeros(2), 1)
 
-    monkeypatch.setattr(comparable, "paired_draws", fake)
+    monkeypatch.setattr(comparable, "difference", fake)
+    monkeypatch.setattr(comparable, "_resampled", lambda file, metric, seed: file[0].parent.name)
     monkeypatch.setattr(kept, "_home", lambda kind: tmp_path / "kept")  # what is faked is not kept for others
     names = ["f0", "f1", "l0", "l1", "h0", "o0"]
     found = store(tmp_path, *map(record, names))

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.corpus import METRICS, CorpusMetric, Floats, Runs, columns
+from lora_repro.metrics.corpus import METRICS, CorpusMetric, Floats, Runs, Statistics, columns
 from lora_repro.stats.intervals import LEVEL, widening
 
+DRAWS = 1000  # resamples
 CHUNK = 100  # resamples drawn at a time: for QQP, GLUE's largest dev set, 100 × 40,430 counts take 32 MB
 SMALLEST = 1e-12  # the smallest p; below it p is 0
 
@@ -93,14 +94,15 @@ class Draws(NamedTuple):
         return Draws(*whole, self.inputs, self.by_seeds - other.by_seeds, min(self.freedom, other.freedom))
 
 
-def _runs(statistics: Runs, metric: str) -> list[Floats | None]:
-    """[inputs, k] for each seed of one method, None for a diverged one; a single run counts as one seed."""
-    seeds = [statistics] if statistics and isinstance(statistics[0], Mapping) else list(statistics)
-    tables = [None if run is None else columns(run, metric) for run in seeds]  # type: ignore[arg-type]
-    sizes = [len(table) for table in tables if table is not None]
-    if not seeds or 0 in sizes or len(set(sizes)) > 1:
-        raise UserError(f"seeds with {sizes} inputs: a bootstrap needs the same, non-empty test set for each seed")
-    return tables
+class Resampled(NamedTuple):
+    """One run's score on its inputs, and on n resamples of them, [n], NaN where it is undefined.
+
+    Where it is undefined on all inputs (a correlation of equal numbers) both are the metric's `worst`.
+    """
+
+    score: float
+    each: Floats
+    inputs: int
 
 
 @lru_cache(maxsize=4)  # a table compares many pairs of methods on the same few test sets
@@ -111,12 +113,46 @@ def resamples(inputs: int, n: int, seed: int) -> list[NDArray[np.uint16]]:
     return [generator.multinomial(inputs, chances, size).astype(np.uint16) for size in sizes]
 
 
-def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, metric: str = "bleu") -> Draws:
-    """The difference a - b of a corpus metric and its `n` resamples of inputs and seeds, whose middle 95 % are its interval.
+def resampled_scores(statistics: Statistics, metric: str, n: int = DRAWS, seed: int = 0) -> Resampled:
+    """A run's corpus metric in `n` resamples of its inputs, the same ones for every run with as many inputs.
 
-    stats_a, stats_b: one run's per-input statistics, or a list of runs (seeds; None for one that diverged); both methods on
-    the same inputs in the same order. metric: a key of `METRICS`; cider takes per-input scores as stored, so that document
-    frequencies stay those of the whole test set.
+    statistics: per input. Raises UserError on another metric, n < 1, no inputs, or statistics that lack a number.
+    """
+    if metric not in METRICS:
+        raise UserError(f"metric={metric}: the bootstrap needs one of {', '.join(METRICS)}")
+    if n < 1:
+        raise UserError(f"n={n}: give at least 1 resample")
+    table, rule = columns(statistics, metric), METRICS[metric]
+    inputs = len(table)
+    if not inputs:
+        raise UserError("no inputs: a bootstrap needs a non-empty test set for each seed")
+    (score,) = _scores(table, rule, np.ones((1, inputs)))
+    if np.isnan(score):
+        return Resampled(rule.worst, np.full(n, rule.worst), inputs)
+    drawn = [_scores(table, rule, counts.astype(float)) for counts in resamples(inputs, n, seed)]
+    return Resampled(float(score), np.concatenate(drawn), inputs)
+
+
+def paired_draws(stats_a: Runs, stats_b: Runs, n: int = DRAWS, seed: int = 0, metric: str = "bleu") -> Draws:
+    """`difference` of two methods, from one run's per-input statistics each or from lists of runs (None: one that diverged).
+
+    Both methods have the same inputs in the same order. metric: a key of `METRICS`; cider takes per-input scores as stored, so
+    that document frequencies stay those of the whole test set. Raises UserError as `resampled_scores` and `difference` do.
+    """
+
+    def of(statistics: Runs) -> list[Resampled | None]:
+        seeds = [statistics] if statistics and isinstance(statistics[0], Mapping) else list(statistics)
+        return [None if run is None else resampled_scores(run, metric, n, seed) for run in seeds]  # type: ignore[arg-type]
+
+    return difference(of(stats_a), of(stats_b), metric, n, seed)
+
+
+def difference(
+    ours: Sequence[Resampled | None], theirs: Sequence[Resampled | None], metric: str, n: int = DRAWS, seed: int = 0
+) -> Draws:
+    """The difference of a corpus metric and its `n` resamples of inputs and seeds, whose middle 95 % are its interval.
+
+    ours, theirs: one for each seed, None for a run that diverged, which has the metric's `worst`.
 
     - A resample draws inputs with replacement and scores every run of both methods on them. It also draws seeds with replacement,
       by their scores on the whole test set: pairs of runs if both methods have equally many, else each method's runs separately.
@@ -124,49 +160,33 @@ def paired_draws(stats_a: Runs, stats_b: Runs, n: int = 1000, seed: int = 0, met
     - The spread of few seeds is poorly known. So the part of a resample that comes from drawing k seeds is widened by
       sqrt(k / (k - 1)) t / 1.96, with t the 97.5 % quantile of Student's t with k - 1 degrees of freedom. The interval then
       holds the true difference in 95 to 99 % of simulated cases (docs/protocol.md), and without the widening in 81 % at worst.
-    - A resample in which a run's score is undefined (a correlation of equal numbers) is left out. A run whose score is undefined
-      on the whole test set has the metric's `worst`.
+    - A resample in which a run's score is undefined (a correlation of equal numbers) is left out.
 
-    Raises UserError on another metric, n < 1, no inputs, inputs that differ in number, statistics that lack a number, or if every
-    run of both methods diverged.
+    Raises UserError for no seeds, inputs that differ in number, or if every run of both methods diverged.
     """
-    if metric not in METRICS:
-        raise UserError(f"metric={metric}: the bootstrap needs one of {', '.join(METRICS)}")
-    if n < 1:
-        raise UserError(f"n={n}: give at least 1 resample")
-    a, b = _runs(stats_a, metric), _runs(stats_b, metric)
-    sizes = list(dict.fromkeys(len(table) for table in (*a, *b) if table is not None))
-    if len(sizes) != 1:
-        said = f"{sizes[0]} inputs against {sizes[1]}" if sizes else "no inputs"
-        raise UserError(f"{said}: a paired bootstrap needs the same test inputs")
-    (inputs,) = sizes
-    whole = np.ones((1, inputs))
-    points = [_scores(side, METRICS[metric], whole) for side in (a, b)]  # [1, seeds] each
-    worst = METRICS[metric].worst
-    drawn = [np.full((n, len(side)), worst) for side in (a, b)]
-    start = 0
-    for counts in resamples(inputs, n, seed):
-        for place, (side, point) in enumerate(zip((a, b), points, strict=True)):
-            told = [None if np.isnan(value) else table for table, value in zip(side, point[0], strict=True)]
-            drawn[place][start : start + len(counts)] = _scores(told, METRICS[metric], counts.astype(float))
-        start += len(counts)
-    first, second = (np.nan_to_num(point[0], nan=worst) for point in points)
-    if len(a) == len(b):
+    sizes = list(dict.fromkeys(run.inputs for run in (*ours, *theirs) if run))
+    if len(sizes) != 1 or not ours or not theirs:
+        said = " against ".join(f"{size} inputs" for size in sizes) or "no inputs"
+        raise UserError(f"{said}: a paired bootstrap needs the same test inputs, for one seed at least")
+    gone = Resampled(METRICS[metric].worst, np.full(n, METRICS[metric].worst), sizes[0])
+    sides = [[run or gone for run in side] for side in (ours, theirs)]
+    first, second = (np.array([run.score for run in side]) for side in sides)
+    drawn = [np.stack([run.each for run in side], axis=1) for side in sides]
+    if len(ours) == len(theirs):
         each, by_seeds = drawn[0] - drawn[1], _by_seeds(first - second, n, seed)
     else:
         each = drawn[0].mean(axis=1, keepdims=True) - drawn[1].mean(axis=1, keepdims=True)
         by_seeds = _by_seeds(first, n, seed) - _by_seeds(second, n, seed + 1)
-    fewest = min((len(side) for side in (a, b) if len(side) > 1), default=None)
-    return Draws(float(first.mean() - second.mean()), each, inputs, by_seeds, np.inf if fewest is None else fewest - 1)
+    fewest = min((len(side) for side in sides if len(side) > 1), default=None)
+    return Draws(float(first.mean() - second.mean()), each, sizes[0], by_seeds, np.inf if fewest is None else fewest - 1)
 
 
-def _scores(side: Sequence[Floats | None], metric: CorpusMetric, weights: Floats) -> Floats:
-    """[resamples, seeds] scores, from weights [resamples, inputs].
+def _scores(table: Floats, metric: CorpusMetric, weights: Floats) -> Floats:
+    """[resamples] scores, from weights [resamples, inputs] and the metric's columns of each input.
 
     They are rounded to 13 decimals: BLAS sums in an order that depends on threads and machine, which would change figures.
     """
-    columns = [np.full(len(weights), metric.worst) if table is None else metric.corpus(weights @ table) for table in side]
-    return np.round(np.stack(columns, axis=1), 13)
+    return np.round(metric.corpus(weights @ table), 13)
 
 
 def _by_seeds(values: Floats, n: int, seed: int) -> Floats:

@@ -12,7 +12,7 @@ import numpy as np
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_predictions
 from lora_repro.results import Run
-from lora_repro.stats.bootstrap import Draws, paired_draws
+from lora_repro.stats.bootstrap import Draws, Resampled, difference, resampled_scores
 from lora_repro.stats.kept import Arrays, kept
 
 Pair = tuple[Run, Run]
@@ -79,8 +79,8 @@ def _generated(record: Mapping[str, Any]) -> bool:
 
 
 def resampled(runs: Sequence[Run], metric: str, seed: int) -> Draws:
-    """The difference of paired runs and its resamples, computed once per files. runs: ours and theirs alternate."""
-    return _resampled(tuple(_stamped(run.predictions) if run.trained else None for run in runs), metric, seed)
+    """The difference of paired runs and its resamples; of each run they are drawn once. runs: ours and theirs alternate."""
+    return _difference(tuple(_stamped(run.predictions) if run.trained else None for run in runs), metric, seed)
 
 
 def inputs(run: Run) -> tuple[str, ...] | None:
@@ -98,15 +98,19 @@ def _predictions(file: File) -> list[dict[str, Any]]:
 
 
 @cache
-def _resampled(files: tuple[File | None, ...], metric: str, seed: int) -> Draws:
+def _difference(files: tuple[File | None, ...], metric: str, seed: int) -> Draws:
+    runs = [None if file is None else _resampled(file, metric, seed) for file in files]
+    return difference(runs[::2], runs[1::2], metric, seed=seed)
+
+
+@cache
+def _resampled(file: File, metric: str, seed: int) -> Resampled:
     def draw() -> Arrays:
-        runs = [None if file is None else _predictions(file) for file in files]
-        found = paired_draws(runs[::2], runs[1::2], seed=seed, metric=metric)
+        found = resampled_scores(_predictions(file), metric, seed=seed)
         return {name: np.asarray(value) for name, value in found._asdict().items()}
 
-    arrays = kept(["draws", metric, seed], [None if file is None else file[0] for file in files], draw)
-    scalars = {name: arrays[name].item() for name in ("difference", "inputs", "freedom")}
-    return Draws(each=arrays["each"], by_seeds=arrays["by_seeds"], **scalars)
+    arrays = kept(["scores", metric, seed], [file[0]], draw)
+    return Resampled(arrays["score"].item(), arrays["each"], arrays["inputs"].item())
 
 
 @cache
