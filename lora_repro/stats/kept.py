@@ -54,7 +54,7 @@ def kept(
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         pass
     arrays = make()
-    with contextlib.suppress(OSError), files.replacing(place) as target, target.open("wb") as written:
+    with contextlib.suppress(OSError), files.replacing(place, durable=False) as target, target.open("wb") as written:
         np.savez(written, **arrays)  # type: ignore[arg-type]
     return arrays
 
