@@ -150,7 +150,7 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
 
 
 def trials(bench: Faults, few: bool, every: int = 1) -> list[tuple[str, Trial, int]]:
-    """(kind, a trial, how many). `few`: those of `QUICK`. `every`: of the faults at a command's writes, each so many-th is met."""
+    """(kind, a trial, how many). `few`: those of `QUICK`. `every`: each so many-th fault at the writes of a command is met."""
     steps = QUICK if few else dict.fromkeys(COMMANDS, every)
     at_writes = [(AT_WRITES + name, partial(next, bench.places(name, step)), 10**6) for name, step in steps.items()]
     return [
