@@ -52,11 +52,22 @@ def test_each_kind_of_cpu_keeps_its_figures() -> None:
     once = step.join({"steps": [entry(3.0), entry(4.0, "fp32")], "cpu": "AMX"}, before, {**WHERE, "device": "new"})
     again = step.join({"steps": [entry(5.0)], "cpu": "AMX"}, once, {**WHERE, "device": "newer"})
     (table,) = once["tables"]
-    older = ["AVX512", "tiny, bf16", "2.00", "2.00"]
-    assert table["rows"] == [["AMX", "tiny, bf16", "3.00", "2.00"], ["AMX", "tiny, fp32", "4.00", "2.00"], older]
-    assert "AVX512: cpu, 1 threads, 2026-01-02" in table["note"]
+    assert [row[:4] for row in table["rows"]] == [
+        ["AMX", "tiny, bf16", "3.00", "2.00"],
+        ["AMX", "tiny, fp32", "4.00", "2.00"],
+        ["AVX512", "tiny, bf16", "2.00", "2.00"],
+    ]
+    assert table["rows"][2][4].startswith("cpu, 1 threads, 2026-01-02, code ")
     (later,) = again["tables"]
-    assert later["rows"] == [["AMX", "tiny, bf16", "5.00", "2.00"], older] and "new," not in later["note"]
+    assert [(row[2], row[4].partition(",")[0]) for row in later["rows"]] == [("5.00", "newer"), ("4.00", "new"), ("2.00", "cpu")]
+
+
+def test_only_the_cases_named_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(step, "measured", lambda name, overrides, *rest: seen.append((name, overrides)))
+    monkeypatch.setattr(step, "_rows", lambda entry: [])
+    step.measure(["case=on pairs", *TINY])
+    assert seen == [("MiniLM-L6 on pairs", TINY), ("MiniLM-L6, rows of like length, on pairs", TINY)]
 
 
 def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:

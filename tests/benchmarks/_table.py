@@ -50,28 +50,28 @@ def by_cpu(
     what: str,
     head: Sequence[str],
 ) -> dict[str, Any]:
-    """`found`, with a table of its figures on this kind of CPU (`found["cpu"]`) beside those that the file held of others.
+    """`found`, with a table of its figures on this kind of CPU (`found["cpu"]`) beside those that the file held: of others, and
+    of this one where they were not measured again.
 
     before: the file as it was; None if there is none. figures: the figures of a file, by what they are of. what: in the title.
     head: above the first cell and the figures of a line.
     """
 
     def kept(file: dict[str, Any], on: Mapping[str, Any]) -> dict[str, Any]:
-        told = f"{on['device']}, {on['finished_at'][:10]}, code {str(on['git_sha'])[:7]}, load {on['load_before']}"
-        return {"where": told, "figures": figures(file)}
+        told = f"{on['device']}, {on['finished_at'][:10]}, code {str(on['git_sha'])[:7]}"
+        return {name: {"figures": each, "where": told} for name, each in figures(file).items()}
 
     kinds = dict((before or {}).get("kinds", {}))
     if before and not kinds:  # written before the kinds were told apart
         kinds = {before["where"]["kernels"]: kept(before, before["where"])}
-    kinds[found["cpu"]] = kept(found, where)
+    kinds[found["cpu"]] = {**kinds.get(found["cpu"], {}), **kept(found, where)}
     lines = [
-        [cpu, name, *(f"{figure:.2f}" for figure in each)]
-        for cpu, one in sorted(kinds.items())
-        for name, each in one["figures"].items()
+        [cpu, name, *(f"{figure:.2f}" for figure in one["figures"]), one["where"]]
+        for cpu, each in sorted(kinds.items())
+        for name, one in each.items()
     ]
-    note = " ".join(f"{cpu}: {each['where']}." for cpu, each in sorted(kinds.items()))
-    title = f"What to expect of {what}: `lscpu` says amx_bf16, else avx512f, else avx2"
-    table = {"title": title, "header": ["your CPU has", *head], "rows": lines, "note": f"Measured on {note}"}
+    note = f"`lscpu` says which you have: amx_bf16, else avx512f, else avx2. Expect of {what} what the lines of your kind say."
+    table = {"title": f"What to expect of {what}", "header": ["your CPU has", *head, "measured on"], "rows": lines, "note": note}
     return {**found, "kinds": kinds, "tables": [table]}
 
 

@@ -40,6 +40,7 @@ from tests.benchmarks._table import Row, by_cpu, told
 TARGETS = {"SmolLM2-135M": "1.9", "GPT-2 small's shape": "2.2", "MiniLM-L6": "1.5", "MiniLM-L6 on pairs": "2.0"}
 OF_FULL, OF_RATE = "1.49", 0.75  # a full step in LoRA steps; our share of the rate of the matrix products alone
 ROUNDS = 6
+CASE = "case="
 ROWS = 512  # the batches are drawn from this many rows
 GPT2 = ["backbone=gpt2_small", "backbone.source=random"]  # its shape on SmolLM2's tokens, which its vocabulary can hold
 ALIKE = "MiniLM-L6, rows of like length"
@@ -179,7 +180,13 @@ def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), rounds: int = ROUNDS) -> dict[str, Any]:
-    """All entries, and the page's lines of each; fp32 too where the machine's own precision is another. Raises UserError."""
+    """All entries, and the page's lines of each; fp32 too where the machine's own precision is another. Raises UserError.
+
+    `case=MiniLM` among the overrides: only the cases whose name holds this word.
+    """
+    words = [word.removeprefix(CASE) for word in overrides if word.startswith(CASE)]
+    names = [name for name in names if not words or any(word in name for word in words)]
+    overrides = [word for word in overrides if not word.startswith(CASE)]
     asked = [word.split("=")[1] for word in overrides if word.startswith("train.precision=")] or ["auto"]
     device = Ranks.here("auto").device
     arms = {resolve_precision(word, device): word for word in ("fp32", *asked)} if asked == ["auto"] else {None: asked[0]}

@@ -217,11 +217,14 @@ def main(arguments: list[str]) -> int:
             due = sum(SHARES.get(kind, 1) for kind, *_ in kinds[place:] if not whole(kind, given.quick)) or 1
             until = now + (began + most - now) * SHARES.get(kind, 1) / due  # its share of the time that is left
             bench.stops.clear()
-            tried, failed = 0, []
+            tried, failed, stopped = 0, [], False
             while tried < times and (time.monotonic() < until or not tried or whole(kind, given.quick)):
                 try:
                     bad = ended(trial)
                 except StopIteration:  # that was all of them
+                    break
+                except KeyboardInterrupt:  # what was tried counts
+                    stopped = True
                     break
                 tried += 1
                 if bad:
@@ -232,11 +235,13 @@ def main(arguments: list[str]) -> int:
                 found["of"] = len(FAULTS) * writes
             print(f"{kind:<30}{found['survived']} / {tried}", flush=True)
             failures += [f"{kind}, {failure}" for failure in failed]
-            if not given.quick:
+            if tried and not given.quick:
                 found |= {"stops": dict(bench.stops), "failures": failed, "seed": given.seed}
                 found["seconds"] = round(time.monotonic() - now)
                 found["where"] = provenance.where(provenance.attempt(torch.device("cpu"), None))
                 table.keep(RESULTS, kind, found, [name for name, *_ in all_kinds], skipped())
+            if stopped:
+                break
     print(*([] if given.quick else skipped()), *failures, sep="\n")
     return int(bool(failures))
 
