@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -120,6 +121,27 @@ def test_what_a_killed_sweep_noted_stays_in_the_finished_run_and_is_counted_ther
     found = run_summary.Status.of(cell)
     assert (found.status, found.attempts, found.why) == ("finished", 2, "")
     assert "SIGTERM" not in run_summary.table([found]) and not run_folder.leftovers(cell.folder)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_deletion_that_the_disk_fails_leaves_no_checkpoints_or_is_said(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Met by torture: an I/O error at one deletion left them all beside the record, and nothing was said."""
+    (tmp_path / run_folder.CHECKPOINTS / "step_00000001").mkdir(parents=True)
+    (tmp_path / run_folder.CHECKPOINTS / "step_00000001" / "state.json").write_text("{}")
+    unlink, left = os.unlink, [failures]
+
+    def failing(*given: Any, **named: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.EIO, "Input/output error")
+        unlink(*given, **named)
+
+    monkeypatch.setattr(os, "unlink", failing)
+    run_folder.clean(tmp_path)
+    there = (tmp_path / run_folder.CHECKPOINTS).exists()
+    assert there == (failures == 2) == ("cannot delete" in capsys.readouterr().err)
 
 
 def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_up(

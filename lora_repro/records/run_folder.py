@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from lora_repro import console
 from lora_repro.files import remove_temporaries
 
 RECORD = "record.json"  # written last: it proves that the run is complete
@@ -29,7 +30,10 @@ def leftovers(folder: Path) -> bool:
 
 def clean(folder: Path) -> None:
     """Delete what only an unfinished run needs. The adapter stays."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for _ in range(2):  # one deletion that a disk fails must not leave the rest
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    if (folder / CHECKPOINTS).exists():
+        console.warn(f"cannot delete {folder / CHECKPOINTS}, which no run needs any more; the same command tries again")
     remove_temporaries(folder)
     for name in (FACTS, ANSWERS, OBSERVED, INPUTS):
         (folder / name).unlink(missing_ok=True)
