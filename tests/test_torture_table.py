@@ -17,14 +17,17 @@ def test_a_kind_tried_again_leaves_the_others_with_their_code(tmp_path: Path) ->
     kinds = ["bad setting", "kill", "publish"]
     table.keep(tmp_path, "kill", tried(9, "a" * 40, stops={"SIGKILL": 7}), kinds)
     table.keep(tmp_path, "gone", tried(9, "c" * 40), ["gone", *kinds])
-    table.keep(tmp_path, "bad setting", tried(8, "b" * 40, of=30, failures=["trial 3: silence"]), kinds, ["no Ray"])
+    table.keep(tmp_path, "elsewhere", tried(3, "d" * 40, note="by two"), ["elsewhere", *kinds])
+    unable = {"elsewhere": " (no Ray)", "here": " (no Java)"}
+    table.keep(tmp_path, "bad setting", tried(8, "b" * 40, of=30, failures=["trial 3: silence"]), kinds, unable)
     text = (tmp_path / "torture" / "README.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith(("| bad", "| kill", "| gone", "| all"))]
+    lines = [line for line in text.splitlines() if line.startswith(("| bad", "| kill", "| gone", "| else", "| all"))]
     assert lines == [
         "| bad setting | 8 | 9 of 30 | 0 | bbbbbbb | 2026-01-02 | A CPU |",
         "| kill | 9 | 9 | 0 | aaaaaaa | 2026-01-02 | A CPU |",
-        "| all | 17 | 18 | | | | |",
+        "| elsewhere | 3 | 9 | 0 | ddddddd | 2026-01-02 | A CPU |",
+        "| all | 20 | 27 | | | | |",
     ]
-    assert "kill: 7 by SIGKILL." in text and "Not tried yet: publish." in text
-    assert "- no Ray" in text and "- bad setting, trial 3: silence" in text
+    assert "kill: 7 by SIGKILL." in text and "Not tried yet: publish; here (no Java)." in text
+    assert "- elsewhere: by two" in text and "- bad setting, trial 3: silence" in text
     assert text == table.page(tmp_path / "torture" / "last.json")

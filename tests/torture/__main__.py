@@ -42,6 +42,7 @@ from tests.torture.writes import COMMANDS, Writes
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 JUNK = "abc null nan inf -inf 1.5 -1 1e400 true [] [1,x] {a:1} '' 100000000000 ${foo} '${oc.env:HOME}'".split()
+RAY = "a Ray worker killed"
 AT_WRITES = "a fault at a write of "
 QUICK = {"run": 60, "fetch": 20, "export": 15}  # every n-th write; the other commands take a minute to prepare
 SHARES = {"kill -9 of a run": 5}  # of the time, where a kind takes more than one
@@ -184,7 +185,7 @@ def trials(bench: Faults, few: bool, every: int = 1) -> list[tuple[str, Trial, i
         ("two sweeps of the same runs", bench.sweeps, 1 if few else 8),
         *([] if few else [("a joblib worker killed", bench.workers, 3)]),
         *([] if few else at_writes),  # last, since they take as long as they take
-        *([] if few or skipped() else [("a Ray worker killed", bench.ray_workers, 3)]),
+        *([] if few or skipped() else [(RAY, bench.ray_workers, 3)]),
     ]
 
 
@@ -193,9 +194,9 @@ def whole(kind: str, quick: bool) -> bool:
     return kind.startswith(AT_WRITES) and not quick
 
 
-def skipped() -> list[str]:
-    """The kinds that this machine cannot try, and why."""
-    return [] if importlib.util.find_spec("ray") else ["a Ray worker killed: not tried, Ray is not installed"]
+def skipped() -> dict[str, str]:
+    """The kinds that this machine cannot try -> why."""
+    return {} if importlib.util.find_spec("ray") else {RAY: " (Ray is not installed)"}
 
 
 def main(arguments: list[str]) -> int:
@@ -242,7 +243,8 @@ def main(arguments: list[str]) -> int:
                 table.keep(RESULTS, kind, found, [name for name, *_ in all_kinds], skipped())
             if stopped:
                 break
-    print(*([] if given.quick else skipped()), *failures, sep="\n")
+    unable = {} if given.quick else skipped()
+    print(*(f"{kind}: not tried{why}" for kind, why in unable.items()), *failures, sep="\n")
     return int(bool(failures))
 
 
