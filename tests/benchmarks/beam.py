@@ -78,7 +78,8 @@ class Pair:
         """The tokens of each text, in the order of the prompts."""
         with autocast(self.plain.device, self.dtype):
             found = build(self.how).decode(self.adapted.model, self.adapted.tokenizer, rows, self.end, self.adapted.pad)
-        return found.tokens
+        tokens: list[list[int]] = found.tokens
+        return tokens
 
     def generated(self, rows: Sequence[Encoded], size: int, new: int) -> list[list[int]]:
         """As `ours`, by transformers' `generate`, `size` prompts of similar length a batch."""
