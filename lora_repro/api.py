@@ -38,7 +38,7 @@ __all__ = [
 
 def save(trainable: Trainable, path: str | Path) -> None:
     """Write what a method trains, the new head included, as safetensors under the names of the model."""
-    save_tensors(Path(path), trainable.saved)
+    save_tensors(Path(path), {**trainable.saved})
 
 
 def load(trainable: Trainable, path: str | Path) -> None:
