@@ -13,7 +13,6 @@ from typing import Any
 import pandas
 import torch
 from numpy.typing import ArrayLike
-from safetensors.torch import save_file
 from torch import nn
 
 from lora_repro.analysis import spectra
@@ -29,6 +28,7 @@ from lora_repro.methods.base import AbstractMethod, Trainable
 from lora_repro.methods.update import merge, strip, unmerge
 from lora_repro.metrics.nlg import score as score_e2e
 from lora_repro.results import frame
+from lora_repro.train.checkpoint import save_tensors
 
 __all__ = [
     "BeamSearch", "compare", "complete", "frame", "load", "merge", "save", "score_e2e", "similarity", "strip", "to_peft",
@@ -38,7 +38,7 @@ __all__ = [
 
 def save(trainable: Trainable, path: str | Path) -> None:
     """Write what a method trains, the new head included, as safetensors under the names of the model."""
-    save_file({name: parameter.detach().contiguous() for name, parameter in trainable.saved.items()}, path)
+    save_tensors(Path(path), {**trainable.saved})
 
 
 def load(trainable: Trainable, path: str | Path) -> None:

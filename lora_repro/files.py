@@ -112,6 +112,12 @@ def damaged(path: Path, error: object) -> None:
     console.warn(f"{path} is damaged ({why}); it will be made again")
 
 
+def share_weights(folder: Path) -> None:
+    """Let whoever may read config.json of a folder read its tensors too: safetensors lets nobody but their owner."""
+    for path in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", path)
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove the temporary files of killed processes from a folder whose lock we hold."""
     for path in folder.glob(".*.tmp"):

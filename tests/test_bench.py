@@ -52,19 +52,42 @@ def test_each_kind_of_cpu_keeps_its_figures() -> None:
     once = step.join({"steps": [entry(3.0), entry(4.0, "fp32")], "cpu": "AMX"}, before, {**WHERE, "device": "new"})
     again = step.join({"steps": [entry(5.0)], "cpu": "AMX"}, once, {**WHERE, "device": "newer"})
     (table,) = once["tables"]
-    older = ["AVX512", "tiny, bf16", "2.00", "2.00"]
-    assert table["rows"] == [["AMX", "tiny, bf16", "3.00", "2.00"], ["AMX", "tiny, fp32", "4.00", "2.00"], older]
-    assert "AVX512: cpu, 1 threads, 2026-01-02" in table["note"]
+    assert [row[:4] for row in table["rows"]] == [
+        ["AMX", "tiny, bf16", "3.00", "2.00"],
+        ["AMX", "tiny, fp32", "4.00", "2.00"],
+        ["AVX512", "tiny, bf16", "2.00", "2.00"],
+    ]
+    assert table["rows"][2][4].startswith("cpu, 1 threads, 2026-01-02, code ")
     (later,) = again["tables"]
-    assert later["rows"] == [["AMX", "tiny, bf16", "5.00", "2.00"], older] and "new," not in later["note"]
+    assert [(row[2], row[4].partition(",")[0]) for row in later["rows"]] == [("5.00", "newer"), ("4.00", "new"), ("2.00", "cpu")]
+
+
+def test_only_the_cases_named_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(step, "measured", lambda name, overrides, *rest: seen.append((name, overrides)))
+    monkeypatch.setattr(step, "_rows", lambda entry: [])
+    step.measure(["case=on pairs", *TINY])
+    assert seen == [("MiniLM-L6 on pairs", TINY), ("MiniLM-L6, rows of like length, on pairs", TINY)]
 
 
 def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     found = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
     assert {len(times) for times in found["seconds"].values()} == {1} and found["rows"][0]["theirs"] > 0
-    monkeypatch.setattr(beam, "_generated", lambda *given: 2)
+    assert sum(found["parts"]["fp32"].values()) == pytest.approx(1, abs=0.01) and found["parts"]["fp32"]["ranking"] > 0
+    assert found["batches"]["fp32"] in beam.SIZES and found["ended"]["same"] == beam.PROMPTS
+    monkeypatch.setattr(beam.Pair, "generated", lambda *given: [[1, 2]])
     with pytest.raises(UserError, match="they did not do the same work"):
-        beam.measure(TINY, "random_llama", 1, 1)
+        beam.alike(TINY, "random_llama", 1, 1)
+
+
+def test_generate_s_texts_come_in_the_order_of_the_prompts_and_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, plain, rows = beam._prompts(TINY, "random_llama", 4)
+    (text,) = beam.Pair.of(plain, config, None).generated(rows[:1], 1, 4)
+    ending = beam.Pair.of(plain, config, None, text[1])
+    (cut,) = ending.generated(rows[:1], 1, 4)
+    assert len(text) == 4 and (text[1] not in cut or cut.index(text[1]) == len(cut) - 1)
+    monkeypatch.setattr(beam.Pair, "_batch", lambda self, given, new: [row.ids for row in given])
+    assert ending.generated(rows, 3, 4) == [row.ids for row in rows]
 
 
 def test_growth_is_timed_at_every_size_and_drawn_from_its_file(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureF
 
     keep("aaaa", "2026-02-01T00:00:00Z", "LoRA")
     keep("bbbb", "2026-01-01T00:00:00Z", None)
+    keep("gggg", "2026-03-01T00:00:00Z", "\x1b[2J")
     (tmp_path / "mini" / "cccc").mkdir()
     (tmp_path / "mini" / "cccc" / "attempts.json").write_text("{}")
     (tmp_path / "mini" / "ffff").mkdir()
@@ -128,11 +129,12 @@ def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureF
         (tmp_path / "mini" / name).mkdir()
         (tmp_path / "mini" / name / "record.json").write_text(text)
     assert runs.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
-    header, broken, odd, old, new, *begun = capsys.readouterr().out.splitlines()
+    header, broken, odd, old, new, strange, *begun = capsys.readouterr().out.splitlines()
     (killed,) = [line for line in begun if "unfinished: was killed by SIGKILL" in line]
     (open_,) = [line for line in begun if line != killed]
     assert header.split() == ["folder", "run", "task", "seed", "status", "score", "age"]
     assert old.split()[1:7] == ["lora", "rte", "1", "finished", "accuracy", "50.0"] and "bbbb" in old and " d" in old
+    assert strange.isprintable() and r"\x1b[2J" in strange
     assert "LoRA" in new and "unfinished" in open_ and "0 min" in open_ and "cannot be read" in broken and "cannot be read" in odd
     assert [runs.age(s) for s in (60, 7200, 3 * 86400)] == ["1 min", "2 h", "3 d"]
     assert runs.main([f"paths.runs={tmp_path / 'none'}"]) == 2

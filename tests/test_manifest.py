@@ -17,7 +17,7 @@ from lora_repro.commands import verify as verify_command
 from lora_repro.config import signature
 from lora_repro.errors import UserError
 from lora_repro.files import SEAL, sealed, sha256, write_json, write_text
-from lora_repro.records import manifest, record
+from lora_repro.records import manifest, rates, record
 from lora_repro.report import integrity, report_json
 from lora_repro.report.integrity import score_mismatch
 from lora_repro.results import Store, declared_cells, published, runs
@@ -82,14 +82,19 @@ def test_after_a_merge_of_two_branches_that_published_render_settles_it(results:
     assert manifest.faults(results) == [] and len(manifest.read_manifest(results) or ()) == 5
 
 
-def test_without_its_manifest_nothing_published_is_read(results: Path) -> None:
+def test_without_its_manifest_nothing_published_is_read(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (results / manifest.NAME).unlink()
     (results / "report.json").write_text("{}")
+    trials = results / "mini" / "trials" / f"{'0' * 16}.json"
+    trials.parent.mkdir(exist_ok=True)
+    trials.write_text('{"schema": 1, "chosen": 0.5, "searches": []}')
+    monkeypatch.setattr(rates, "RESULTS", results)
     for read in (
         lambda: published(results / "mini"),
         lambda: report_json.read(results),
         lambda: manifest.check(results),
         lambda: manifest.changing(results).__enter__(),
+        lambda: rates.published_trials("mini", "0" * 16),
     ):
         refused(read, f"{manifest.NAME} is missing", "git checkout -- ")
     assert manifest.faults(results)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from conftest import SHAPES
 from peft_models import DEBERTA, IDS, SENTENCE, TEXT, fresh, logits, sentences, trained
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from lora_repro.backbone import fetch
 from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.errors import UserError
@@ -72,6 +73,22 @@ def test_transformers_alone_computes_our_logits(architecture: str, method: Abstr
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_whoever_may_read_the_configuration_may_read_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export or a fetched backbone in a cache of a group: safetensors alone would let nobody but the owner read it."""
+    merged.save(tmp_path / "out", trained(fresh("bert"), Full()))
+
+    def expand(gguf: Path, folder: Path, tied: bool) -> None:
+        (folder / "config.json").write_text("{}")
+        save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
+
+    monkeypatch.setattr(fetch, "dequantise", expand)
+    (tmp_path / "cache").mkdir()
+    fetch.prepare(Path("x.gguf"), tmp_path / "cache", SimpleNamespace(tied=False))  # type: ignore[arg-type]
+    for folder in ("out", "cache"):
+        modes = {path.stat().st_mode for path in (tmp_path / folder).iterdir()}
+        assert len(modes) == 1, folder
+
+
 def test_the_tokenizer_comes_along(tmp_path: Path) -> None:
     ours = fresh("gpt2")
     merged.save(tmp_path, ours)

@@ -6,6 +6,7 @@ import bz2
 import csv
 import gzip
 import json
+import logging
 import lzma
 import math
 import random
@@ -284,10 +285,13 @@ BAD: dict[str, tuple[str, bytes | str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_is_one_line_that_names_it_and_the_place(name: str, tmp_path: Path) -> None:
+def test_a_bad_file_is_one_line_that_names_it_and_the_place(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file, content, parts = BAD[name]
     (tmp_path / file).write_bytes(content.encode() if isinstance(content, str) else content)
+    logging.getLogger("datasets").addHandler(caplog.handler)
     refused(lambda: data.read({"train": str(tmp_path / file)}), *parts)
+    logging.getLogger("datasets").removeHandler(caplog.handler)
+    assert not caplog.records  # the line is the only one
 
 
 def test_what_only_several_files_show_is_one_line_too(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lora_repro import console
 from lora_repro.backbone import model, packed
 from lora_repro.backbone.model import Backbone
 from lora_repro.data import Batch, Encoded, collate
@@ -133,7 +134,7 @@ def test_a_recomputed_step_is_the_padded_step_to_the_bit_and_keeps_less(
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
 def test_a_compiled_training_has_the_loss_and_gradients_and_compiles_a_length_once(
-    architecture: str, monkeypatch: pytest.MonkeyPatch
+    architecture: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counter = CompileCounter()  # what dynamo takes of the model, computed without a compiler
     monkeypatch.setattr(model, "COMPILER", counter)
@@ -147,7 +148,9 @@ def test_a_compiled_training_has_the_loss_and_gradients_and_compiles_a_length_on
         return loss, *torch.autograd.grad(loss, list(trained.values()))
 
     expected = step(*rows)
+    monkeypatch.setattr(console, "_warned", set())
     backbone.compile()
+    assert "a CPU compiles each length of rows for a minute or more" in capsys.readouterr().err
     assert backbone.batching == "padded" and collate(rows, 256, backbone.lengths).ids.shape == (3, 32)
     for ours, theirs in zip(step(*rows), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

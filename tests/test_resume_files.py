@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import signal
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +21,11 @@ from lora_repro.data import Rows
 from lora_repro.files import remove_temporaries
 from lora_repro.methods.lora import Lora
 from lora_repro.objectives.completion import Completion
-from lora_repro.records import record, run_folder
+from lora_repro.records import attempts, record, run_folder
 from lora_repro.run import run, stages
 from lora_repro.run.stages import adapt
-from lora_repro.sweep import launch
-from lora_repro.train import resume_files
+from lora_repro.sweep import launch, run_summary
+from lora_repro.train import checkpoint, resume_files
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.progress import Trained
 from lora_repro.train.ranks import Ranks
@@ -92,6 +95,53 @@ def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repea
         adapter = tmp_path / "smoke" / found["signature"] / run_folder.ADAPTER
         assert adapter.is_file() is there and (run_folder.ADAPTER in found["files"]) is there
         assert run.run(compose(overrides), overrides) == found
+
+
+@pytest.mark.parametrize("umask", [0, 0o027])
+def test_a_run_s_files_have_the_mode_of_the_umask(umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that shares runs/ reads the weights, too; who lets everybody write does so knowingly."""
+    small = ["profile=smoke", "method=bitfit", "task=sentiment", "train.steps=2", "train.checkpoint_every=1"]
+    overrides = [*small, "tracker=none", f"paths.runs={tmp_path}"]
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *given, **how: None)  # the checkpoints stay
+    before = os.umask(umask)
+    try:
+        found = run.run(compose(overrides), overrides)
+    finally:
+        os.umask(before)
+    folder = tmp_path / "smoke" / found["signature"]
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
+    assert {run_folder.ADAPTER, "state.safetensors"} <= set(modes) and set(modes.values()) == {0o666 & ~umask}, modes
+
+
+def test_what_a_killed_sweep_noted_stays_in_the_finished_run_and_is_counted_there(tmp_path: Path) -> None:
+    config = compose(["profile=smoke", "task=sentiment", "method=bitfit", "train.steps=1", f"paths.runs={tmp_path}"])
+    cell = launch.cell_of(config, [])
+    attempts.note(cell.folder, 75, "stopped by SIGTERM")
+    run.run(config)
+    found = run_summary.Status.of(cell)
+    assert (found.status, found.attempts, found.why) == ("finished", 2, "")
+    assert "SIGTERM" not in run_summary.table([found]) and not run_folder.leftovers(cell.folder)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_deletion_that_the_disk_fails_leaves_no_checkpoints_or_is_said(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Met by torture: an I/O error at one deletion left them all beside the record, and nothing was said."""
+    (tmp_path / run_folder.CHECKPOINTS / "step_00000001").mkdir(parents=True)
+    (tmp_path / run_folder.CHECKPOINTS / "step_00000001" / "state.json").write_text("{}")
+    unlink, left = os.unlink, [failures]
+
+    def failing(*given: Any, **named: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.EIO, "Input/output error")
+        unlink(*given, **named)
+
+    monkeypatch.setattr(os, "unlink", failing)
+    run_folder.clean(tmp_path)
+    there = (tmp_path / run_folder.CHECKPOINTS).exists()
+    assert there == (failures == 2) == ("cannot delete" in capsys.readouterr().err)
 
 
 def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_up(

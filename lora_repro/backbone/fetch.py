@@ -31,7 +31,7 @@ from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
 from lora_repro.config.paths import CONF, cache_folder, own
 from lora_repro.errors import UserError
-from lora_repro.files import sha256
+from lora_repro.files import sha256, share_weights
 
 MANIFEST = "manifest.json"
 
@@ -186,6 +186,7 @@ def prepare(weights: Path, folder: Path, wheel: Wheel) -> None:
         read_out(weights, folder, wheel)
     else:
         copy(weights, folder)
+    share_weights(folder)
 
 
 def write_manifest(folder: Path, name: str, label: str, wheel: Wheel) -> None:

@@ -16,6 +16,7 @@ from torch.utils._triton import has_triton
 from torch.utils.checkpoint import checkpoint
 from transformers import Cache, PreTrainedTokenizerFast
 
+from lora_repro import console
 from lora_repro.backbone import packed
 from lora_repro.backbone.addressed import AddressedModel, attending
 from lora_repro.errors import UserError
@@ -165,6 +166,8 @@ class Backbone(AddressedModel):
         on_gpu = self.device.type == "cuda"
         if not (has_triton() if on_gpu else shutil.which(os.environ.get("CXX", "g++"))):
             raise UserError(f"train.compile=true needs {'triton' if on_gpu else 'a C++ compiler (g++, or CXX=/path/to/one)'}")
+        if not on_gpu:
+            console.warn("train.compile=true: a CPU compiles each length of rows for a minute or more before its first step")
         torch._dynamo.config.recompile_limit = SHAPES
         mode = "reduce-overhead" if on_gpu else None
         self.compiled = torch.compile(self.decoder, dynamic=False, backend=COMPILER, mode=mode)

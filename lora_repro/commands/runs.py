@@ -19,7 +19,7 @@ from typing import Any
 
 from lora_repro import console
 from lora_repro.config.hydra_errors import empty_profile_message
-from lora_repro.errors import UserError
+from lora_repro.errors import UserError, printable
 from lora_repro.files import read_sealed
 from lora_repro.records.record import defect, main_metric, read_run
 from lora_repro.records.run_folder import ATTEMPTS, CHECKPOINTS, METRICS, PREDICTIONS, RECORD, UPDATES
@@ -77,7 +77,8 @@ def age(seconds: float) -> str:
 def table(entries: Sequence[Line]) -> str:
     rows = [HEADER, *(texts for _, texts in sorted(entries))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    lines = ("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(map(printable, lines))  # a record may be somebody else's
 
 
 def parser() -> argparse.ArgumentParser:

@@ -74,7 +74,7 @@ def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
     """`did you mean x?`; without a close match, `otherwise` or all names."""
     names = list(known)
     same = [name for name in names if name.rpartition(".")[2] == given]  # `lr` for train.lr
-    near = same or difflib.get_close_matches(given, names, 1, 0.6)
+    near = same or difflib.get_close_matches(str(given), names, 1, 0.6)  # a key of yaml may be a number
     return f"did you mean {near[0]}?" if near else otherwise or f"choose from {', '.join(names)}"
 
 

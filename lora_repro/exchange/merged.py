@@ -13,6 +13,7 @@ from torch import nn
 from lora_repro.backbone.model import Backbone
 from lora_repro.errors import UserError
 from lora_repro.exchange import pooling
+from lora_repro.files import share_weights
 from lora_repro.methods.update import strip
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def save(folder: Path, backbone: Backbone, labels: Sequence[str] = ()) -> None:
     model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
     pooling.save_head(folder, backbone)
+    share_weights(folder)
 
 
 def architecture_names(model: nn.Module) -> set[str]:

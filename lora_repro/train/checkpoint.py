@@ -25,10 +25,13 @@ KEPT = 2
 
 def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write a safetensors file and sync it to disk. Raises OSError if there is no room, as for any other file."""
+    path.touch()
+    mode = path.stat().st_mode  # by the umask, as of any new file: safetensors would let nobody but the owner read it
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    path.chmod(mode)
     sync(path)
 
 

@@ -2,7 +2,8 @@
 
     make bench                                                       every benchmark: 15 minutes on a quiet machine
     make bench ARGS='step beam'                                      only these; a wrong name lists them all
-    make bench ARGS='step profile=laptop paths.data=/data'           on real E2E and SST-2, from the folders e2e and glue
+    make bench ARGS='step profile=laptop paths.data=/data'           on real E2E and GLUE, from the folders e2e and glue
+    make bench ARGS='step case=MiniLM'                               only these cases; the others' figures stay in the table
 
 Ours and the other library take turns on the same input. Times are CPU seconds of one thread; on a GPU, training and decoding are
 measured in wall time.

@@ -83,15 +83,20 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {arm: statistics.median(times) for arm, times in seconds.items()}
 
 
-def parts(step: Step, batches: Sequence[Sequence[Encoded]]) -> dict[str, float]:
-    """The share of our step's CPU time that each of `PARTS` takes; the rest is `elementwise`."""
+def parts(call: Call, kinds: Mapping[str, Sequence[str]] = PARTS) -> dict[str, float]:
+    """The share of torch's CPU time in `call` that each kind of operation takes; the rest is `elementwise`."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-        for batch in batches:
-            step(batch)
+        call()
     taken = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in seen.key_averages()}
     whole = sum(taken.values())
-    found = {part: sum(taken.get(name, 0) for name in names) / whole for part, names in PARTS.items()}
+    found = {part: sum(taken.get(name, 0) for name in names) / whole for part, names in kinds.items()}
     return {name: round(share, 3) for name, share in {**found, "elementwise": 1 - sum(found.values())}.items()}
+
+
+def kind() -> str:
+    """The instructions by which torch multiplies matrices on this CPU: AVX2, AVX512 or AMX."""
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # a private name of torch
+    return "AMX" if amx() else torch.backends.cpu.get_cpu_capability()
 
 
 def shown(shares: Mapping[str, float]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,39 @@ class Row:
 def told(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows as JSON objects."""
     return [asdict(row) for row in rows]
+
+
+def by_cpu(
+    found: dict[str, Any],
+    before: dict[str, Any] | None,
+    where: Mapping[str, Any],
+    figures: Callable[[dict[str, Any]], dict[str, list[float]]],
+    what: str,
+    head: Sequence[str],
+) -> dict[str, Any]:
+    """`found`, with a table of its figures on this kind of CPU (`found["cpu"]`) beside those that the file held: of others, and
+    of this one where they were not measured again.
+
+    before: the file as it was; None if there is none. figures: the figures of a file, by what they are of. what: in the title.
+    head: above the first cell and the figures of a line.
+    """
+
+    def kept(file: dict[str, Any], on: Mapping[str, Any]) -> dict[str, Any]:
+        told = f"{on['device']}, {on['finished_at'][:10]}, code {str(on['git_sha'])[:7]}"
+        return {name: {"figures": each, "where": told} for name, each in figures(file).items()}
+
+    kinds = dict((before or {}).get("kinds", {}))
+    if before and not kinds:  # written before the kinds were told apart
+        kinds = {before["where"]["kernels"]: kept(before, before["where"])}
+    kinds[found["cpu"]] = {**kinds.get(found["cpu"], {}), **kept(found, where)}
+    lines = [
+        [cpu, name, *(f"{figure:.2f}" for figure in one["figures"]), one["where"]]
+        for cpu, each in sorted(kinds.items())
+        for name, one in each.items()
+    ]
+    note = f"`lscpu` says which you have: amx_bf16, else avx512f, else avx2. Expect of {what} what the lines of your kind say."
+    table = {"title": f"What to expect of {what}", "header": ["your CPU has", *head, "measured on"], "rows": lines, "note": note}
+    return {**found, "kinds": kinds, "tables": [table]}
 
 
 def page(paths: Sequence[Path]) -> str:

@@ -42,7 +42,7 @@ def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_
     again, head = (EPOCHS * medians(seconds)[name] for name in ("run again", "kept"))
     what = f"{EPOCHS} epochs of linear probing, a batch of {BATCH}, {backbone}"
     share = head / EPOCHS / keeping
-    taken = parts(steps["kept"], _batches(kept)[1:3]) if device.type == "cpu" else {}
+    taken = parts(lambda: [steps["kept"](batch) for batch in _batches(kept)[1:3]]) if device.type == "cpu" else {}
     # With b the body's pass and h the head's step, (5 b + 5 h) / (b + 5 h) >= 2 needs h <= 0.6 b.
     asked = (EPOCHS - 2) / EPOCHS
     note = f"a step of the head takes {share:.2f} of the body's pass, and 2.0 asks for {asked:.1f}"

@@ -1,7 +1,8 @@
 """Kill, damage and mislead the suite, and count what survived: `make torture` (QUICK=1: two minutes), `python -m tests.torture`.
 
 Every trial is drawn from one seed. It survives if the work ends with the bits of an undisturbed run or with one line that says
-what is wrong; lost work, other bits, silence, a traceback or a leftover fail it. The last counts are kept in results/torture/.
+what is wrong; lost work, other bits, silence, a traceback or a leftover fail it. Each kind's counts go into results/torture/ when
+it ends: `--only fetch publish` tries the kinds that hold one of these words again and leaves the other lines as they are.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from lora_repro.config.schema import fields
 from lora_repro.config.validation import COMPONENTS
 from lora_repro.errors import UserError
 from lora_repro.exchange.restore import configuration
-from lora_repro.files import sealed, write_json, write_text
-from lora_repro.records import manifest, provenance, record
+from lora_repro.files import sealed
+from lora_repro.records import provenance, record
 from lora_repro.results import own
 from tests import test_any_input as any_input
 from tests.faults import FAULTS
+from tests.torture import table
 from tests.torture.foreign import Foreign
 from tests.torture.machine import Machine
 from tests.torture.properties import Properties
@@ -40,13 +42,10 @@ from tests.torture.writes import COMMANDS, Writes
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 JUNK = "abc null nan inf -inf 1.5 -1 1e400 true [] [1,x] {a:1} '' 100000000000 ${foo} '${oc.env:HOME}'".split()
+RAY = "a Ray worker killed"
 AT_WRITES = "a fault at a write of "
 QUICK = {"run": 60, "fetch": 20, "export": 15}  # every n-th write; the other commands take a minute to prepare
 SHARES = {"kill -9 of a run": 5}  # of the time, where a kind takes more than one
-NOT_TRIED = [
-    "Not tried: the loss of what was not flushed to disk (power failure), errors of reads, other machines' file systems (NFS).",
-    "Not tried: kills of programs that a command starts (pip, git), of generated figures' fonts and of the compositions' cache.",
-]
 Trial = Callable[[], str]  # what went wrong; empty if nothing
 
 
@@ -151,11 +150,10 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
         return "" if left(runs) == whole else "other results"
 
 
-def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
-    """(kind, a trial, how many)."""
-    few = quick
-    steps = QUICK if few else dict.fromkeys(COMMANDS, 1)
-    at_writes = [(AT_WRITES + name, partial(next, bench.places(name, every)), 10**6) for name, every in steps.items()]
+def trials(bench: Faults, few: bool, every: int = 1) -> list[tuple[str, Trial, int]]:
+    """(kind, a trial, how many). `few`: those of `QUICK`. `every`: each so many-th fault at the writes of a command is met."""
+    steps = QUICK if few else dict.fromkeys(COMMANDS, every)
+    at_writes = [(AT_WRITES + name, partial(next, bench.places(name, step)), 10**6) for name, step in steps.items()]
     return [
         *(at_writes if few else []),
         ("merging and unmerging", bench.merged, 4 if few else 60),
@@ -187,7 +185,7 @@ def trials(bench: Faults, quick: bool) -> list[tuple[str, Trial, int]]:
         ("two sweeps of the same runs", bench.sweeps, 1 if few else 8),
         *([] if few else [("a joblib worker killed", bench.workers, 3)]),
         *([] if few else at_writes),  # last, since they take as long as they take
-        *([] if few or skipped() else [("a Ray worker killed", bench.ray_workers, 3)]),
+        *([] if few or skipped() else [(RAY, bench.ray_workers, 3)]),
     ]
 
 
@@ -196,9 +194,9 @@ def whole(kind: str, quick: bool) -> bool:
     return kind.startswith(AT_WRITES) and not quick
 
 
-def skipped() -> list[str]:
-    """The kinds that this machine cannot try, and why."""
-    return [] if importlib.util.find_spec("ray") else ["a Ray worker killed: not tried, Ray is not installed"]
+def skipped() -> dict[str, str]:
+    """The kinds that this machine cannot try -> why."""
+    return {} if importlib.util.find_spec("ray") else {RAY: " (Ray is not installed)"}
 
 
 def main(arguments: list[str]) -> int:
@@ -206,44 +204,47 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--only", default="", help="kinds that hold this word")
+    parser.add_argument("--every", type=int, default=1, help="meet each so many-th fault at the writes of commands")
+    parser.add_argument("--only", nargs="+", default=[""], help="kinds that hold one of these words")
     given = parser.parse_args(arguments)
     began, most = time.monotonic(), 150.0 if given.quick else 60.0 * given.minutes
-    counts: dict[str, Any] = {}
     failures: list[str] = []
-    where = provenance.where(provenance.attempt(torch.device("cpu"), None))
     with tempfile.TemporaryDirectory() as folder:
         bench = Faults(given.seed, Path(folder))
-        kinds = [kind for kind in trials(bench, given.quick) if given.only in kind[0]]
+        all_kinds = trials(bench, given.quick, given.every)
+        kinds = [kind for kind in all_kinds if any(word in kind[0] for word in given.only)]
         for place, (kind, trial, times) in enumerate(kinds):
             now = time.monotonic()
             due = sum(SHARES.get(kind, 1) for kind, *_ in kinds[place:] if not whole(kind, given.quick)) or 1
             until = now + (began + most - now) * SHARES.get(kind, 1) / due  # its share of the time that is left
-            tried = survived = 0
+            bench.stops.clear()
+            tried, failed, stopped = 0, [], False
             while tried < times and (time.monotonic() < until or not tried or whole(kind, given.quick)):
-                tried += 1
                 try:
                     bad = ended(trial)
                 except StopIteration:  # that was all of them
-                    tried -= 1
                     break
+                except KeyboardInterrupt:  # what was tried counts
+                    stopped = True
+                    break
+                tried += 1
                 if bad:
-                    failures.append(f"{kind}, trial {tried}: {bad}")
-                    print(failures[-1], flush=True)
-                else:
-                    survived += 1
-            counts[kind] = {"survived": survived, "tried": tried}
+                    failed.append(f"trial {tried}: {bad}")
+                    print(f"{kind}, {failed[-1]}", flush=True)
+            found: dict[str, Any] = {"survived": tried - len(failed), "tried": tried}
             if writes := bench.writes.get(kind.removeprefix(AT_WRITES)):
-                counts[kind]["of"] = len(FAULTS) * writes
-            print(f"{kind:<30}{survived} / {tried}", flush=True)
-    print(*([] if given.quick else skipped()), *failures, sep="\n")
-    if not given.quick and not given.only:
-        seconds = round(time.monotonic() - began)
-        told = {"counts": counts, "stops": bench.stops, "failures": failures, "skipped": [*NOT_TRIED, *skipped()], "where": where}
-        with manifest.changing(RESULTS) as change:
-            path = change.staged / "torture" / "last.json"
-            write_json(path, {"seed": given.seed, "seconds": seconds, **told})
-            page(path)
+                found["of"] = len(FAULTS) * writes
+            print(f"{kind:<30}{found['survived']} / {tried}", flush=True)
+            failures += [f"{kind}, {failure}" for failure in failed]
+            if tried and not given.quick:
+                found |= {"stops": dict(bench.stops), "failures": failed, "seed": given.seed}
+                found["seconds"] = round(time.monotonic() - now)
+                found["where"] = provenance.where(provenance.attempt(torch.device("cpu"), None))
+                table.keep(RESULTS, kind, found, [name for name, *_ in all_kinds], skipped())
+            if stopped:
+                break
+    unable = {} if given.quick else skipped()
+    print(*(f"{kind}: not tried{why}" for kind, why in unable.items()), *failures, sep="\n")
     return int(bool(failures))
 
 
@@ -255,27 +256,6 @@ def ended(trial: Trial) -> str:
         raise
     except Exception as error:
         return f"the trial ended by {type(error).__name__}: {error}"
-
-
-def page(path: Path) -> Path:
-    """The counts as a table beside their file."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    where, counts = found["where"], found["counts"]
-    said = "The last `make torture`: trials that ended as undisturbed, or with one line that says why not."
-    lines = ["# What survived", "", said, "", "| kind | survived | tried |", "|---|---|---|"]
-    for kind, count in counts.items():
-        of = f" of {count['of']}" if "of" in count else ""
-        lines.append(f"| {kind} | {count['survived']} | {count['tried']}{of} |")
-    total = [sum(count[key] for count in counts.values()) for key in ("survived", "tried")]
-    code = f"{str(where['git_sha'])[:7]}{' with changes' if where['dirty'] else ''}"
-    said = f"{where['device']}, {where['finished_at'][:10]}, code {code}, seed {found['seed']}"
-    said = f"{said}, {found['seconds'] / 60:.0f} minutes"
-    stops = ", ".join(f"{times} by {name}" for name, times in found.get("stops", {}).items())
-    said += f". Runs stopped at a random moment, up to three times each: {stops}" if stops else ""
-    lines += [f"| all | {total[0]} | {total[1]} |", "", f"{said}.", ""]
-    lines += [f"- {' '.join(line.split())}" for line in [*found.get("skipped", []), *found["failures"]]]
-    write_text(path.with_name("README.md"), "\n".join(lines).rstrip() + "\n")
-    return path.with_name("README.md")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+import logging
 import lzma
 import math
 import sys
@@ -173,6 +174,7 @@ def _parquet(path: Path) -> Any:
     from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
 
     disable_progress_bars()
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # it says what it raises, too
     with tempfile.TemporaryDirectory() as folder:
         try:
             return Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True)
