@@ -16,23 +16,24 @@ from matplotlib.image import imread
 from planted import note
 
 from lora_repro.files import write_text
+from lora_repro.report.exhibit import Exhibit
 from lora_repro.report.page.build import pages
+from lora_repro.report.table import Command, Number, Table
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = "chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable".split()
 BROWSER = os.environ.get("LORA_REPRO_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (LORA_REPRO_BROWSER=/path names one)")
 PHONE = (390, 844)
-TABLE = """**Sorting, profile mini. To reproduce: nothing**
-
-| Method | Score | Wide | Wider | Widest | Notes |
-| --- | ---: | ---: | ---: | ---: | --- |
-| b | 74.7 ± 0.4 | 134,515,008 | −14.2 [−21.4, −6.8]† | −14.2 [−21.4, −6.8]† | initialised with zero |
-|  | — | 0.35M | — | — | x |
-| a | −0.3 | 1,234 | +3.5 [+0.8, +6.3] | +3.5 [+0.8, +6.3] | |
-| c | collapsed | — | — | — | y |
-| d | 9.5† | 2 | — | — | |
-"""
+INTERVALS = (Number("−14.2 [−21.4, −6.8]†", -14.2, None, 1, -21.4, -6.8, equal=0, badge="one seed"), "—",
+             Number("+3.5 [+0.8, +6.3]", 3.5, None, 3, 0.8, 6.3, equal=0, badge="better"), "—", "—")  # fmt: skip
+SCORES = (Number("74.7 ± 0.4", 74.7, 0.4, 2, seeds=(74.3, 75.1)), "—", Number("−0.3", -0.3), "collapsed", Number("9.5†", 9.5))
+SIZES = (Number("134,515,008", 134515008), Number("0.35M", 350000), Number("1,234", 1234), "—", Number("2", 2))
+TABLE = Table(
+    ("Sorting, profile mini", Command("nothing")), ("Method", "Score", "Wide", "Wider", "Widest", "Notes"), "lrrrrl",
+    tuple(zip(("b", "", "a", "c", "d"), SCORES, SIZES, INTERVALS, INTERVALS, ("initialised with zero", "x", "", "y", ""),
+              strict=True)),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +48,9 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = record["signature"]
     (folder / "mini" / "records" / f"{name}.json").write_text(json.dumps(record))
     shutil.copy(ROOT / "results" / "mini" / "predictions" / f"{name}.jsonl", folder / "mini" / "predictions")
-    (folder / "mini" / "tables" / "e2e.md").write_text(TABLE)
     note(folder)
-    for name, text in pages(folder, "mini", folder / "mini" / "report.html").items():
+    shown = [Exhibit("e2e", "Sorting", (TABLE,), "", lambda stem: [])]
+    for name, text in pages(folder, "mini", folder / "mini" / "report.html", shown).items():
         write_text(folder / "mini" / name, text)
     return folder / "mini" / "report" / "e2e.html"
 

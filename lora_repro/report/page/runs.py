@@ -13,7 +13,7 @@ from lora_repro.planning.cells import Cell
 from lora_repro.planning.rerun_command import Command, command, command_of
 from lora_repro.report.html import code
 from lora_repro.report.subjects.latency import command as latency_command
-from lora_repro.report.table import Table
+from lora_repro.report.table import EMPTY, Number, Table
 from lora_repro.results import declared_cells
 
 WHERE = "Commit, machine, inputs"
@@ -113,7 +113,10 @@ def listed(
 
 
 def table_of(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    return Table((caption,), tuple(header), "l" * len(header), tuple(map(tuple, rows)))
+    """A table whose columns of numbers stand right."""
+    columns = zip(*rows, strict=True)
+    sides = "".join("r" if any(isinstance(cell, Number) for cell in column) else "l" for column in columns)
+    return Table((caption,), tuple(header), sides or "l" * len(header), tuple(map(tuple, rows)))
 
 
 def _line(run: RecordedRun, machines: list[str], inputs: list[str], up: str) -> list[str]:
@@ -124,9 +127,9 @@ def _line(run: RecordedRun, machines: list[str], inputs: list[str], up: str) -> 
         run.label,
         run.table or "none",
         str(run.task.get("label") or run.task["name"]),
-        str(run.seed),
+        Number(str(run.seed), run.seed),
         str(record["status"]),
-        str(record["measured"].get("wall_seconds", "—")),
+        _number(record["measured"].get("wall_seconds")),
         _time(where),
         Markup("{}, {}, {}").format(code(str(where["git_sha"])[:9]), machine, inputs.index(_input(where)) + 1),
         Markup('<a href="{}">{}</a>').format(address, record["signature"]),
@@ -139,14 +142,18 @@ def _measured(stem: str, measured: dict[str, Any], machines: list[str]) -> list[
     return [
         stem,
         str(measured["status"]),
-        str(where.get("wall_seconds", "—")),
+        _number(where.get("wall_seconds")),
         _time(where),
         code(str(where["git_sha"])[:9]),
         str(machines.index(_machine(where)) + 1),
-        str(where.get("load_before", "—")),
+        _number(where.get("load_before")),
         code(measured["signature"]),
         code(latency_command(measured)),
     ]
+
+
+def _number(value: float | None) -> str:
+    return EMPTY if value is None else Number(str(value), value)
 
 
 def _time(where: dict[str, Any]) -> str:
