@@ -31,6 +31,7 @@ from lora_repro.records import manifest
 from lora_repro.report import render
 from lora_repro.report.exhibit import Exhibit
 from lora_repro.report.html import FEW, RADIUS, WIDTH, strips
+from lora_repro.report.kept import Shown
 from lora_repro.report.page import build
 from lora_repro.report.page.beside import beside, unrun
 from lora_repro.report.page.build import _with_starts, pages
@@ -38,13 +39,14 @@ from lora_repro.report.page.examples import texts_of
 from lora_repro.report.page.figures import belonging, embed_figure, link_figure
 from lora_repro.report.page.markdown import article, inline
 from lora_repro.report.page.summary import by_experiment, claims_of
-from lora_repro.report.table import Command, Count, Number, Origin, Remark, Source, Table, markdown
+from lora_repro.report.table import Count, Number, Origin, Remark, Reproduce, Source, Table, markdown
+from lora_repro.results import published as stored
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = sorted((ROOT / "results").glob("*/records/*.json"))
 EVIL = "<script>alert(1)</script>"
 TABLE = Table(
-    ("E2E NLG, profile mini", "Backbone: A <b>", Command("lora-repro run experiment=e2e")),
+    ("E2E NLG, profile mini", "Backbone: A <b>", Reproduce("lora-repro run experiment=e2e")),
     ("Method", "Source", "BLEU ↑", "n", "BLEU − full FT [95 %]", "Notes"),
     "llrrrl",
     (
@@ -56,10 +58,10 @@ TABLE = Table(
     ("† n = 1: one seed.",),
 )  # fmt: skip
 UNRUN = Table(
-    ("GLUE, profile mini", Command("make x")), ("Method", "Source", "RTE ↑", "n"), "llrr",
+    ("GLUE, profile mini", Reproduce("make x")), ("Method", "Source", "RTE ↑", "n"), "llrr",
     (("LoRA", Source("published"), "—", "—"), ("", Source("paper", Origin.PAPER), Number("86.6", 86.6), Count.of(3))),
 )  # fmt: skip
-EXHIBITS = [Exhibit(stem, title, (table,), "", lambda stem: []) for stem, title, table in (
+SHOWN = [Shown(stem, (Exhibit(stem, title, (table,), "", lambda stem: []),), None, {}) for stem, title, table in (
     ("e2e", "E2E NLG", TABLE), ("glue", "GLUE", UNRUN))]  # fmt: skip
 READING = {"what": f"LoRA {EVIL}", "unit": "BLEU", "verdict": "inconclusive", "better": "", "n": 1, "generated": True,
            "inside": "4 of 5 seeds inside", "value": 1.5, "low": -3.25, "high": 6.5, "detectable": 7.04,
@@ -122,7 +124,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(results: Path) -> dict[str, str]:
-    return pages(results, "mini", results / "mini" / "report.html", EXHIBITS)
+    return pages(stored(results / "mini"), results / "mini" / "report.html", SHOWN)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +183,7 @@ def test_dots_of_a_column_have_one_scale_and_many_or_one_value_have_none() -> No
     (a, b), (c, d) = ([float(x) for x in re.findall(r'cx="([\d.]+)"', text)] for text in (low, high))
     assert a < b == c < d and (a, d) == (RADIUS, round(WIDTH - RADIUS, 1)) and one == many == none == ""
     ratio = strips([Number("0.7", 0.7, low=0.6, high=0.8, equal=1)])[0]
-    line, equal = (re.search(rf"d=.M([\d.]+) {part}", ratio) for part in ("5H", "0V"))
+    line, equal = (re.search(rf"d=.M([\d.]+) {part}", ratio) for part in ("4H", "0V"))
     assert line and equal and float(line[1]) < float(equal[1]), "the ratio of equal times is 1, at the right end"
 
 
@@ -411,7 +413,7 @@ def test_text_stands_out_in_every_scheme() -> None:
 
 
 def test_the_same_files_give_the_same_bytes(results: Path, html: str) -> None:
-    assert "\n".join(pages(results, "mini", results / "mini" / "report.html", EXHIBITS).values()) == html
+    assert "\n".join(pages(stored(results / "mini"), results / "mini" / "report.html", SHOWN).values()) == html
 
 
 def test_texts_are_shown_only_where_they_are_those_that_were_scored() -> None:
@@ -524,7 +526,7 @@ def test_the_command_line_writes_the_page_and_names_mistakes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     root = results.parent
-    monkeypatch.setattr(render, "published_exhibits", lambda store: EXHIBITS)
+    monkeypatch.setattr(render, "all_published", lambda store: SHOWN)
     with manifest.changing(results) as change:
         write_text(change.staged / "mini" / "report" / "old.html", "of an experiment that is no more")
     assert main(["report", "profile=mini"], root) == 0

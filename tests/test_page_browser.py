@@ -17,8 +17,10 @@ from planted import note
 
 from lora_repro.files import write_text
 from lora_repro.report.exhibit import Exhibit
+from lora_repro.report.kept import Shown
 from lora_repro.report.page.build import pages
-from lora_repro.report.table import Command, Number, Table
+from lora_repro.report.table import Number, Reproduce, Table
+from lora_repro.results import published
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = "chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable".split()
@@ -30,7 +32,7 @@ INTERVALS = (Number("−14.2 [−21.4, −6.8]†", -14.2, None, 1, -21.4, -6.8,
 SCORES = (Number("74.7 ± 0.4", 74.7, 0.4, 2, seeds=(74.3, 75.1)), "—", Number("−0.3", -0.3), "collapsed", Number("9.5†", 9.5))
 SIZES = (Number("134,515,008", 134515008), Number("0.35M", 350000), Number("1,234", 1234), "—", Number("2", 2))
 TABLE = Table(
-    ("Sorting, profile mini", Command("nothing")), ("Method", "Score", "Wide", "Wider", "Widest", "Notes"), "lrrrrl",
+    ("Sorting, profile mini", Reproduce("nothing")), ("Method", "Score", "Wide", "Wider", "Widest", "Notes"), "lrrrrl",
     tuple(zip(("b", "", "a", "c", "d"), SCORES, SIZES, INTERVALS, INTERVALS, ("initialised with zero", "x", "", "y", ""),
               strict=True)),
 )  # fmt: skip
@@ -49,8 +51,8 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mini" / "records" / f"{name}.json").write_text(json.dumps(record))
     shutil.copy(ROOT / "results" / "mini" / "predictions" / f"{name}.jsonl", folder / "mini" / "predictions")
     note(folder)
-    shown = [Exhibit("e2e", "Sorting", (TABLE,), "", lambda stem: [])]
-    for name, text in pages(folder, "mini", folder / "mini" / "report.html", shown).items():
+    shown = [Shown("e2e", (Exhibit("e2e", "Sorting", (TABLE,), "", lambda stem: []),), None, {})]
+    for name, text in pages(published(folder / "mini"), folder / "mini" / "report.html", shown).items():
         write_text(folder / "mini" / name, text)
     return folder / "mini" / "report" / "e2e.html"
 
@@ -230,6 +232,23 @@ def test_dark_is_dark_and_light_is_light(html: Path) -> None:
     light = ask(html, script, "--blink-settings=preferredColorScheme=1")
     dark = ask(html, script, "--blink-settings=preferredColorScheme=0")
     assert light == ["rgb(255, 255, 255)"] * 2 and dark == ["rgb(20, 23, 26)"] * 2
+
+
+def test_seeds_and_intervals_are_drawn_in_the_colours_of_the_scheme(html: Path) -> None:
+    script = """(() => {
+      const inside = (part, whole) => part.left >= whole.left - 1 && part.right <= whole.right + 1;
+      const strips = [...document.querySelectorAll('#e2e .strip')];
+      return strips.map(one => [
+        one.getAttribute('aria-label').split(',')[0], one.querySelectorAll('circle').length, getComputedStyle(one).color,
+        [...one.children].every(part => inside(part.getBoundingClientRect(), one.getBoundingClientRect())),
+        one.getBoundingClientRect().width > 20]);
+    })()"""
+    for colour, preferred in (("rgb(10, 86, 165)", 1), ("rgb(140, 188, 247)", 0)):
+        for size in ((1280, 900), PHONE):
+            found = ask(html, script, f"--blink-settings=preferredColorScheme={preferred}", size=size)
+            assert [(dots, ink, inside, wide) for _, dots, ink, inside, wide in found] == [(2, colour, True, True)] + [
+                (1, colour, True, True)] * 4  # fmt: skip
+            assert [label for label, *_ in found] == ["2 values: 74.3", *["−14.2"] * 2, *["3.5"] * 2]
 
 
 def test_it_prints(html: Path) -> None:

@@ -112,9 +112,9 @@ def test_latex_escapes_what_it_must() -> None:
     assert r"A note \& more." in text and r"Method & \% \\" in text and "C & 12.25" in text
 
 
-def test_a_notebook_shows_html_whose_text_is_no_markup() -> None:
+def test_the_text_of_a_cell_is_no_markup() -> None:
     table = replace(PLAIN, rows=(("<b>", "1"), ("", "2")))
-    text = table._repr_html_()
+    text = html(table)
     assert "&lt;b&gt;" in text and "<b>" not in text
     assert text.count("&lt;b&gt;") == 2 and 'class="again"' in text  # a blank first cell repeats the one above
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planted import noted
 
+from lora_repro.planning.rerun_command import Command
 from lora_repro.report import kept, show
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.kept import Shown
 from lora_repro.report.table import (
-    Command,
     Count,
     Number,
     Origin,
     Remark,
+    Reproduce,
     Source,
     Table,
     comma_separated,
@@ -62,14 +64,16 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def change(folder: Path, name: str, value: int) -> None:
-    for kind, end, text in (("records", "json", json.dumps({"row": {"table": "e2e"}})), ("predictions", "jsonl", str(value))):
+    record = json.dumps({"schema": 1, "signature": name, "row": {"table": "e2e"}})
+    for kind, end, text in (("records", "json", record), ("predictions", "jsonl", str(value))):
         path = folder / "results" / "mini" / kind / f"{name}.{end}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
 
 ROWS = (("LoRA", Source("paper", Origin.PAPER), Number("1 ± 0", 1, 0.0, 2, seeds=(1.0, 1.0)), Count.of(2), Remark("x")),)
-SHEET = Table(("T", Command("c")), ("a", "b", "c", "d", "e"), "llrrl", ROWS, numbers=({"a": "1"},))
+SHEET = Table(("T", Reproduce("c")), ("a", "b", "c", "d", "e"), "llrrl", ROWS, numbers=({"a": "1"},))
+COMMANDS = {"lora a": Command(("row/e2e=lora", "seed=0"), (), "", 3, ("paths.data=x",))}
 MADE = Exhibit("e2e", "E2E", (SHEET,), "1 run", lambda stem: [], words=("w",))
 
 
@@ -80,10 +84,10 @@ def test_what_is_kept_is_found_until_something_that_was_read_changes(
     assert "a" in traced.records and traced.records["a"] and "gone" not in traced.records and records.asked == {"a", "gone"}
     with pytest.raises(TypeError, match="only on records that it looks up"):
         list(traced.records.values())
-    kept.write("e2e", planted, records.asked, Shown((MADE,), {"cells": []}, {"mini/tables/e2e.md": "0"}))
+    kept.write(planted, records.asked, Shown("e2e", (MADE,), {"cells": []}, COMMANDS, {"mini/tables/e2e.md": "0"}))
     found = kept.read("e2e", planted)
     assert found and found.answer == {"cells": []} and found.files == {"mini/tables/e2e.md": "0"}
-    assert known(found.exhibits[0]) == known(MADE) and kept.read("glue", planted) is None
+    assert known(found.exhibits[0]) == known(MADE) and found.commands == COMMANDS and kept.read("glue", planted) is None
 
     def stands() -> bool:
         return kept.read("e2e", noted(planted.folder)) is not None
@@ -118,8 +122,8 @@ def test_rendered_files_stand_until_one_is_altered(planted: Store) -> None:
     table.parent.mkdir()
     table.write_text("t")
     noted(planted.folder)
-    shown = Shown((MADE,), None, {"mini/tables/e2e.md": kept._hash(b"t")})
-    assert shown.stands(results) and not Shown((MADE,), None, {}).stands(results)
+    shown = Shown("e2e", (MADE,), None, {}, {"mini/tables/e2e.md": kept._hash(b"t")})
+    assert shown.stands(results) and not replace(shown, files={}).stands(results)
     table.write_text("u")
     assert not shown.stands(results)
     noted(planted.folder)

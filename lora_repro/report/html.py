@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 MISSING = ("", EMPTY)
 FEW = 12  # the most seeds that are shown as dots
-WIDTH, HEIGHT, RADIUS = 60, 10, 2.2  # of a strip and its dots, in CSS pixels
+WIDTH, HEIGHT, RADIUS = 40, 8, 2.0  # of a strip and its dots, in CSS pixels
 FRAME = Markup(
     '<div class="scroll" role="region" tabindex="0" aria-labelledby="{id}">\n<table class="sortable">\n'
     '<caption><span id="{id}">{caption}</span></caption>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}</tbody>\n'
     "</table>\n</div>\n"
 )
-STRIP = Markup(
-    '<svg class="strip" role="img" aria-label="{label}" width="{width}" height="{height}" '
+STRIP = (
+    '<svg class="strip" role="img" aria-label="{label}" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
     'fill="currentColor" stroke="currentColor">{marks}</svg>'
 )
-DOT = Markup('<circle cx="{:.1f}" cy="{}" r="{}" stroke="none"/>')
-LINE = Markup('<path d="M{:.1f} {}H{:.1f}"/>')
-EQUAL = Markup('<path class="equal" d="M{:.1f} 0V{}"/>')
+DOT = '<circle cx="{:.1f}" cy="{}" r="{}" stroke="none"/>'
+LINE = '<path d="M{:.1f} {}H{:.1f}"/>'
+EQUAL = '<path class="equal" d="M{:.1f} 0V{}"/>'
 
 
 class Theirs(str):
@@ -59,28 +59,28 @@ def html(table: Table, id: str = "table") -> Markup:
     columns = [strips([row[i] for row in rows]) for i in range(len(table.header))]
     body = []
     for i, row in enumerate(rows):
-        first = _cell("th", row[0], columns[0][i], Markup(' scope="row"'), {"n": table.sides[0] == "r", "again": again[i]})
+        first = _cell("th", row[0], columns[0][i], ' scope="row"', {"n": table.sides[0] == "r", "again": again[i]})
         rest = [
             # On a screen narrower than the table each value is shown on a line with its column's name, from `data-of`.
-            _cell("td", cell, columns[j][i], Markup(' data-of="{}"').format(escape(title).striptags()), {"n": side == "r"})
+            _cell("td", cell, columns[j][i], f' data-of="{escape(title)}"', {"n": side == "r"})
             for j, (title, side, cell) in enumerate(zip(table.header[1:], table.sides[1:], row[1:], strict=True), start=1)
         ]
-        body.append(Markup("<tr>{}</tr>\n").format(Markup().join([first, *rest])))
+        body.append(f"<tr>{first}{''.join(rest)}</tr>\n")
     header = Markup().join(map(_title, table.header, table.sides))
-    return FRAME.format(id=id, caption=table.facts[0] or "Table", header=header, rows=Markup().join(body))
+    return FRAME.format(id=id, caption=table.facts[0] or "Table", header=header, rows=Markup("".join(body)))
 
 
-def _cell(tag: str, cell: str, strip: Markup, about: Markup, facts: dict[str, bool]) -> Markup:
-    """facts: the classes of the element, and whether it has them."""
+def _cell(tag: str, cell: str, strip: str, about: str, facts: dict[str, bool]) -> str:
+    """The element of a cell. strip, about: HTML. facts: its classes, and whether it has them."""
     number = cell if isinstance(cell, Number) else None
     facts = facts | {"long": number is not None and number.low is not None, "none": cell in MISSING}
     names = [name for name, is_so in facts.items() if is_so]
-    named = Markup(' class="{}"').format(" ".join(names)) if names else Markup()
-    sorted_by = Markup() if number is None else Markup(' data-n="{:.10g}"').format(number.value)
+    named = f' class="{" ".join(names)}"' if names else ""
+    sorted_by = "" if number is None else f' data-n="{number.value:.10g}"'
     shown = escape(cell).replace("] =", "]\u00a0=").replace("Δ ", "Δ\u00a0")
-    badge = Markup(' <span class="badge {0}">{1}</span>').format(number.badge.replace(" ", "-"), number.badge) if (
-        number and number.badge) else Markup()  # fmt: skip
-    return Markup("<{0}{1}{2}{3}>{4}{5}{6}</{0}>").format(Markup(tag), about, named, sorted_by, shown, badge, strip)
+    said = escape(number.badge) if number else ""
+    badge = f' <span class="badge {said.replace(" ", "-")}">{said}</span>' if said else ""
+    return f"<{tag}{about}{named}{sorted_by}>{shown}{badge}{strip}</{tag}>"
 
 
 def _title(title: str, side: str) -> Markup:
@@ -93,8 +93,8 @@ def _title(title: str, side: str) -> Markup:
     return Markup('<th scope="col"{}{}>{}</th>').format(right, whose, shown)
 
 
-def strips(cells: Sequence[str]) -> list[Markup]:
-    """For each cell of a column the picture of its seeds or its interval; nothing for a cell that has neither."""
+def strips(cells: Sequence[str]) -> list[str]:
+    """For each cell of a column the picture of its seeds or its interval, as HTML; empty for a cell that has neither."""
     numbers = [cell if isinstance(cell, Number) and (_dotted(cell) or cell.low is not None) else None for cell in cells]
     ends = [value for one in numbers if one for value in (*one.seeds, one.low, one.high, one.equal) if value is not None]
     low, high = min(ends, default=0.0), max(ends, default=0.0)
@@ -103,7 +103,7 @@ def strips(cells: Sequence[str]) -> list[Markup]:
         inside = (value - low) / (high - low) if high > low else 0.5
         return RADIUS + inside * (WIDTH - 2 * RADIUS)
 
-    def strip(one: Number) -> Markup:
+    def strip(one: Number) -> str:
         middle = HEIGHT // 2
         if _dotted(one):
             label = f"{len(one.seeds)} values: {', '.join(map(_said, one.seeds))}"
@@ -114,9 +114,9 @@ def strips(cells: Sequence[str]) -> list[Markup]:
             equal = [] if one.equal is None else [EQUAL.format(place(one.equal), HEIGHT)]
             line = LINE.format(place(ends[0]), middle, place(ends[-1]))
             marks = [*equal, line, DOT.format(place(one.value), middle, RADIUS)]
-        return STRIP.format(label=label, width=WIDTH, height=HEIGHT, marks=Markup().join(marks))
+        return STRIP.format(label=label, width=WIDTH, height=HEIGHT, marks="".join(marks))
 
-    return [strip(one) if one else Markup() for one in numbers]
+    return [strip(one) if one else "" for one in numbers]
 
 
 def _dotted(number: Number) -> bool:

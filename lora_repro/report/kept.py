@@ -9,46 +9,51 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
-from hashlib import sha256
+from hashlib import sha256 as hashed
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lora_repro.config import paths
 from lora_repro.config.paths import CACHE, CONF, LIBRARY
-from lora_repro.files import write_text
+from lora_repro.files import sha256, write_text
+from lora_repro.planning.rerun_command import Command
 from lora_repro.records import manifest
 from lora_repro.report.exhibit import Exhibit
-from lora_repro.report.table import Command, Count, Number, Origin, Remark, Source, Table
+from lora_repro.report.table import Count, Number, Origin, Remark, Reproduce, Source, Table
 from lora_repro.results import Store
 
 MOST = 400  # files; the two published profiles need some fifty
 PACKAGES = ("numpy", "scipy", "matplotlib", "pillow", "hydra-core", "omegaconf")
-CELLS = {kind.__name__: kind for kind in (Number, Count, Source, Remark, Command)}
-PAGE = LIBRARY / "report" / "page"  # shows what is kept, and makes none of it
+CELLS = {kind.__name__: kind for kind in (Number, Count, Source, Remark, Reproduce)}
+REPORT = LIBRARY / "report"
+SHOWING = {REPORT / "page", REPORT / "html.py", REPORT / "terminal.py"}  # show what is kept, and make none of it
 BESIDE = {"records": "json", "predictions": "jsonl", "updates": "safetensors"}  # a run's published files
 Plain = Any
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The exhibits of an experiment at a profile, which cannot be drawn again, with its part of report.json.
+    """What the experiment `name` shows of a profile, and its part of report.json.
 
-    files: what was rendered from them, path below results/ -> hash; empty if nothing was rendered.
+    exhibits: those that were kept draw nothing. commands: `<row> <signature>` of each declared cell -> how to run it.
+    files: what was rendered, path below results/ -> hash; empty if nothing was.
     """
 
+    name: str
     exhibits: tuple[Exhibit, ...]
     answer: dict[str, Any] | None
-    files: Mapping[str, str]
+    commands: Mapping[str, Command]
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def stands(self, results: Path) -> bool:
         """Whether all that was rendered lies under results/ as it was, and is published so."""
         listed = manifest.read_manifest(results) or {}
         return bool(self.files) and all(
-            listed.get(name) == {digest} and (results / name).is_file() and _hash((results / name).read_bytes()) == digest
+            listed.get(name) == frozenset({digest}) and (results / name).is_file() and sha256(results / name) == digest
             for name, digest in self.files.items()
         )
 
@@ -68,10 +73,10 @@ class Traced(dict[str, dict[str, Any]]):
         self.asked.add(str(key))
         return super().__contains__(key)
 
-    def __iter__(self) -> Iterator[str]:
+    def _whole(self, *_: object) -> NoReturn:
         raise TypeError("what an experiment shows may depend only on records that it looks up by their signature")
 
-    get = items = values = keys = __iter__  # type: ignore[assignment]
+    __iter__ = get = items = keys = values = _whole
 
 
 def traced(store: Store) -> tuple[Store, Traced]:
@@ -94,22 +99,24 @@ def read(name: str, store: Store) -> Shown | None:
     now = _evidence(store)
     if found["basis"] != _basis(name, store) or found["read"] != {key: now.get(key, "") for key in found["read"]}:
         return None
-    return Shown(tuple(map(_exhibit, found["exhibits"])), found["answer"], found["files"])
+    commands = {key: _command(one) for key, one in found["commands"].items()}
+    return Shown(name, tuple(map(_exhibit, found["exhibits"])), found["answer"], commands, found["files"])
 
 
-def write(name: str, store: Store, asked: set[str], shown: Shown) -> None:
+def write(store: Store, asked: set[str], shown: Shown) -> None:
     """Keep what an experiment shows. asked: the signatures that were looked up for it in `store`."""
     if paths.own():  # a folder of the user's, whose files the digests leave out
         return
     now = _evidence(store)
     kept = {
-        "basis": _basis(name, store),
+        "basis": _basis(shown.name, store),
         "read": {key: now.get(key, "") for key in sorted(asked)},
         "exhibits": [_plain(exhibit) for exhibit in shown.exhibits],
         "answer": shown.answer,
+        "commands": {key: vars(one) for key, one in shown.commands.items()},
         "files": dict(shown.files),
     }
-    text, place = json.dumps(kept), _place(name, store)
+    text, place = json.dumps(kept), _place(shown.name, store)
     with contextlib.suppress(OSError):
         write_text(place, f"{_hash(text.encode())}\n{text}")
         for old in sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-MOST]:
@@ -139,14 +146,14 @@ def _evidence(store: Store) -> dict[str, str]:
 
 @cache
 def _code() -> str:
-    code = [path for path in LIBRARY.rglob("*.py") if PAGE not in path.parents]
+    code = [path for path in LIBRARY.rglob("*.py") if not SHOWING & {path, *path.parents}]
     conf = [path for path in CONF.rglob("[!.]*") if path.suffix in (".yaml", ".csv")]
     texts = [path.read_text(encoding="utf-8") for path in sorted([*code, *conf, *(CONF.parent / "experiments").glob("*.py")])]
     return _hash(repr([*map(version, PACKAGES), *texts]).encode())
 
 
 def _hash(data: bytes) -> str:
-    return sha256(data).hexdigest()
+    return hashed(data).hexdigest()
 
 
 def _plain(exhibit: Exhibit) -> Plain:
@@ -174,6 +181,11 @@ def _exhibit(kept: Plain) -> Exhibit:
         rows = tuple(tuple(map(_cell, row)) for row in one["rows"])
         tables.append(Table(**{**one, **texts, "facts": tuple(map(_cell, one["facts"])), "rows": rows, "numbers": numbers}))
     return Exhibit(**{**kept, "tables": tuple(tables), "draw": lambda stem: [], "words": tuple(kept["words"])})
+
+
+def _command(kept: dict[str, Plain]) -> Command:
+    parts: dict[str, Plain] = {key: tuple(part) if isinstance(part, list) else part for key, part in kept.items()}
+    return Command(**parts)
 
 
 def _cell(kept: Plain) -> str:

@@ -16,6 +16,7 @@ from lora_repro.config.paths import CONF, EVERY, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
 from lora_repro.files import sha256
 from lora_repro.planning.cells import unique
+from lora_repro.planning.rerun_command import command_of
 from lora_repro.records import manifest, rates
 from lora_repro.records.transaction import Change
 from lora_repro.report import kept
@@ -65,7 +66,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     from lora_repro.report import report_json  # here: a sweep, which imports this module, needs no claims
 
     answers: dict[tuple[str, str], Answer | None] = {}
-    made: list[tuple[str, Store, set[str], Shown]] = []
+    made: list[tuple[Store, set[str], Shown]] = []
     with rates.published_only():
         with manifest.changing(results) as change:
             for profile in profiles:
@@ -77,7 +78,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
                             console.say(f"results/{profile}: {exhibit.said}; as rendered before")
                     else:
                         asked, shown = _render(name, store, change, root)
-                        made.append((name, store, asked, shown))
+                        made.append((store, asked, shown))
                     answers[profile, name] = shown.answer
                     for path in _stale(store.folder, name, [results / file for file in shown.files]):
                         change.remove(path)
@@ -105,19 +106,20 @@ def _made(name: str, store: Store) -> tuple[set[str], Shown]:
     store, records = kept.traced(store)
     exhibits = tuple(exhibit for exhibit in declared.exhibits(ask, [store]) if exhibit.keep)
     answer = report_json.experiment_entry(declared, ask, store, exhibits) if exhibits else None
-    return records.asked, Shown(exhibits, answer, {})
+    commands = {f"{cell.row.name} {cell.signature}": command_of(cell, name) for cell in reversed(ask.cells)}
+    return records.asked, Shown(name, exhibits, answer, commands)  # a run at two places has the command of the first
 
 
-def published_exhibits(store: Store) -> list[Exhibit]:
-    """What all experiments show of a published profile, kept from when it was rendered or made now."""
-    found: list[Exhibit] = []
+def all_published(store: Store) -> list[Shown]:
+    """What each experiment shows of a published profile, kept from when it was rendered or made now."""
+    found = []
     with rates.published_only():
         for name in names():
             shown = kept.read(name, store)
             if shown is None:
                 asked, shown = _made(name, store)
-                kept.write(name, store, asked, shown)
-            found += shown.exhibits
+                kept.write(store, asked, shown)
+            found.append(shown)
     return found
 
 

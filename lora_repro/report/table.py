@@ -102,12 +102,12 @@ class Remark(str):
     """A cell with what is to be said of its line."""
 
 
-class Command(str):
+class Reproduce(str):
     """The sentence of a caption that says how to reproduce the table. line: the command alone."""
 
     line: str
 
-    def __new__(cls, line: str) -> Command:
+    def __new__(cls, line: str) -> Reproduce:
         made = super().__new__(cls, REPRODUCE + line)
         made.line = line
         return made
@@ -137,7 +137,7 @@ def format_count(value: float | None) -> str:
 class Table:
     """A captioned table, with footnotes.
 
-    facts: the caption's sentences, of which one may be a `Command`. header: column titles. sides: one letter per column, l for
+    facts: the caption's sentences, of which one may be a `Reproduce`. header: column titles. sides: one letter per column, l for
     words and r for numbers. rows: the cells; a blank first cell repeats the one above. keys: how many leading columns say what a
     line is about. minor: titles of the columns that a narrow terminal leaves out, in this order. numbers: the lines of the CSV,
     each a mapping, if it holds more than the printed cells.
@@ -155,12 +155,6 @@ class Table:
     @property
     def caption(self) -> str:
         return ". ".join(self.facts)
-
-    def _repr_html_(self) -> str:
-        """The HTML that a notebook shows."""
-        from lora_repro.report.html import html  # imported here: only this form needs its packages
-
-        return html(self)
 
 
 def markdown(tables: Sequence[Table]) -> str:

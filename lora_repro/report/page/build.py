@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,20 @@ from markupsafe import Markup
 from lora_repro.config.paths import CONF
 from lora_repro.costs import measures
 from lora_repro.errors import UserError
-from lora_repro.records.manifest import EVIDENCE, check
-from lora_repro.records.record import load_records
+from lora_repro.records.manifest import check
 from lora_repro.report import report_json
 from lora_repro.report.captions import models
 from lora_repro.report.exhibit import Exhibit
 from lora_repro.report.html import html, strips
+from lora_repro.report.kept import Shown
 from lora_repro.report.page.beside import beside, unrun
 from lora_repro.report.page.examples import examples
 from lora_repro.report.page.figures import PageFigure, belonging, link_figure
 from lora_repro.report.page.markdown import article, inline
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, by_experiment, claims_of, counted, decided, reading
-from lora_repro.report.table import Command, Table
+from lora_repro.report.table import Reproduce, Table
+from lora_repro.results import Store
 from lora_repro.stats.comparable import is_generated
 
 HERE = Path(__file__).parent
@@ -81,24 +83,21 @@ class Section:
         return next((f"{figure.title}." for figure in self.figures if figure.title), "")
 
 
-def pages(
-    results: Path, profile: str, target: Path, exhibits: Sequence[Exhibit], data: str | None = None
-) -> dict[str, str]:
-    """Path below the folder of `target` -> HTML: the first page, `target`, and those behind it, of results/<profile>.
+def pages(store: Store, target: Path, shown: Sequence[Shown], data: str | None = None) -> dict[str, str]:
+    """Path below the folder of `target` -> HTML: the first page, `target`, and those behind it, of a published profile.
 
-    exhibits: what the experiments show of this profile. data: a folder with the real data, whose texts are then shown beside
-    the outputs. Figures are linked where they lie under results/. Raises UserError if there is no record, or if a record or the
-    folder cannot be read.
+    shown: what each experiment shows of it. data: a folder with the real data, whose texts then stand beside the outputs.
+    Figures are linked where they lie under results/. Raises UserError if there is no record, or if the folder cannot be read.
     """
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no such folder: {data}; pass DATA=/path/to/e2e")
-    folder, inner = results / profile, target.parent / BEHIND / "page.html"
-    check(results, (f"{profile}/{part}" for part in (*EVIDENCE, "figures")))
-    records = load_records(folder / "records")
-    runs = runs_of(records, profile)
+    folder, inner = store.folder, target.parent / BEHIND / "page.html"
+    results, profile, records = folder.parent, folder.name, store.records
+    check(results, [f"{profile}/figures"])
+    runs = runs_of(records, profile, {one.name: one.commands for one in shown})
     if not runs:
         raise UserError(f"no records under {folder}")
-    sections = _sections(exhibits, folder, inner)
+    sections = _sections([exhibit for one in shown for exhibit in one.exhibits], folder, inner)
     ran, missing = ([section for section in sections if section.run == is_run] for is_run in (True, False))
     order = [section.stem for section in sections]
     told = report_json.read(results)
@@ -107,7 +106,7 @@ def pages(
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     about = by_experiment([*papers, *later], told["tables"].get(profile, {}), order)
-    shown = examples(runs, order, folder / "predictions", data)
+    texts = examples(runs, order, folder / "predictions", data)
     of_claims = [link_figure(path.with_suffix(""), inner) for path in (folder / "figures").glob(f"{CLAIMS}.svg")]
     names = {"": "In short", **({CLAIMS: "Claims"} if papers or later else {}), **{one.stem: one.title for one in ran},
              RUNS: "Records and commands"}  # fmt: skip
@@ -126,7 +125,7 @@ def pages(
         figures=[link_figure(folder / "figures" / stem, target) for stem in _argued() if _drawn(folder, stem)],
     )}  # fmt: skip
     for section in ran:
-        mine = [one for one in shown if one.table == section.stem]
+        mine = [one for one in texts if one.table == section.stem]
         told_of = about.get(section.stem, [])
         found[f"{BEHIND}/{section.stem}.html"] = made(
             "experiment.html", section.stem, title=section.title, section=section, claims=told_of, examples=mine)  # fmt: skip
@@ -166,13 +165,17 @@ def filled(template: Path, **values: Any) -> str:
 
     The template finds macros in parts.html. Whatever is not marked as markup is escaped.
     """
-    folders = FileSystemLoader([template.parent, HERE])
-    environment = Environment(
-        loader=folders, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     hashes = {"style_hash": _hash(style), "script_hash": _hash(script)}
-    return environment.get_template(template.name).render(html=html, style=style, script=script, **hashes, **values)
+    made = _environment(template.parent).get_template(template.name)
+    return made.render(html=html, style=style, script=script, **hashes, **values)
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    """Compiles each template of `folder` once."""
+    return Environment(loader=FileSystemLoader([folder, HERE]), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                       lstrip_blocks=True)  # fmt: skip
 
 
 def _sections(exhibits: Sequence[Exhibit], folder: Path, page: Path) -> list[Section]:
@@ -197,13 +200,13 @@ def _section(stem: str, exhibit: Exhibit | None, figures: Sequence[PageFigure], 
     seen: dict[str, None] = {}  # sentences, commands and notes
     for table in tables:
         own = [note for note in table.footnotes if note not in signs and note not in seen]
-        facts = [fact for fact in table.facts[1:] if not isinstance(fact, Command)]
+        facts = [fact for fact in table.facts[1:] if not isinstance(fact, Reproduce)]
         said = f"{'. '.join(facts).rstrip('.')}." if facts else ""
         command = _command([table])
         if not unrun(table):
             shown, gone = beside(table)
-            new = ["" if text in seen else text for text in (said, command)]
-            parts.append(Part(shown, *new, tuple(gone), tuple(map(inline, own))))
+            new = {key: "" if text in seen else text for key, text in (("said", said), ("command", command))}
+            parts.append(Part(shown, gone=tuple(gone), notes=tuple(map(inline, own)), **new))
         seen |= dict.fromkeys([*table.footnotes, said, command])
     of_all = tuple(inline(note) for note in seen if note in signs)
     run = not tables or not all(map(unrun, tables))
@@ -212,7 +215,7 @@ def _section(stem: str, exhibit: Exhibit | None, figures: Sequence[PageFigure], 
 
 def _command(tables: Sequence[Table]) -> str:
     """The command that the captions name first; empty if they name none."""
-    return next((fact.line for table in tables for fact in table.facts if isinstance(fact, Command)), "")
+    return next((fact.line for table in tables for fact in table.facts if isinstance(fact, Reproduce)), "")
 
 
 def _read(path: Path) -> str:

@@ -8,13 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lora_repro.errors import UserError
-from lora_repro.planning.cells import Cell
-from lora_repro.planning.rerun_command import Command, command, command_of
+from lora_repro.planning.rerun_command import Command, command
 from lora_repro.report.html import code
 from lora_repro.report.subjects.latency import command as latency_command
 from lora_repro.report.table import EMPTY, Number, Table
-from lora_repro.results import declared_cells
 
 WHERE = "Commit, machine, inputs"
 HEADER = ("Row", "Table", "Task", "Seed", "Status", "Seconds", "Finished", WHERE, "Record", "Command")
@@ -52,17 +49,17 @@ class RecordedRun:
         return dict(self.record["asked"]["task"])
 
 
-def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRun]:
-    """Every record with its command, in the order of tables, tasks, rows, overrides and seeds."""
-    declared: dict[tuple[str, str, str], Cell] = {}  # a run at two places is listed at the first
-    for table in sorted({str(record["row"]["table"] or "") for record in records.values()} - {""}):
-        for cell in _declared(table, profile):
-            declared.setdefault((table, cell.row.name, cell.signature), cell)
+def runs_of(
+    records: dict[str, dict[str, Any]], profile: str, declared: Mapping[str, Mapping[str, Command]]
+) -> list[RecordedRun]:
+    """Every record with its command, in the order of tables, tasks, rows, overrides and seeds.
+
+    declared: experiment -> the commands of its cells (`Shown.commands`).
+    """
     runs = []
     for record in records.values():
-        found = declared.get((str(record["row"]["table"]), str(record["row"]["name"]), str(record["signature"])))
-        again = command_of(found, str(record["row"]["table"])) if found else command(record, profile)
-        runs.append(RecordedRun(record, again, profile))
+        found = declared.get(str(record["row"]["table"]), {}).get(f"{record['row']['name']} {record['signature']}")
+        runs.append(RecordedRun(record, found or command(record, profile), profile))
     return sorted(
         runs,
         key=lambda run: (
@@ -75,13 +72,6 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRu
             str(run.record["signature"]),
         ),
     )
-
-
-def _declared(table: str, profile: str) -> list[Cell]:
-    try:
-        return declared_cells(table, profile)
-    except UserError:  # this checkout lacks the table: `command` says so for each of its records
-        return []
 
 
 @dataclass(frozen=True)

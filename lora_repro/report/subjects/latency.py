@@ -16,7 +16,7 @@ from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Evidence, Record
 from lora_repro.report.claims.reading import Reading
 from lora_repro.report.figures.style import add_title_caption, blank, write
-from lora_repro.report.table import EMPTY, Command, Number, Origin, Source, Table, bound, signed
+from lora_repro.report.table import EMPTY, Number, Origin, Reproduce, Source, Table, bound, signed
 from lora_repro.stats.verdict import INCONCLUSIVE, Region, inside, judge
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, 
         f"Backbone: {first['backbones'][backbone]}, {total / 1e6:.0f} M parameters",
         f"Device: {said}, float32",
         "Columns: batch size × tokens; the plain model's median time, then each method's slow-down against it in % [95 %]",
-        Command(command(first)),
+        Reproduce(command(first)),
     )
 
 

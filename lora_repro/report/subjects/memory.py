@@ -16,7 +16,7 @@ from lora_repro.costs.measures import FULL
 from lora_repro.report.claims.base import ClaimTest, Evidence, Record
 from lora_repro.report.claims.reading import Reading
 from lora_repro.report.subjects.latency import busy, command, millions, paper_numbers
-from lora_repro.report.table import EMPTY, Command, Number, Origin, Source, Table, format_count
+from lora_repro.report.table import EMPTY, Number, Origin, Reproduce, Source, Table, format_count
 from lora_repro.results import by_place
 from lora_repro.stats.comparable import is_generated
 from lora_repro.stats.verdict import ARITHMETIC, Region, inside, judge
@@ -88,7 +88,7 @@ def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
         f"{bench['train_steps']} steps of AdamW on {bench['train_batch']} × {bench['train_length']} random tokens",
         "Float32, one process per method",
         f"Device: {first['where']['device']}",
-        Command(command(first)),
+        Reproduce(command(first)),
     )
 
 
