@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +46,11 @@ class Store:
     folder: Path
     records: dict[str, dict[str, Any]] = field(repr=False)
     _agreed: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    @cached_property
+    def tables(self) -> frozenset[str]:
+        """The experiments for which runs were made."""
+        return frozenset(str(record["row"]["table"] or "") for record in dict.values(self.records))
 
     def record(self, cell: Cell) -> dict[str, Any]:
         """The record of a cell. Raises UserError if the record was asked for something else than the cell."""

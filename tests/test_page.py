@@ -28,37 +28,41 @@ from lora_repro.config.signature import identity, signature
 from lora_repro.files import SEAL, write_text
 from lora_repro.planning.rerun_command import command
 from lora_repro.records import manifest
-from lora_repro.report.html import html as html_of
-from lora_repro.report.html import number
+from lora_repro.report import render
+from lora_repro.report.exhibit import Exhibit
+from lora_repro.report.html import FEW, RADIUS, WIDTH, strips
+from lora_repro.report.kept import Shown
 from lora_repro.report.page import build
+from lora_repro.report.page.beside import beside, unrun
 from lora_repro.report.page.build import _with_starts, pages
-from lora_repro.report.page.compact_table import folded, unrun
 from lora_repro.report.page.examples import texts_of
 from lora_repro.report.page.figures import belonging, embed_figure, link_figure
-from lora_repro.report.page.markdown import article, pieces
+from lora_repro.report.page.markdown import article, inline
 from lora_repro.report.page.summary import by_experiment, claims_of
-from lora_repro.report.table import Table
+from lora_repro.report.table import Count, Number, Origin, Remark, Reproduce, Source, Table, markdown
+from lora_repro.results import published as stored
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = sorted((ROOT / "results").glob("*/records/*.json"))
 EVIL = "<script>alert(1)</script>"
-TABLE = """**E2E NLG, profile mini. Backbone: A <b>. To reproduce: lora-repro run experiment=e2e**
-
-| Method | Source | BLEU ↑ | Notes |
-| --- | --- | ---: | --- |
-| LoRA | published | 74.7 ± 0.4 | a \\| b |
-|  | paper | 70.4† |  |
-| <img src=x> | published | — | 1 collapsed |
-
-- † n = 1: see [the claims](../../claims.md#one).
-"""
-UNRUN = """**GLUE, profile mini. To reproduce: make x**
-
-| Method | Source | RTE ↑ | n |
-| --- | --- | ---: | ---: |
-| LoRA | published | — | — |
-|  | paper | 86.6 | 3 |
-"""
+TABLE = Table(
+    ("E2E NLG, profile mini", "Backbone: A <b>", Reproduce("lora-repro run experiment=e2e")),
+    ("Method", "Source", "BLEU ↑", "n", "BLEU − full FT [95 %]", "Notes"),
+    "llrrrl",
+    (
+        ("LoRA", Source("published"), Number("74.7 ± 0.4", 74.7, 0.4, 3, seeds=(74.3, 74.7, 75.1)), Count.of(3),
+         Number("−1.3 [−2.1, −0.5]*", -1.3, None, 3, -2.1, -0.5, equal=0, badge="worse"), Remark("a | b")),
+        ("", Source("paper", Origin.PAPER), Number("70.4†", 70.4, None, 1), Count.of(1), "—", Remark("Table 3")),
+        ("<img src=x>", Source("published"), "1 collapsed", Count.of(1), "—", Remark("")),
+    ),
+    ("† n = 1: one seed.",),
+)  # fmt: skip
+UNRUN = Table(
+    ("GLUE, profile mini", Reproduce("make x")), ("Method", "Source", "RTE ↑", "n"), "llrr",
+    (("LoRA", Source("published"), "—", "—"), ("", Source("paper", Origin.PAPER), Number("86.6", 86.6), Count.of(3))),
+)  # fmt: skip
+SHOWN = [Shown(stem, (Exhibit(stem, title, (table,), "", lambda stem: []),), None, {}) for stem, title, table in (
+    ("e2e", "E2E NLG", TABLE), ("glue", "GLUE", UNRUN))]  # fmt: skip
 READING = {"what": f"LoRA {EVIL}", "unit": "BLEU", "verdict": "inconclusive", "better": "", "n": 1, "generated": True,
            "inside": "4 of 5 seeds inside", "value": 1.5, "low": -3.25, "high": 6.5, "detectable": 7.04,
            "notes": ["`e2e/lora`: 1 run"], "sources": ["mini/tables/e2e.md"]}
@@ -102,8 +106,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = [json.loads(line) | {"output": f"{EVIL} {row}"} for line in published.read_text().splitlines()]
         target = folder / "mini" / "predictions" / published.name
         target.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "mini" / "tables" / "e2e.md").write_text(TABLE)
-    (folder / "mini" / "tables" / "glue.md").write_text(UNRUN)
+    (folder / "mini" / "tables" / "e2e.md").write_text(markdown([TABLE]))
     for name in ("e2e", "curve"):
         (folder / "mini" / "figures" / f"{name}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'> <g/> </svg>")
     title = "<title>LoRA &lt;beside&gt; the paper</title>"
@@ -121,7 +124,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(results: Path) -> dict[str, str]:
-    return pages(results, "mini", results / "mini" / "report.html")
+    return pages(stored(results / "mini"), results / "mini" / "report.html", SHOWN)
 
 
 @pytest.fixture(scope="module")
@@ -150,55 +153,44 @@ class Seen(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag in names]
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("−0.3", -0.3),
-        ("74.7 ± 0.4", 74.7),
-        ("74.7†", 74.7),
-        ("1,234", 1234),
-        ("354.92M", 354.92e6),
-        ("+3.5 [+0.8, +6.3]†", 3.5),
-        ("−1.3 [−2.1, −0.5]*, Δ 1.1", -1.3),
-        ("1.2e-3", 0.0012),
-        ("95 %", 95),
-        ("131.0 ms", 131),
-        ("19.8 ± 2.7 ms", 19.8),
-        ("−0.9 [−4.3, +0.02] =", -0.9),
-        ("(1,076.12)", 1076.12),
-        ("83.2 ± 0.8 (5)", 83.2),
-        ("1.00 ± 0.02 (0.03)", 1),
-        ("—", None),
-        ("", None),
-        ("collapsed", None),
-        ("1 collapsed", None),
-        ("2026-11-24", None),
-        ("1 of 5", None),
-    ],
-)
-def test_a_printed_cell_is_sorted_by_its_number(text: str, value: float | None) -> None:
-    assert number(text) == (None if value is None else pytest.approx(value))
+def test_a_table_keeps_caption_facts_command_labels_and_footnotes(made: dict[str, str]) -> None:
+    shown = made["report/e2e.html"]
+    assert "<p>Backbone: A &lt;b&gt;.</p>" in shown
+    assert "<p>To reproduce: <code>lora-repro run experiment=e2e</code></p>" in shown
+    assert ">E2E NLG, profile mini</span></caption>" in shown and "<li>† n = 1: one seed.</li>" in shown
+    assert '<th scope="row">LoRA<small>a | b</small><small>paper, n = 1: Table 3</small></th>' in shown
+    assert '<th scope="row">&lt;img src=x&gt;</th>' in shown
 
 
-def test_a_table_keeps_caption_facts_command_labels_and_footnotes() -> None:
-    said = list(pieces(TABLE, Path("/r/mini/tables/e2e.md"), Path("/r/mini/report.html")))
-    facts, run_again, table, notes = said
-    assert facts == "<p>Backbone: A &lt;b&gt;.</p>"
-    assert run_again == "<p>To reproduce: <code>lora-repro run experiment=e2e</code></p>"
-    assert isinstance(table, Table) and table.caption == "E2E NLG, profile mini"
-    assert [row[0] for row in table.rows] == ["LoRA", "", "&lt;img src=x&gt;"] and table.rows[0][3] == "a | b"
-    shown = html_of(table)
-    assert shown.count('<th scope="row">LoRA</th>') == shown.count('<th scope="row" class="again">LoRA</th>') == 1
-    assert shown.count('scope="col" class="n"') == 1 and "<img" not in shown
-    assert 'href="../claims.md#one"' in notes and "† n = 1" in notes
+def test_ours_and_the_papers_value_stand_side_by_side_with_seeds_interval_and_badge(made: dict[str, str]) -> None:
+    """All that a cell shows is of its value: text, number to sort by, dots, interval, badge."""
+    shown = made["report/e2e.html"]
+    heads = re.findall(r'<th scope="col"([^>]*)>(.*?)</th>', shown.partition("<tbody>")[0])
+    assert [text.replace("\u00a0", " ") for _, text in heads] == ["Method", "BLEU ↑", "paper", "n", "BLEU − full FT [95 %]"]
+    assert heads[2][0] == ' class="n" aria-label="BLEU ↑, paper"'
+    mean, paper, n, versus = re.findall(r"<td.*?</td>", shown)[:4]
+    assert 'data-n="74.7"' in mean and mean.count("<circle") == 3 and 'aria-label="3 values: 74.3, 74.7, 75.1"' in mean
+    assert 'data-n="70.4"' in paper and ">70.4†</td>" in paper and ">3</td>" in n
+    assert '<span class="badge worse">worse</span>' in versus and 'aria-label="−1.3, interval −2.1 to −0.5"' in versus
+    assert versus.count("<circle") == 1 and versus.count("<path") == 2
 
 
-def test_markdown_without_a_caption_and_with_html_or_images_is_safe() -> None:
-    text = f"# Top\n\n{EVIL}\n\n![x](http://a.b/c.png) [y](javascript:alert(1))\n\n| A |\n|---|\n| 1 |\n"
-    prose, table = pieces(text, Path("/r/claims.md"), Path("/r/mini/report.html"))
-    assert isinstance(table, Table) and table.caption == ""
-    assert "<h3>Top</h3>" in prose and "<script" not in prose and "<img" not in prose
-    assert 'href="javascript' not in prose
+def test_dots_of_a_column_have_one_scale_and_many_or_one_value_have_none() -> None:
+    def mean(*seeds: float) -> Number:
+        return Number("m", sum(seeds) / len(seeds), 0.1, len(seeds), seeds=seeds)
+
+    low, high, one, many, none = strips([mean(0, 5), mean(5, 10), mean(7), mean(*range(FEW + 1)), "—"])
+    (a, b), (c, d) = ([float(x) for x in re.findall(r'cx="([\d.]+)"', text)] for text in (low, high))
+    assert a < b == c < d and (a, d) == (RADIUS, round(WIDTH - RADIUS, 1)) and one == many == none == ""
+    ratio = strips([Number("0.7", 0.7, low=0.6, high=0.8, equal=1)])[0]
+    line, equal = (re.search(rf"d=.M([\d.]+) {part}", ratio) for part in ("4H", "0V"))
+    assert line and equal and float(line[1]) < float(equal[1]), "the ratio of equal times is 1, at the right end"
+
+
+def test_written_markdown_is_safe_html() -> None:
+    text = f"{EVIL} ![x](http://a.b/c.png) [y](javascript:alert(1)) `c`"
+    shown = inline(text)
+    assert "<script" not in shown and "<img" not in shown and 'href="javascript' not in shown and "<code>c</code>" in shown
 
 
 def test_the_pages_hold_every_part(made: dict[str, str], html: str) -> None:
@@ -280,18 +272,27 @@ def test_a_table_that_nobody_ran_is_a_line_with_its_command(made: dict[str, str]
 
 def test_a_table_on_the_page_has_ours_without_what_was_not_run() -> None:
     header = ("Method", "Source", "Params", "head", "BLEU ↑", "n", "Notes")
-    rows = (("LoRA", "published", "10", "0", "70†", "1", "a note"), ("", "paper (M)", "—", "—", "71", "3", "Table 3"),
-            ("Full", "published", "—", "—", "—", "—", ""), ("", "paper (M)", "—", "—", "68", "—", ""))  # fmt: skip
+    paper = Source("paper (M)", Origin.PAPER)
+
+    def number(value: float) -> Number:
+        return Number(f"{value:g}", value)
+
+    rows = (("LoRA", Source("published"), number(10), "0", number(70), Count.of(1), Remark("a note")),
+            ("", paper, "—", "—", number(71), Count.of(3), Remark("Table 3")),
+            ("", Source("reruns", Origin.RERUNS), "—", "—", number(69), Count.of(3), Remark("issue")),
+            ("Full", Source("published"), "—", "—", "—", "—", Remark("")),
+            ("", paper, "—", "—", number(68), "—", Remark("Table 3")))  # fmt: skip
     table = Table(("T",), header, "llrrrrl", rows)
-    found = folded(table)
-    assert found.header == ("Method", "Source", "Params", "BLEU ↑", "n")  # notes are in the source's cell, no head has parameters
+    found, gone = beside(table)
+    assert found.header == ("Method", "Params", "BLEU ↑", "paper", "n") and found.sides == "lrrrr"  # no head has parameters
     assert [tuple(map(str, row)) for row in found.rows] == [
-        ("LoRA", "ours<small>paper (M): Table 3</small><small>a note</small>", "10", "70†<small>71</small>",
-         "1<small>3</small>"),
-        ("Full", "paper (M)", "—", "68", "—"),
+        ("LoRA<small>a note</small><small>paper (M), n = 3: Table 3</small>", "10", "70", "71", "1"),
+        ("LoRA<small>reruns, n = 3: issue</small>", "", "", "69", ""),
+        ("Full<small>paper (M): Table 3</small>", "", "", "68", ""),
     ]
-    assert found.footnotes[-1] == "Not run here: Full."
-    assert not unrun(table) and unrun(replace(table, rows=rows[2:])) and not unrun(replace(table, header=("A", *header[2:], "B")))
+    assert gone == ["Full"]
+    plain = replace(table, rows=tuple(tuple(map(str, row)) for row in rows))
+    assert not unrun(table) and unrun(replace(table, rows=rows[3:])) and not unrun(plain) and beside(plain) == (plain, [])
 
 
 def test_what_was_measured_without_training_has_machine_commit_date_and_command(html: str) -> None:
@@ -412,7 +413,7 @@ def test_text_stands_out_in_every_scheme() -> None:
 
 
 def test_the_same_files_give_the_same_bytes(results: Path, html: str) -> None:
-    assert "\n".join(pages(results, "mini", results / "mini" / "report.html").values()) == html
+    assert "\n".join(pages(stored(results / "mini"), results / "mini" / "report.html", SHOWN).values()) == html
 
 
 def test_texts_are_shown_only_where_they_are_those_that_were_scored() -> None:
@@ -521,9 +522,11 @@ def test_figures_belong_to_the_longest_stem_and_the_smaller_file_is_taken(tmp_pa
 
 
 def test_the_command_line_writes_the_page_and_names_mistakes(
-    results: Path, made: dict[str, str], html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    results: Path, made: dict[str, str], html: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     root = results.parent
+    monkeypatch.setattr(render, "all_published", lambda store: SHOWN)
     with manifest.changing(results) as change:
         write_text(change.staged / "mini" / "report" / "old.html", "of an experiment that is no more")
     assert main(["report", "profile=mini"], root) == 0

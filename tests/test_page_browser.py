@@ -16,23 +16,26 @@ from matplotlib.image import imread
 from planted import note
 
 from lora_repro.files import write_text
+from lora_repro.report.exhibit import Exhibit
+from lora_repro.report.kept import Shown
 from lora_repro.report.page.build import pages
+from lora_repro.report.table import Number, Reproduce, Table
+from lora_repro.results import published
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = "chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable".split()
 BROWSER = os.environ.get("LORA_REPRO_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (LORA_REPRO_BROWSER=/path names one)")
 PHONE = (390, 844)
-TABLE = """**Sorting, profile mini. To reproduce: nothing**
-
-| Method | Score | Wide | Wider | Widest | Notes |
-| --- | ---: | ---: | ---: | ---: | --- |
-| b | 74.7 ± 0.4 | 134,515,008 | −14.2 [−21.4, −6.8]† | −14.2 [−21.4, −6.8]† | initialised with zero |
-|  | — | 0.35M | — | — | x |
-| a | −0.3 | 1,234 | +3.5 [+0.8, +6.3] | +3.5 [+0.8, +6.3] | |
-| c | collapsed | — | — | — | y |
-| d | 9.5† | 2 | — | — | |
-"""
+INTERVALS = (Number("−14.2 [−21.4, −6.8]†", -14.2, None, 1, -21.4, -6.8, equal=0, badge="one seed"), "—",
+             Number("+3.5 [+0.8, +6.3]", 3.5, None, 3, 0.8, 6.3, equal=0, badge="better"), "—", "—")  # fmt: skip
+SCORES = (Number("74.7 ± 0.4", 74.7, 0.4, 2, seeds=(74.3, 75.1)), "—", Number("−0.3", -0.3), "collapsed", Number("9.5†", 9.5))
+SIZES = (Number("134,515,008", 134515008), Number("0.35M", 350000), Number("1,234", 1234), "—", Number("2", 2))
+TABLE = Table(
+    ("Sorting, profile mini", Reproduce("nothing")), ("Method", "Score", "Wide", "Wider", "Widest", "Notes"), "lrrrrl",
+    tuple(zip(("b", "", "a", "c", "d"), SCORES, SIZES, INTERVALS, INTERVALS, ("initialised with zero", "x", "", "y", ""),
+              strict=True)),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +50,9 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = record["signature"]
     (folder / "mini" / "records" / f"{name}.json").write_text(json.dumps(record))
     shutil.copy(ROOT / "results" / "mini" / "predictions" / f"{name}.jsonl", folder / "mini" / "predictions")
-    (folder / "mini" / "tables" / "e2e.md").write_text(TABLE)
     note(folder)
-    for name, text in pages(folder, "mini", folder / "mini" / "report.html").items():
+    shown = [Shown("e2e", (Exhibit("e2e", "Sorting", (TABLE,), "", lambda stem: []),), None, {})]
+    for name, text in pages(published(folder / "mini"), folder / "mini" / "report.html", shown).items():
         write_text(folder / "mini" / name, text)
     return folder / "mini" / "report" / "e2e.html"
 
@@ -229,6 +232,23 @@ def test_dark_is_dark_and_light_is_light(html: Path) -> None:
     light = ask(html, script, "--blink-settings=preferredColorScheme=1")
     dark = ask(html, script, "--blink-settings=preferredColorScheme=0")
     assert light == ["rgb(255, 255, 255)"] * 2 and dark == ["rgb(20, 23, 26)"] * 2
+
+
+def test_seeds_and_intervals_are_drawn_in_the_colours_of_the_scheme(html: Path) -> None:
+    script = """(() => {
+      const inside = (part, whole) => part.left >= whole.left - 1 && part.right <= whole.right + 1;
+      const strips = [...document.querySelectorAll('#e2e .strip')];
+      return strips.map(one => [
+        one.getAttribute('aria-label').split(',')[0], one.querySelectorAll('circle').length, getComputedStyle(one).color,
+        [...one.children].every(part => inside(part.getBoundingClientRect(), one.getBoundingClientRect())),
+        one.getBoundingClientRect().width > 20]);
+    })()"""
+    for colour, preferred in (("rgb(10, 86, 165)", 1), ("rgb(140, 188, 247)", 0)):
+        for size in ((1280, 900), PHONE):
+            found = ask(html, script, f"--blink-settings=preferredColorScheme={preferred}", size=size)
+            assert [(dots, ink, inside, wide) for _, dots, ink, inside, wide in found] == [(2, colour, True, True)] + [
+                (1, colour, True, True)] * 4  # fmt: skip
+            assert [label for label, *_ in found] == ["2 values: 74.3", *["−14.2"] * 2, *["3.5"] * 2]
 
 
 def test_it_prints(html: Path) -> None:

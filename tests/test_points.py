@@ -15,8 +15,9 @@ from lora_repro.report.figures import points, scored
 from lora_repro.report.figures.scored import panel, provenance, short, statement, titles
 from lora_repro.report.figures.style import in_sentence, wrapped
 from lora_repro.report.numbers import Difference, Mean, Metric
-from lora_repro.report.scores import Origin, Result
+from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
+from lora_repro.report.table import Origin
 
 
 def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
     ask = ReportRequest("latency", "mini")
     ask.__dict__["cells"] = []
     store = Store("published", tmp_path, {})
-    sheet = report_json.experiment_entry(latency.TABLE, ask, store, [Exhibit("latency", (table,), "", lambda _: [])])
+    sheet = report_json.experiment_entry(latency.TABLE, ask, store, [Exhibit("latency", "Cost", (table,), "", lambda _: [])])
     number = {"value": 1.5, "sd": None, "n": 3, "low": None, "high": None}
     told = {"caption": "Costs", "header": ["a", "b"], "rows": [["x", "1.5"]], "numbers": [[None, number]], "records": []}
     assert sheet["sheets"] == [told]
@@ -138,7 +138,7 @@ def test_a_fusion_s_scores_are_cells_and_its_shares_a_sheet(tmp_path: Path) -> N
     ask = ReportRequest("t", "mini")
     ask.__dict__["cells"] = cells
     scores, shares = (Table((name,), ("a",), "l", (("x",),)) for name in ("scores", "shares"))
-    exhibits = [Exhibit(stem, (table,), "", lambda _: []) for stem, table in (("t", scores), ("t_shares", shares))]
+    exhibits = [Exhibit(stem, stem, (table,), "", lambda _: []) for stem, table in (("t", scores), ("t_shares", shares))]
     told = report_json.experiment_entry(Fusion(PIVOT), ask, store, exhibits)
     assert [sheet["caption"] for sheet in told["sheets"]] == ["shares"]
     ours = {(cell["row"], cell["value"]) for cell in told["cells"] if cell["source"] == "published"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_repro.planning.cells import Cell
 from lora_repro.report.columns import task_label
-from lora_repro.report.table import REPRODUCE
+from lora_repro.report.table import Reproduce
 from lora_repro.results import grouped
 
 Record = dict[str, Any]
@@ -62,8 +62,10 @@ class Caption:
     def facts(self, part: str = "") -> tuple[str, ...]:
         """All sentences, of the table of that part of what is shown, or of the main one."""
         first, *others = self.whose
-        more = {"Decoding: ": self.decoding, "Scores: ": self.scores, REPRODUCE: self.command}
-        return (f"{first}: {part}" if part else first, *others, *(start + text for start, text in more.items() if text))
+        more = {"Decoding: ": self.decoding, "Scores: ": self.scores}
+        command = [Reproduce(self.command)] if self.command else []
+        said = (start + text for start, text in more.items() if text)
+        return (f"{first}: {part}" if part else first, *others, *said, *command)
 
 
 def models(records: Sequence[Record]) -> list[str]:

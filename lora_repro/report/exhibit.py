@@ -50,12 +50,13 @@ class ReportRequest:
 class Exhibit:
     """Tables and the figures beside them.
 
-    stem: of their files. said: one line on what there is. draw: draws the figures at a path without suffix; returns the files.
-    keep: whether to write files. heading: whose results these are, if no column says it. words: what its intervals mean, for a
-    terminal.
+    stem: of their files. title: what they are of, in a few words. said: one line on what there is. draw: draws the figures at a
+    path without suffix; returns the files. keep: whether to write files. heading: whose results these are, if no column says it.
+    words: what its intervals mean, for a terminal.
     """
 
     stem: str
+    title: str
     tables: tuple[Table, ...]
     said: str
     draw: Callable[[Path], list[Path]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,17 +55,21 @@ GENERAL_RISE = Metric(
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over n seeds and their sample standard deviation (n - 1), in printed units; n None: not stated."""
+    """Mean over n seeds and their sample standard deviation (n - 1), in printed units; n None: not stated.
+
+    values: what it is the mean of, where that is known.
+    """
 
     mean: float
     sd: float | None
     n: int | None
+    values: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     def text(self, digits: int) -> str:
         """`mean ± sd`; `mean†` for a single seed; `mean` if the source states no spread."""
         spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
         text = f"{self.mean:.{digits}f}".replace("-", "−") + f"{spread}{SINGLE if self.n == 1 else ''}"
-        return Number(text, self.mean, self.sd, self.n)
+        return Number(text, self.mean, self.sd, self.n, seeds=self.values)
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,27 @@ class Difference:
         """NaN where the resamples do not differ: equal answers to these inputs say nothing of others."""
         return detectable(self.error) if self.error else math.nan
 
-    def text(self, digits: int) -> str:
-        """`−0.8 [−2.3, +0.7]*, Δ 2.1`: * marks a corrected p below 0.05, † a single seed; Δ is `detectable`."""
+    def told(self, direction: int) -> str:
+        """What the interval says of the row: better or worse than the reference, open, or that there is one seed.
+
+        direction: +1 if a higher value is better, -1 if a lower one is.
+        """
+        if self.n == 1:
+            return "one seed"
+        if self.p >= LEVEL or self.low <= 0 <= self.high or math.isnan(self.p):
+            return "open"
+        return "better" if self.mean * direction > 0 else "worse"
+
+    def text(self, digits: int, direction: int = +1) -> str:
+        """`−0.8 [−2.3, +0.7]*, Δ 2.1`: * marks a corrected p below 0.05, † a single seed; Δ is `detectable`.
+
+        direction: as in `told`, which is the badge.
+        """
         low, high = (bound(end, digits) for end in (self.low, self.high))
         mark = SINGLE if self.n == 1 else "*" if self.p < LEVEL else ""
         least = "" if math.isnan(self.detectable) else f", Δ {self.detectable:.{digits}f}"
-        return Number(f"{signed(self.mean, digits)} [{low}, {high}]{mark}{least}", self.mean, None, self.n, self.low, self.high)
+        text = f"{signed(self.mean, digits)} [{low}, {high}]{mark}{least}"
+        return Number(text, self.mean, None, self.n, self.low, self.high, equal=0, badge=self.told(direction))
 
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:
@@ -108,7 +127,7 @@ def text_of(value: Mean | Difference | None, digits: int) -> str:
 
 def summarise(values: Sequence[float]) -> Mean:
     """Mean and sample standard deviation sqrt(sum (x - mean)^2 / (n - 1)); no spread for n = 1."""
-    return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+    return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), tuple(values))
 
 
 def score(run: Run, metric: str) -> float | None:

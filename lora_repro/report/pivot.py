@@ -21,7 +21,7 @@ from lora_repro.report.columns import (
     task_label,
 )
 from lora_repro.report.exhibit import Exhibit, ReportRequest
-from lora_repro.report.figures import curves, learning, points, scored
+from lora_repro.report.figures import curves, points, scored
 from lora_repro.report.numbers import Metric
 from lora_repro.report.scores import Result, measured_results, quoted_results, rows_of
 from lora_repro.report.sheet import Scores, first_in_words, tables_of
@@ -62,7 +62,7 @@ class Pivot:
         Raises UserError as `check_printed` and `scores` do.
         """
         # Runs that were made for another table, and only shared with this one, do not make a table of this one.
-        mine = any(record["row"]["table"] == ask.name for store in stores for record in store.records.values())
+        mine = any(ask.name in store.tables for store in stores)
         if not mine and not any(store.source == OWN for store in stores):
             return []
         self.check_printed(ask.name)
@@ -76,11 +76,11 @@ class Pivot:
             if pivot is self:
                 said = ask.said(run.signature for run in first)
                 draw, words = partial(self.draw, scores, first), first_in_words(scores)
-                made.append(Exhibit(stem, tuple(tables_of(scores)), said, draw, keep, words=words))
+                made.append(Exhibit(stem, self.title, tuple(tables_of(scores)), said, draw, keep, words=words))
             elif all_runs:
                 tables = tables_of([one.without_empty_rows() for one in scores])
                 said = f"{len({run.signature for run in first})} runs in {stem}"
-                made.append(Exhibit(stem, tuple(tables), said, lambda _: [], keep))
+                made.append(Exhibit(stem, pivot.title, tuple(tables), said, lambda _: [], keep))
         return made
 
     def check_printed(self, table: str) -> None:
@@ -199,6 +199,6 @@ class Pivot:
             versus = f"{label} − {self.reference_label}"
             made += points.save(both, versus, to, scored.statement_beside_paper(scores[0]), scored.BESIDE_PAPER.format(caption))
         if self.by == "metric":
-            made += learning.figures(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
+            made += curves.learning(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
         return made
 

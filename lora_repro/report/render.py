@@ -16,6 +16,8 @@ from lora_repro.report import coverage, report_json
 from lora_repro.report.claims import ledger
 from lora_repro.report.figures import forest
 from lora_repro.report.page.build import BEHIND, FRONT, pages
+from lora_repro.report.show import all_published
+from lora_repro.results import published
 
 
 @rates.published_only()
@@ -51,7 +53,8 @@ def render_pages(root: Path, profile: str | None = None, data: str | None = None
     """
     for name in _profiles(profile, root):
         target = root / ("runs" if data else "results") / name / FRONT
-        texts = pages(root / "results", name, target, data)
+        store = published(root / "results" / name)
+        texts = pages(store, target, all_published(store), data)
         old = {path.relative_to(target.parent).as_posix(): path for path in (target.parent / BEHIND).glob("*.html")}
         gone = [path for address, path in old.items() if address not in texts]
         with manifest.writing_to(target.parent, gone) as folder:

@@ -6,25 +6,17 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any, NamedTuple
 
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.report.columns import AVERAGE, Column, rows_alike
 from lora_repro.report.numbers import Difference, Mean, difference, holm, score, summarise
+from lora_repro.report.table import Origin
 from lora_repro.results import OWN, Run, Store, grouped, runs
 from lora_repro.stats.comparable import Pair, check_same_origin, paired
 
 Seeds = dict[int, Run]
-
-
-class Origin(Enum):
-    """Whose measurement a result is. `Result.source` says it in words."""
-
-    OURS = "ours"
-    PAPER = "paper"
-    RERUNS = "reruns by others"
 
 
 class Lost(NamedTuple):

@@ -9,7 +9,7 @@ from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.numbers import Difference, text_of
 from lora_repro.report.scores import Result
-from lora_repro.report.table import EMPTY, Number, Table, bound
+from lora_repro.report.table import EMPTY, Count, Number, Remark, Source, Table, bound, format_count
 from lora_repro.results import OWN
 from lora_repro.stats.intervals import LEVEL
 
@@ -49,22 +49,16 @@ class Scores:
         titles = [column.metric.title for column in self.columns]
         rows, previous = [], ""
         for result in self.results:
-            printed = EMPTY if result.printed_millions is None else f"{result.printed_millions:.2f}M"
-            method = printed if result.method_parameters is None else f"{result.method_parameters:,}"
-            if result.sizes:
-                method = f"{min(result.sizes.values()):,} to {max(result.sizes.values()):,}"
-            head = EMPTY if result.head_parameters is None else f"{result.head_parameters:,}"
-            difference = text_of(result.differences.get(self.compared.key), self.compared.metric.digits)
             rows.append(
                 (
                     result.label if result.label != previous else "",
-                    result.source,
-                    method,
-                    head,
+                    Source(result.source, result.origin),
+                    _trained(result),
+                    format_count(result.head_parameters),
                     *(_score(result, column) for column in self.columns),
-                    EMPTY if result.n is None else str(result.n),
-                    difference,
-                    "; ".join(result.notes),
+                    Count.of(result.n),
+                    _difference(result, self.compared),
+                    Remark("; ".join(result.notes)),
                 )
             )
             previous = result.label
@@ -83,7 +77,8 @@ class Scores:
         metrics = [column.metric for column in self.columns]
         header = ("Method", "Source", *(f"{metric.label} − {self.reference} [95 %]" for metric in metrics))
         rows = [
-            (result.label, result.source, *(text_of(result.differences.get(m.key), m.digits) for m in metrics)) for result in kept
+            (result.label, Source(result.source, result.origin), *(_difference(result, column) for column in self.columns))
+            for result in kept
         ]
         facts = self.caption.facts(f"differences from {self.reference}")
         return Table(facts, header, "ll" + "r" * len(metrics), tuple(rows), numbers=(), keys=2)
@@ -131,6 +126,21 @@ def tables_of(scores: Sequence[Scores]) -> list[Table]:
             tables, waiting = [*tables, *waiting], [table] if (table := one.differences()) else []
         tables.append(replace(one.table(), numbers=tuple(one.numbers(by_column))))
     return [*tables, *waiting]
+
+
+def _trained(result: Result) -> str:
+    """How many values a row's method trains; the fewest and the most if columns differ in it."""
+    if result.sizes:
+        least, most = min(result.sizes.values()), max(result.sizes.values())
+        return Number(f"{least:,} to {most:,}", least)
+    if result.method_parameters is None and result.printed_millions is not None:
+        return Number(f"{result.printed_millions:.2f}M", 1e6 * result.printed_millions)
+    return format_count(result.method_parameters)
+
+
+def _difference(result: Result, column: Column) -> str:
+    versus = result.differences.get(column.key)
+    return EMPTY if versus is None else versus.text(column.metric.digits, column.metric.direction)
 
 
 def _score(result: Result, column: Column) -> str:

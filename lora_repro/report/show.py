@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,14 @@ from lora_repro.config import paths
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import CONF, EVERY, EXPERIMENTS, ROOT
 from lora_repro.errors import UserError
+from lora_repro.files import sha256
 from lora_repro.planning.cells import unique
+from lora_repro.planning.rerun_command import command_of
 from lora_repro.records import manifest, rates
 from lora_repro.records.transaction import Change
+from lora_repro.report import kept
 from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
+from lora_repro.report.kept import Shown
 from lora_repro.report.page.figures import belonging
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import comma_separated, latex, markdown
@@ -61,29 +66,61 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     from lora_repro.report import report_json  # here: a sweep, which imports this module, needs no claims
 
     answers: dict[tuple[str, str], Answer | None] = {}
-    with rates.published_only(), manifest.changing(results) as change:
-        for profile in profiles:
-            store = published(results / profile)
-            for name in chosen:
-                answers[profile, name] = _render(name, store, change, root)
-        report_json.update_report(change, answers, anew=set(names()) <= set(chosen))
+    made: list[tuple[Store, set[str], Shown]] = []
+    with rates.published_only():
+        with manifest.changing(results) as change:
+            for profile in profiles:
+                store = published(results / profile)
+                for name in chosen:
+                    shown = kept.read(name, store)
+                    if shown and shown.stands(results):
+                        for exhibit in shown.exhibits:
+                            console.say(f"results/{profile}: {exhibit.said}; as rendered before")
+                    else:
+                        asked, shown = _render(name, store, change, root)
+                        made.append((store, asked, shown))
+                    answers[profile, name] = shown.answer
+                    for path in _stale(store.folder, name, [results / file for file in shown.files]):
+                        change.remove(path)
+            report_json.update_report(change, answers, anew=set(names()) <= set(chosen))
+        for one in made:
+            kept.write(*one)
 
 
-def _render(name: str, store: Store, change: Change, root: Path) -> Answer | None:
-    """Render what one experiment shows of a profile; returns its part of report.json, None if it shows nothing."""
+def _render(name: str, store: Store, change: Change, root: Path) -> tuple[set[str], Shown]:
+    """Render what one experiment shows of a profile; returns the signatures that it looked up, and what it shows."""
+    asked, shown = _made(name, store)
+    files: dict[str, str] = {}
+    for exhibit in shown.exhibits:
+        staged = write(exhibit, change.staged / store.folder.name)
+        files |= {path.relative_to(change.staged).as_posix(): sha256(path) for path in staged}
+        console.say(f"results/{store.folder.name}: {exhibit.said}{_wrote([change.place(path) for path in staged], root)}")
+    return asked, replace(shown, files=files)
+
+
+def _made(name: str, store: Store) -> tuple[set[str], Shown]:
+    """The signatures that an experiment looks up in a published store, and what it shows of them."""
     from lora_repro.report import report_json
 
-    folder = store.folder
-    ask, shown = ReportRequest(name, folder.name), declaration(name)
-    kept = [exhibit for exhibit in shown.exhibits(ask, [store]) if exhibit.keep]
-    wrote: list[Path] = []
-    for exhibit in kept:
-        files = [change.place(path) for path in write(exhibit, change.staged / folder.name)]
-        console.say(f"results/{folder.name}: {exhibit.said}{_wrote(files, root)}")
-        wrote += files
-    for path in _stale(folder, name, wrote):
-        change.remove(path)
-    return report_json.experiment_entry(shown, ask, store, kept) if kept else None
+    ask, declared = ReportRequest(name, store.folder.name), declaration(name)
+    store, records = kept.traced(store)
+    exhibits = tuple(exhibit for exhibit in declared.exhibits(ask, [store]) if exhibit.keep)
+    answer = report_json.experiment_entry(declared, ask, store, exhibits) if exhibits else None
+    commands = {f"{cell.row.name} {cell.signature}": command_of(cell, name) for cell in reversed(ask.cells)}
+    return records.asked, Shown(name, exhibits, answer, commands)  # a run at two places has the command of the first
+
+
+def all_published(store: Store) -> list[Shown]:
+    """What each experiment shows of a published profile, kept from when it was rendered or made now."""
+    found = []
+    with rates.published_only():
+        for name in names():
+            shown = kept.read(name, store)
+            if shown is None:
+                asked, shown = _made(name, store)
+                kept.write(store, asked, shown)
+            found.append(shown)
+    return found
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[str] = ()) -> None:

@@ -1,4 +1,8 @@
-"""The table type: captioned columns of words and numbers, as Markdown, LaTeX and CSV (terminal.py, html.py: on screens)."""
+"""A table as a value: captioned columns of cells that know their numbers. Its forms here: Markdown, LaTeX and CSV.
+
+A cell is its printed text, a str. `Number`, `Source` and `Remark` also know what the text is of, so that no form of a table
+reads another one. The forms for screens: terminal.py, html.py.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 EMPTY, SINGLE = "—", "†"  # no value; one seed, no spread
-REPRODUCE = "To reproduce: "  # how the fact that holds the command begins
+REPRODUCE = "To reproduce: "
 LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
     "±": r"$\pm$",
     "†": r"$^\dagger$",
@@ -38,7 +43,8 @@ LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
 class Number(str):
     """A cell's text with the number behind it: value ± sd over n, interval [low, high]; what it lacks is None.
 
-    The number is in printed units, unrounded. As a str it is the text; `report.report_json` reads the number.
+    seeds: the values that `value` is the mean of. equal: what an interval is of if there is no difference, 0 or, for a ratio, 1.
+    badge: what the interval says, in a word or two. The numbers are in printed units, unrounded.
     """
 
     value: float
@@ -46,18 +52,65 @@ class Number(str):
     n: int | None
     low: float | None
     high: float | None
+    seeds: tuple[float, ...]
+    equal: float | None
+    badge: str
 
     def __new__(
         cls, text: str, value: float, sd: float | None = None, n: int | None = None, low: float | None = None,
-        high: float | None = None,
+        high: float | None = None, seeds: Sequence[float] = (), equal: float | None = None, badge: str = "",
     ) -> Number:  # fmt: skip
         made = super().__new__(cls, text)
         made.value, made.sd, made.n, made.low, made.high = float(value), sd, n, low, high
+        made.seeds, made.equal, made.badge = tuple(seeds), equal, badge
         return made
 
     def and_more(self, text: str) -> Number:
         """The same number with more text appended."""
-        return Number(f"{self}{text}", self.value, self.sd, self.n, self.low, self.high)
+        return Number(f"{self}{text}", **vars(self))
+
+
+class Count(Number):
+    """How many seeds a line has."""
+
+    @classmethod
+    def of(cls, n: int | None) -> str:
+        """The count; — for None."""
+        return EMPTY if n is None else cls(str(n), n)
+
+
+class Origin(Enum):
+    """Whose measurement a line is. The line's `Source` says it in words."""
+
+    OURS = "ours"
+    PAPER = "paper"
+    RERUNS = "reruns by others"
+
+
+class Source(str):
+    """The text of a cell that says whose values its line has."""
+
+    origin: Origin
+
+    def __new__(cls, text: str, origin: Origin = Origin.OURS) -> Source:
+        made = super().__new__(cls, text)
+        made.origin = origin
+        return made
+
+
+class Remark(str):
+    """A cell with what is to be said of its line."""
+
+
+class Reproduce(str):
+    """The sentence of a caption that says how to reproduce the table. line: the command alone."""
+
+    line: str
+
+    def __new__(cls, line: str) -> Reproduce:
+        made = super().__new__(cls, REPRODUCE + line)
+        made.line = line
+        return made
 
 
 def signed(value: float, digits: int = 1, plus: bool = True) -> str:
@@ -84,10 +137,10 @@ def format_count(value: float | None) -> str:
 class Table:
     """A captioned table, with footnotes.
 
-    facts: the caption's sentences. header: column titles. sides: one letter per column, l for words and r for numbers.
-    rows: the cells; a blank first cell repeats the one above. keys: how many leading columns say what a line is about.
-    minor: titles of the columns that a narrow terminal leaves out, in this order. numbers: the lines of the CSV, each a mapping,
-    if it holds more than the printed cells.
+    facts: the caption's sentences, of which one may be a `Reproduce`. header: column titles. sides: one letter per column, l for
+    words and r for numbers. rows: the cells; a blank first cell repeats the one above. keys: how many leading columns say what a
+    line is about. minor: titles of the columns that a narrow terminal leaves out, in this order. numbers: the lines of the CSV,
+    each a mapping, if it holds more than the printed cells.
     """
 
     facts: tuple[str, ...]
@@ -102,12 +155,6 @@ class Table:
     @property
     def caption(self) -> str:
         return ". ".join(self.facts)
-
-    def _repr_html_(self) -> str:
-        """The HTML that a notebook shows."""
-        from lora_repro.report.html import html  # imported here: only this form needs its packages
-
-        return html(self)
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from lora_repro.report.table import REPRODUCE, Table
+from lora_repro.report.table import Reproduce, Table
 
 WIDTH = 80  # of a pipe or a file, unless COLUMNS says otherwise
 PROSE = 120  # most characters in a line of text
@@ -35,9 +35,9 @@ def paragraph(text: str) -> str:
 
 def _one(table: Table, full_table: str, width: int) -> str:
     prose = min(width, PROSE)
-    sentences = [fact for fact in table.facts if not fact.startswith(REPRODUCE)]
+    sentences = [fact for fact in table.facts if not isinstance(fact, Reproduce)]
     above = [textwrap.fill(". ".join(sentences) + ".", prose)]
-    above += [fact for fact in table.facts if fact.startswith(REPRODUCE)]  # a command is not wrapped
+    above += [fact for fact in table.facts if isinstance(fact, Reproduce)]  # a command is not wrapped
     lines: Lines = [list(table.header), *map(list, table.rows)]
     sides, kept, gone = table.sides, table.keys, []
     if _width(lines) > width and sides.startswith("ll") and any(not row[0] for row in table.rows):

@@ -14,9 +14,9 @@ from lora_repro.report.columns import ANY, Column
 from lora_repro.report.figures.curves import WIDE, Curve, CurvePoint, Plot
 from lora_repro.report.figures.points import Panel, Point
 from lora_repro.report.figures.style import LORA, in_sentence, to_mathtext, wrapped
-from lora_repro.report.scores import Origin, Result
+from lora_repro.report.scores import Result
 from lora_repro.report.sheet import Scores
-from lora_repro.report.table import bound, signed
+from lora_repro.report.table import Origin, bound, signed
 
 BESIDE_PAPER = (
     "Discs: ours, over the seeds that both rows have. {} Squares in the same colours: the paper's, over the same columns. "

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,20 @@ from markupsafe import Markup
 from lora_repro.config.paths import CONF
 from lora_repro.costs import measures
 from lora_repro.errors import UserError
-from lora_repro.records.manifest import EVIDENCE, check
-from lora_repro.records.record import load_records
+from lora_repro.records.manifest import check
 from lora_repro.report import report_json
 from lora_repro.report.captions import models
-from lora_repro.report.html import html
-from lora_repro.report.page.compact_table import folded, unrun
+from lora_repro.report.exhibit import Exhibit
+from lora_repro.report.html import html, strips
+from lora_repro.report.kept import Shown
+from lora_repro.report.page.beside import beside, unrun
 from lora_repro.report.page.examples import examples
 from lora_repro.report.page.figures import PageFigure, belonging, link_figure
-from lora_repro.report.page.markdown import article, inline, items, pieces
+from lora_repro.report.page.markdown import article, inline
 from lora_repro.report.page.runs import RecordedRun, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, by_experiment, claims_of, counted, decided, reading
-from lora_repro.report.table import REPRODUCE, Table
+from lora_repro.report.table import Reproduce, Table
+from lora_repro.results import Store
 from lora_repro.stats.comparable import is_generated
 
 HERE = Path(__file__).parent
@@ -40,21 +43,39 @@ ARGUMENT = CONF.parent / "docs" / "results.md"  # what was learnt, by hand and h
 
 
 @dataclass(frozen=True)
+class Part:
+    """A table as the page shows it, with what its caption says beyond the title and was not said above it.
+
+    gone: the rows that were not run. notes: its footnotes, as HTML.
+    """
+
+    table: Table
+    said: str
+    command: str
+    gone: tuple[str, ...]
+    notes: tuple[Markup, ...]
+
+
+@dataclass(frozen=True)
 class Section:
-    """One artefact: its title, the pieces of its Markdown, its figures, the signs explained once; `run`: whether any was run."""
+    """One artefact: its title, its tables, its figures, the signs explained once; `run`: whether any was run.
+
+    command: what runs it; empty if it has no table that says so.
+    """
 
     stem: str
     title: str
-    pieces: tuple[Markup | Table, ...]
+    parts: tuple[Part, ...]
     figures: tuple[PageFigure, ...]
     run: bool
-    signs: tuple[Markup, ...] = ()
+    signs: tuple[Markup, ...]
+    command: str
 
     @property
-    def command(self) -> str:
-        """The command that runs it, from its caption; empty if there is none."""
-        said = [piece.striptags() for piece in self.pieces if isinstance(piece, Markup)]
-        return next((text.removeprefix(REPRODUCE) for text in said if text.startswith(REPRODUCE)), "")
+    def pictured(self) -> bool:
+        """Whether a cell has a picture of its seeds or its interval."""
+        columns = [column for part in self.parts for column in zip(*part.table.rows, strict=True)]
+        return any(any(strips(column)) for column in columns)
 
     @property
     def statement(self) -> str:
@@ -62,21 +83,21 @@ class Section:
         return next((f"{figure.title}." for figure in self.figures if figure.title), "")
 
 
-def pages(results: Path, profile: str, target: Path, data: str | None = None) -> dict[str, str]:
-    """Path below the folder of `target` -> HTML: the first page, `target`, and those behind it, of results/<profile>.
+def pages(store: Store, target: Path, shown: Sequence[Shown], data: str | None = None) -> dict[str, str]:
+    """Path below the folder of `target` -> HTML: the first page, `target`, and those behind it, of a published profile.
 
-    data: a folder with the real data, whose texts are then shown beside the outputs. Figures are linked where they lie under
-    results/. Raises UserError if there is no record, or if a record, a table or the folder cannot be read.
+    shown: what each experiment shows of it. data: a folder with the real data, whose texts then stand beside the outputs.
+    Figures are linked where they lie under results/. Raises UserError if there is no record, or if the folder cannot be read.
     """
     if data is not None and not Path(data).is_dir():
         raise UserError(f"no such folder: {data}; pass DATA=/path/to/e2e")
-    folder, inner = results / profile, target.parent / BEHIND / "page.html"
-    check(results, (f"{profile}/{part}" for part in (*EVIDENCE, "tables", "figures")))
-    records = load_records(folder / "records")
-    runs = runs_of(records, profile)
+    folder, inner = store.folder, target.parent / BEHIND / "page.html"
+    results, profile, records = folder.parent, folder.name, store.records
+    check(results, [f"{profile}/figures"])
+    runs = runs_of(records, profile, {one.name: one.commands for one in shown})
     if not runs:
         raise UserError(f"no records under {folder}")
-    sections = _sections(folder, inner)
+    sections = _sections([exhibit for one in shown for exhibit in one.exhibits], folder, inner)
     ran, missing = ([section for section in sections if section.run == is_run] for is_run in (True, False))
     order = [section.stem for section in sections]
     told = report_json.read(results)
@@ -85,7 +106,7 @@ def pages(results: Path, profile: str, target: Path, data: str | None = None) ->
     kept = [run for run in runs if behind is None or run.record["signature"] in behind]
     papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
     about = by_experiment([*papers, *later], told["tables"].get(profile, {}), order)
-    shown = examples(runs, order, folder / "predictions", data)
+    texts = examples(runs, order, folder / "predictions", data)
     of_claims = [link_figure(path.with_suffix(""), inner) for path in (folder / "figures").glob(f"{CLAIMS}.svg")]
     names = {"": "In short", **({CLAIMS: "Claims"} if papers or later else {}), **{one.stem: one.title for one in ran},
              RUNS: "Records and commands"}  # fmt: skip
@@ -104,7 +125,7 @@ def pages(results: Path, profile: str, target: Path, data: str | None = None) ->
         figures=[link_figure(folder / "figures" / stem, target) for stem in _argued() if _drawn(folder, stem)],
     )}  # fmt: skip
     for section in ran:
-        mine = [one for one in shown if one.table == section.stem]
+        mine = [one for one in texts if one.table == section.stem]
         told_of = about.get(section.stem, [])
         found[f"{BEHIND}/{section.stem}.html"] = made(
             "experiment.html", section.stem, title=section.title, section=section, claims=told_of, examples=mine)  # fmt: skip
@@ -144,49 +165,57 @@ def filled(template: Path, **values: Any) -> str:
 
     The template finds macros in parts.html. Whatever is not marked as markup is escaped.
     """
-    folders = FileSystemLoader([template.parent, HERE])
-    environment = Environment(
-        loader=folders, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.tests["table"] = lambda value: isinstance(value, Table)
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     hashes = {"style_hash": _hash(style), "script_hash": _hash(script)}
-    return environment.get_template(template.name).render(html=html, style=style, script=script, **hashes, **values)
+    made = _environment(template.parent).get_template(template.name)
+    return made.render(html=html, style=style, script=script, **hashes, **values)
 
 
-def _sections(folder: Path, page: Path) -> list[Section]:
+@cache
+def _environment(folder: Path) -> Environment:
+    """Compiles each template of `folder` once."""
+    return Environment(loader=FileSystemLoader([folder, HERE]), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                       lstrip_blocks=True)  # fmt: skip
+
+
+def _sections(exhibits: Sequence[Exhibit], folder: Path, page: Path) -> list[Section]:
     """The sections with runs, then those without; both in the order of `FIRST`, then by name."""
-    stems = [path.stem for path in (folder / "tables").glob("*.md")]
+    by_stem = {exhibit.stem: exhibit for exhibit in exhibits}
     figures = {path.stem for path in (folder / "figures").glob("*") if path.suffix in (".svg", ".png")} - {CLAIMS}
-    found = belonging(stems, sorted(figures))
+    found = belonging([*by_stem], sorted(figures))
     ordered = sorted(found, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem))
-    said = {stem: list(pieces(_read(path), path, page)) if (path := folder / "tables" / f"{stem}.md").is_file() else []
-            for stem in ordered}  # fmt: skip
-    counts = Counter(item for parts in said.values() for item in dict.fromkeys(one for part in parts for one in items(part)))
-    signs = {item for item, count in counts.items() if count > 1}
-    made = [_section(stem, said[stem], [link_figure(folder / "figures" / name, page) for name in found[stem]], signs)
+    notes = [{note for table in exhibit.tables for note in table.footnotes} for exhibit in exhibits]
+    counts = Counter(note for those in notes for note in those)
+    signs = {note for note, count in counts.items() if count > 1}
+    made = [_section(stem, by_stem.get(stem), [link_figure(folder / "figures" / name, page) for name in found[stem]], signs)
             for stem in ordered]  # fmt: skip
     return sorted(made, key=lambda section: not section.run)
 
 
-def _section(stem: str, said: Sequence[Markup | Table], figures: Sequence[PageFigure], signs: Container[str]) -> Section:
+def _section(stem: str, exhibit: Exhibit | None, figures: Sequence[PageFigure], signs: Container[str]) -> Section:
     """signs: the notes that several tables have; on a page they stand once, at its end, and its own notes once as well."""
-    tables = [piece for piece in said if isinstance(piece, Table)]
-    captions = [table.caption for table in tables if table.caption]
-    title = captions[0].partition(", profile ")[0] if captions else stem.replace("_", " ").capitalize()
+    tables = exhibit.tables if exhibit else ()
+    title = exhibit.title if exhibit else stem.replace("_", " ").capitalize()
+    parts: list[Part] = []
+    seen: dict[str, None] = {}  # sentences, commands and notes
+    for table in tables:
+        own = [note for note in table.footnotes if note not in signs and note not in seen]
+        facts = [fact for fact in table.facts[1:] if not isinstance(fact, Reproduce)]
+        said = f"{'. '.join(facts).rstrip('.')}." if facts else ""
+        command = _command([table])
+        if not unrun(table):
+            shown, gone = beside(table)
+            new = {key: "" if text in seen else text for key, text in (("said", said), ("command", command))}
+            parts.append(Part(shown, gone=tuple(gone), notes=tuple(map(inline, own)), **new))
+        seen |= dict.fromkeys([*table.footnotes, said, command])
+    of_all = tuple(inline(note) for note in seen if note in signs)
     run = not tables or not all(map(unrun, tables))
-    shown: list[Markup | Table] = []
-    seen: dict[Markup, None] = {}
-    for piece in said:
-        if isinstance(piece, Table):
-            shown += [] if unrun(piece) else [folded(piece)]
-        elif notes := items(piece):
-            own = [note for note in dict.fromkeys(notes) if note not in signs and note not in seen]
-            seen |= dict.fromkeys(notes)
-            shown += [Markup("<ul>\n{}</ul>\n").format(Markup().join(map(Markup("<li>{}</li>\n").format, own)))] if own else []
-        elif piece not in shown:
-            shown.append(piece)
-    return Section(stem, title, tuple(shown), tuple(figures), run, tuple(note for note in seen if note in signs))
+    return Section(stem, title, tuple(parts), tuple(figures), run, of_all, _command(tables))
+
+
+def _command(tables: Sequence[Table]) -> str:
+    """The command that the captions name first; empty if they name none."""
+    return next((fact.line for table in tables for fact in table.facts if isinstance(fact, Reproduce)), "")
 
 
 def _read(path: Path) -> str:

@@ -8,13 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lora_repro.errors import UserError
-from lora_repro.planning.cells import Cell
-from lora_repro.planning.rerun_command import Command, command, command_of
+from lora_repro.planning.rerun_command import Command, command
 from lora_repro.report.html import code
 from lora_repro.report.subjects.latency import command as latency_command
-from lora_repro.report.table import Table
-from lora_repro.results import declared_cells
+from lora_repro.report.table import EMPTY, Number, Table
 
 WHERE = "Commit, machine, inputs"
 HEADER = ("Row", "Table", "Task", "Seed", "Status", "Seconds", "Finished", WHERE, "Record", "Command")
@@ -52,17 +49,17 @@ class RecordedRun:
         return dict(self.record["asked"]["task"])
 
 
-def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRun]:
-    """Every record with its command, in the order of tables, tasks, rows, overrides and seeds."""
-    declared: dict[tuple[str, str, str], Cell] = {}  # a run at two places is listed at the first
-    for table in sorted({str(record["row"]["table"] or "") for record in records.values()} - {""}):
-        for cell in _declared(table, profile):
-            declared.setdefault((table, cell.row.name, cell.signature), cell)
+def runs_of(
+    records: dict[str, dict[str, Any]], profile: str, declared: Mapping[str, Mapping[str, Command]]
+) -> list[RecordedRun]:
+    """Every record with its command, in the order of tables, tasks, rows, overrides and seeds.
+
+    declared: experiment -> the commands of its cells (`Shown.commands`).
+    """
     runs = []
     for record in records.values():
-        found = declared.get((str(record["row"]["table"]), str(record["row"]["name"]), str(record["signature"])))
-        again = command_of(found, str(record["row"]["table"])) if found else command(record, profile)
-        runs.append(RecordedRun(record, again, profile))
+        found = declared.get(str(record["row"]["table"]), {}).get(f"{record['row']['name']} {record['signature']}")
+        runs.append(RecordedRun(record, found or command(record, profile), profile))
     return sorted(
         runs,
         key=lambda run: (
@@ -75,13 +72,6 @@ def runs_of(records: dict[str, dict[str, Any]], profile: str) -> list[RecordedRu
             str(run.record["signature"]),
         ),
     )
-
-
-def _declared(table: str, profile: str) -> list[Cell]:
-    try:
-        return declared_cells(table, profile)
-    except UserError:  # this checkout lacks the table: `command` says so for each of its records
-        return []
 
 
 @dataclass(frozen=True)
@@ -113,7 +103,10 @@ def listed(
 
 
 def table_of(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    return Table((caption,), tuple(header), "l" * len(header), tuple(map(tuple, rows)))
+    """A table whose columns of numbers stand right."""
+    columns = zip(*rows, strict=True)
+    sides = "".join("r" if any(isinstance(cell, Number) for cell in column) else "l" for column in columns)
+    return Table((caption,), tuple(header), sides or "l" * len(header), tuple(map(tuple, rows)))
 
 
 def _line(run: RecordedRun, machines: list[str], inputs: list[str], up: str) -> list[str]:
@@ -124,9 +117,9 @@ def _line(run: RecordedRun, machines: list[str], inputs: list[str], up: str) -> 
         run.label,
         run.table or "none",
         str(run.task.get("label") or run.task["name"]),
-        str(run.seed),
+        Number(str(run.seed), run.seed),
         str(record["status"]),
-        str(record["measured"].get("wall_seconds", "—")),
+        _number(record["measured"].get("wall_seconds")),
         _time(where),
         Markup("{}, {}, {}").format(code(str(where["git_sha"])[:9]), machine, inputs.index(_input(where)) + 1),
         Markup('<a href="{}">{}</a>').format(address, record["signature"]),
@@ -139,14 +132,18 @@ def _measured(stem: str, measured: dict[str, Any], machines: list[str]) -> list[
     return [
         stem,
         str(measured["status"]),
-        str(where.get("wall_seconds", "—")),
+        _number(where.get("wall_seconds")),
         _time(where),
         code(str(where["git_sha"])[:9]),
         str(machines.index(_machine(where)) + 1),
-        str(where.get("load_before", "—")),
+        _number(where.get("load_before")),
         code(measured["signature"]),
         code(latency_command(measured)),
     ]
+
+
+def _number(value: float | None) -> str:
+    return EMPTY if value is None else Number(str(value), value)
 
 
 def _time(where: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ class Costs:
             elif OWN in measured and measured[OWN]["signature"] != measures.signature_of(declared):
                 said = f"the settings in conf/ have changed since {stem} was measured; measure again"
             first = next(iter(measured.values()))
-            made.append(Exhibit(stem, tuple(tables(measured)), said, partial(latency.draw, first)))
+            made.append(Exhibit(stem, latency.TITLE, tuple(tables(measured)), said, partial(latency.draw, first)))
         return made
 
 

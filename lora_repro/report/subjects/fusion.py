@@ -47,7 +47,8 @@ class Fusion:
             heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(finished)} runs"
             left_out = Counter(task_label(run.cell) for run in fused if not run.finished)
             tables = (table(groups, caption.facts(), left_out),)
-            made.append(Exhibit(f"{ask.name}_shares", tables, said, partial(draw, groups, caption), heading=heading))
+            stem, drawn = f"{ask.name}_shares", partial(draw, groups, caption)
+            made.append(Exhibit(stem, caption.title, tables, said, drawn, heading=heading))
         return made
 
 

@@ -171,7 +171,7 @@ class Dimensions:
                 notes = (*self.remarks, *on_rates([cell for one in searches for cell in one.cells]), *_notes(searches, records))
                 tables = (d90_table(searches, caption, notes), points(searches, caption), *sizes(searches, caption))
                 said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
-                made.append(Exhibit(ask.name, tables, said, partial(_draw, searches, caption), heading=heading))
+                made.append(Exhibit(ask.name, self.title, tables, said, partial(_draw, searches, caption), heading=heading))
         return made
 
     def _caption(

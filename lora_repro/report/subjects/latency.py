@@ -16,7 +16,7 @@ from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Evidence, Record
 from lora_repro.report.claims.reading import Reading
 from lora_repro.report.figures.style import add_title_caption, blank, write
-from lora_repro.report.table import EMPTY, REPRODUCE, Number, Table, bound, signed
+from lora_repro.report.table import EMPTY, Number, Origin, Reproduce, Source, Table, bound, signed
 from lora_repro.stats.verdict import INCONCLUSIVE, Region, inside, judge
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
+TITLE = "Cost of a forward pass"
 COLUMNS = 6  # cells side by side; a larger grid continues in a further table
 MERGED, AGAIN = "lora_merged", "plain_again"
 PRINTED = r"\d+x\d+\.(ms|sd|slowdown)|memory_gb|checkpoint_mb|tokens_s"  # what the tables show of conf/paper/latency.csv
@@ -66,7 +67,7 @@ def cell_text(entry: Entry | None) -> str:
     if slow is None:
         return Number(f"{entry['median_ms']:.1f} ms", entry["median_ms"], n=n)
     text = f"{signed(slow['median'])} {interval(entry)}{' =' if holds_zero(entry) else ''}"
-    return Number(text, slow["median"], n=n, low=slow["low"], high=slow["high"])
+    return Number(text, slow["median"], n=n, low=slow["low"], high=slow["high"], equal=0)
 
 
 def printed_text(printed: Mapping[str, float] | None) -> str:
@@ -119,12 +120,12 @@ def _rows(
             if own:
                 size = next(iter(own.values()))["parameters"]
                 parameters = millions(size) if size else EMPTY
-                lines.append((shown, source, parameters, *[cell_text(own.get(size)) for size in sizes]))
+                lines.append((shown, Source(source), parameters, *[cell_text(own.get(size)) for size in sizes]))
                 shown = ""
         paper = printed.get(row, {}).get(PAPER[0], {})
         values = [paper.get(f"{batch}x{length}") for length, batch in sizes]
         if any(values):
-            lines.append((shown, PAPER[1], EMPTY, *map(printed_text, values)))
+            lines.append((shown, Source(PAPER[1], Origin.PAPER), EMPTY, *map(printed_text, values)))
     return tuple(lines)
 
 
@@ -136,11 +137,6 @@ def command(measured: Mapping[str, Any]) -> str:
     return " ".join(["lora-repro latency", f"profile={measured['profile']}", *rest, *overrides])
 
 
-def reproduce(measured: Mapping[str, Any]) -> str:
-    """The last sentence of the caption: the command."""
-    return REPRODUCE + command(measured)
-
-
 def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, ...]:
     first = next(iter(measured.values()))
     total = next(entry["total"] for entry in first["latency"] if entry["backbone"] == backbone)
@@ -148,11 +144,11 @@ def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, 
     places = set(devices.values())
     said = places.pop() if len(places) == 1 else "; ".join(f"{source}: {device}" for source, device in devices.items())
     return (
-        f"Cost of a forward pass, profile {first['profile']}",
+        f"{TITLE}, profile {first['profile']}",
         f"Backbone: {first['backbones'][backbone]}, {total / 1e6:.0f} M parameters",
         f"Device: {said}, float32",
         "Columns: batch size × tokens; the plain model's median time, then each method's slow-down against it in % [95 %]",
-        reproduce(first),
+        Reproduce(command(first)),
     )
 
 

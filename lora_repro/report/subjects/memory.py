@@ -15,8 +15,8 @@ from lora_repro.costs.arithmetic import Limit, limit
 from lora_repro.costs.measures import FULL
 from lora_repro.report.claims.base import ClaimTest, Evidence, Record
 from lora_repro.report.claims.reading import Reading
-from lora_repro.report.subjects.latency import busy, millions, paper_numbers, reproduce
-from lora_repro.report.table import EMPTY, Number, Table, format_count
+from lora_repro.report.subjects.latency import busy, command, millions, paper_numbers
+from lora_repro.report.table import EMPTY, Number, Origin, Reproduce, Source, Table, format_count
 from lora_repro.results import by_place
 from lora_repro.stats.comparable import is_generated
 from lora_repro.stats.verdict import ARITHMETIC, Region, inside, judge
@@ -37,7 +37,7 @@ def step_text(step: Entry | None) -> str:
     if step is None or step["slowdown"] is None:
         return EMPTY
     value, low, high = (1 + step["slowdown"][key] / 100 for key in ("median", "low", "high"))
-    return Number(f"{value:.2f} [{low:.2f}, {high:.2f}]", value, n=step["slowdown"]["n"], low=low, high=high)
+    return Number(f"{value:.2f} [{low:.2f}, {high:.2f}]", value, n=step["slowdown"]["n"], low=low, high=high, equal=1)
 
 
 def memory_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
@@ -88,7 +88,7 @@ def _facts(first: dict[str, Any], backbone: str) -> tuple[str, ...]:
         f"{bench['train_steps']} steps of AdamW on {bench['train_batch']} × {bench['train_length']} random tokens",
         "Float32, one process per method",
         f"Device: {first['where']['device']}",
-        reproduce(first),
+        Reproduce(command(first)),
     )
 
 
@@ -101,7 +101,7 @@ def _line(entry: Entry, full: Entry | None, step: Entry | None, source: str, sho
     share = EMPTY if full is None else _number(entry["peak_mib"] / full["peak_mib"], ".2f", n=1)
     return (
         entry["label"] if shown else "",
-        source,
+        Source(source),
         millions(entry["parameters"]),
         *_pair(weights, floor.weights / MB, 0),
         *_pair(entry["state_bytes"] / MB, floor.state / MB),
@@ -139,12 +139,12 @@ def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
     for entry in entries:
         floor = floors[entry["row"]] = limit(entry["total"], entry["parameters"], entry["width"])
         label = "Full fine-tuning" if entry["row"] == FULL else "LoRA"
-        lines.append((label, "arithmetic", millions(entry["parameters"]), _number(floor.training / GB, ",.0f"),
+        lines.append((label, Source("arithmetic"), millions(entry["parameters"]), _number(floor.training / GB, ",.0f"),
                       _number((floor.weights + floor.state) / GB, ",.0f"), _number(floor.checkpoint / MB, ",.1f"),
                       EMPTY))  # fmt: skip
         paper = printed[entry["row"]]["gpt3_175b"]
-        lines.append(("", "paper", EMPTY, format_count(paper["memory_gb"]), EMPTY, format_count(paper["checkpoint_mb"]),
-                      _number(paper["tokens_s"], "")))  # fmt: skip
+        lines.append(("", Source("paper", Origin.PAPER), EMPTY, format_count(paper["memory_gb"]), EMPTY,
+                      format_count(paper["checkpoint_mb"]), _number(paper["tokens_s"], "")))  # fmt: skip
     model = entries[0]
     notes = [
         f"Arithmetic: {model['width']} bytes per value for weights, gradients and AdamW's two moments; no activations. The "

@@ -51,7 +51,7 @@ def exhibits(
         below = replace(caption, backbones=(caption.backbone,)).below_figure
         said, heading = f"{len(probed)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
         shown = tuple(tables(probed, caption.facts()))
-        made.append(Exhibit(ask.name, shown, said, partial(draw, probed, below), heading=heading))
+        made.append(Exhibit(ask.name, title, shown, said, partial(draw, probed, below), heading=heading))
     return made
 
 

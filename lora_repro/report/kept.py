@@ -1,0 +1,201 @@
+"""What an experiment shows of published records, kept on disk with a digest of each thing that it was made from.
+
+One file per experiment and profile in .cache/tables. It is valid while the code, conf/, the packages, the measurements and the
+searches are the same, and each record that was looked up, with its predictions and updates. A damaged file is made again. If
+nothing can be written, everything is computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from hashlib import sha256 as hashed
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lora_repro.config import paths
+from lora_repro.config.paths import CACHE, CONF, LIBRARY
+from lora_repro.files import sha256, write_text
+from lora_repro.planning.rerun_command import Command
+from lora_repro.records import manifest
+from lora_repro.report.exhibit import Exhibit
+from lora_repro.report.table import Count, Number, Origin, Remark, Reproduce, Source, Table
+from lora_repro.results import Store
+
+MOST = 400  # files; the two published profiles need some fifty
+PACKAGES = ("numpy", "scipy", "matplotlib", "pillow", "hydra-core", "omegaconf")
+CELLS = {kind.__name__: kind for kind in (Number, Count, Source, Remark, Reproduce)}
+REPORT = LIBRARY / "report"
+SHOWING = {REPORT / "page", REPORT / "html.py", REPORT / "terminal.py"}  # show what is kept, and make none of it
+BESIDE = {"records": "json", "predictions": "jsonl", "updates": "safetensors"}  # a run's published files
+Plain = Any
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the experiment `name` shows of a profile, and its part of report.json.
+
+    exhibits: those that were kept draw nothing. commands: `<row> <signature>` of each declared cell -> how to run it.
+    files: what was rendered, path below results/ -> hash; empty if nothing was.
+    """
+
+    name: str
+    exhibits: tuple[Exhibit, ...]
+    answer: dict[str, Any] | None
+    commands: Mapping[str, Command]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def stands(self, results: Path) -> bool:
+        """Whether all that was rendered lies under results/ as it was, and is published so."""
+        listed = manifest.read_manifest(results) or {}
+        return bool(self.files) and all(
+            listed.get(name) == frozenset({digest}) and (results / name).is_file() and sha256(results / name) == digest
+            for name, digest in self.files.items()
+        )
+
+
+class Traced(dict[str, dict[str, Any]]):
+    """Records by signature that remember which were looked up, whether there or not."""
+
+    def __init__(self, records: Mapping[str, dict[str, Any]]) -> None:
+        super().__init__(records)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+    def _whole(self, *_: object) -> NoReturn:
+        raise TypeError("what an experiment shows may depend only on records that it looks up by their signature")
+
+    __iter__ = get = items = keys = values = _whole
+
+
+def traced(store: Store) -> tuple[Store, Traced]:
+    """The store with records that remember which were looked up."""
+    records = Traced(store.records)
+    return replace(store, records=records), records
+
+
+def read(name: str, store: Store) -> Shown | None:
+    """What is kept of an experiment, if all that it was made from is as it was."""
+    if paths.own():
+        return None
+    try:
+        digest, _, text = _place(name, store).read_text(encoding="utf-8").partition("\n")
+        if digest != _hash(text.encode()):
+            return None
+        found = json.loads(text)
+    except (OSError, ValueError):
+        return None
+    now = _evidence(store)
+    if found["basis"] != _basis(name, store) or found["read"] != {key: now.get(key, "") for key in found["read"]}:
+        return None
+    commands = {key: _command(one) for key, one in found["commands"].items()}
+    return Shown(name, tuple(map(_exhibit, found["exhibits"])), found["answer"], commands, found["files"])
+
+
+def write(store: Store, asked: set[str], shown: Shown) -> None:
+    """Keep what an experiment shows. asked: the signatures that were looked up for it in `store`."""
+    if paths.own():  # a folder of the user's, whose files the digests leave out
+        return
+    now = _evidence(store)
+    kept = {
+        "basis": _basis(shown.name, store),
+        "read": {key: now.get(key, "") for key in sorted(asked)},
+        "exhibits": [_plain(exhibit) for exhibit in shown.exhibits],
+        "answer": shown.answer,
+        "commands": {key: vars(one) for key, one in shown.commands.items()},
+        "files": dict(shown.files),
+    }
+    text, place = json.dumps(kept), _place(shown.name, store)
+    with contextlib.suppress(OSError):
+        write_text(place, f"{_hash(text.encode())}\n{text}")
+        for old in sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-MOST]:
+            old.unlink()
+
+
+def _place(name: str, store: Store) -> Path:
+    return CACHE / "tables" / f"{_hash(str(store.folder.resolve()).encode())[:12]}-{name}.json"
+
+
+def _basis(name: str, store: Store) -> str:
+    """A digest of what every exhibit of a profile depends on, and of whether a run was made for this one."""
+    results = store.folder.parent
+    listed = manifest.read_manifest(results) or {}
+    measured = sorted((path, *digests) for path, digests in listed.items() if path.split("/")[1:2] in (["measures"], ["trials"]))
+    return _hash(repr([_code(), measured, name in store.tables]).encode())
+
+
+def _evidence(store: Store) -> dict[str, str]:
+    """Signature -> the hashes of its record and of the files beside it."""
+    profile, listed = store.folder.name, manifest.read_manifest(store.folder.parent) or {}
+    return {
+        key: " ".join(sorted(one for kind, end in BESIDE.items() for one in listed.get(f"{profile}/{kind}/{key}.{end}", ())))
+        for key in dict.keys(store.records)
+    }
+
+
+@cache
+def _code() -> str:
+    code = [path for path in LIBRARY.rglob("*.py") if not SHOWING & {path, *path.parents}]
+    conf = [path for path in CONF.rglob("[!.]*") if path.suffix in (".yaml", ".csv")]
+    texts = [path.read_text(encoding="utf-8") for path in sorted([*code, *conf, *(CONF.parent / "experiments").glob("*.py")])]
+    return _hash(repr([*map(version, PACKAGES), *texts]).encode())
+
+
+def _hash(data: bytes) -> str:
+    return hashed(data).hexdigest()
+
+
+def _plain(exhibit: Exhibit) -> Plain:
+    """An exhibit as JSON has it, without the function that draws it."""
+    tables = [
+        {**vars(table), "facts": _cells(table.facts), "rows": [_cells(row) for row in table.rows]} for table in exhibit.tables
+    ]
+    return {**vars(exhibit), "tables": tables, "draw": None}
+
+
+def _cells(cells: Sequence[str]) -> list[Plain]:
+    """A cell that knows more than its text becomes [its class, the text, what it knows]."""
+    return [
+        cell if type(cell) is str else [type(cell).__name__, str(cell), {
+            key: value.value if isinstance(value, Origin) else value for key, value in vars(cell).items()}]
+        for cell in cells
+    ]  # fmt: skip
+
+
+def _exhibit(kept: Plain) -> Exhibit:
+    tables = []
+    for one in kept["tables"]:
+        texts = {key: tuple(one[key]) for key in ("header", "footnotes", "minor")}
+        numbers = None if one["numbers"] is None else tuple(one["numbers"])
+        rows = tuple(tuple(map(_cell, row)) for row in one["rows"])
+        tables.append(Table(**{**one, **texts, "facts": tuple(map(_cell, one["facts"])), "rows": rows, "numbers": numbers}))
+    return Exhibit(**{**kept, "tables": tuple(tables), "draw": lambda stem: [], "words": tuple(kept["words"])})
+
+
+def _command(kept: dict[str, Plain]) -> Command:
+    parts: dict[str, Plain] = {key: tuple(part) if isinstance(part, list) else part for key, part in kept.items()}
+    return Command(**parts)
+
+
+def _cell(kept: Plain) -> str:
+    if isinstance(kept, str):
+        return kept
+    kind, text, known = kept
+    if "seeds" in known:
+        known["seeds"] = tuple(known["seeds"])
+    if "origin" in known:
+        known["origin"] = Origin(known["origin"])
+    made: str = str.__new__(CELLS[kind], text)
+    vars(made).update(known)
+    return made
