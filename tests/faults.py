@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import traceback
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +33,7 @@ OPENED = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 ADDING = ("open", "os.rename", "os.mkdir", "os.link", "os.symlink", "os.truncate")  # what a full disk refuses
 REMOVING = ("os.remove", "os.rmdir")
 BYTES, FLUSH = "write", "fsync"
+PLACED = 4095  # writes of a job whose place in the code is kept
 
 
 class Seam:
@@ -39,15 +41,27 @@ class Seam:
 
     def __init__(self, folder: Path, number: int, fault: str) -> None:
         self.folder, self.number, self.fault = str(folder.resolve()), number, fault
-        self.shared = mmap.mmap(-1, 8)
+        self.shared = mmap.mmap(-1, 8 * (PLACED + 1))
 
     @property
     def count(self) -> int:
         return int.from_bytes(self.shared[:8], "little")
 
+    def ends_of_places(self) -> list[int]:
+        """The first and the last write of each place in the code, in their order."""
+        ends: dict[bytes, tuple[int, int]] = {}
+        for number in range(1, min(self.count, PLACED) + 1):
+            place = self.shared[8 * number : 8 * number + 8]
+            first, _ = ends.get(place, (number, number))
+            ends[place] = first, number
+        return sorted({number for both in ends.values() for number in both})
+
     def due(self, event: str) -> bool:
         """Whether this write, which it counts, is to meet the fault."""
-        self.shared[:8] = (self.count + 1).to_bytes(8, "little")
+        number = self.count + 1
+        self.shared[:8] = number.to_bytes(8, "little")
+        if number <= PLACED:
+            self.shared[8 * number : 8 * number + 8] = _place_in_code(event).to_bytes(8, "little")
         if self.fault == "full":
             return self.count >= self.number and event not in REMOVING
         return self.count == self.number
@@ -153,6 +167,11 @@ def counted(
 ) -> tuple[int, int]:
     """`interrupted`, and how many writes it and its forks made."""
     seam = Seam(folder, number, fault)
+    return _forked(job, seam, log), seam.count
+
+
+def _forked(job: Callable[[], int], seam: Seam, log: Path | None = None) -> int:
+    """The exit code of `job` in a fork whose writes pass the seam."""
     sys.stdout.flush()
     sys.stderr.flush()
     if not (pid := os.fork()):
@@ -172,7 +191,14 @@ def counted(
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seam.count
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def ends_of_places(job: Callable[[], int], folder: Path) -> tuple[int, list[int]]:
+    """Run `job` without a fault: how many writes it makes, and the first and the last of those of each place in the code."""
+    seam = Seam(folder, 0, "kill")
+    assert _forked(job, seam) == 0
+    return seam.count, seam.ends_of_places()
 
 
 def at_every_write(
@@ -182,17 +208,17 @@ def at_every_write(
     look: Callable[[], Any],
     after: Callable[[int], None] = lambda number: None,
 ) -> int:
-    """Interrupt `job` at each of its writes below `root`, every time from the same start; returns how many there are.
+    """Interrupt `job` at its writes below `root`, every time from the same start; returns how many writes there are.
 
-    After each, `after` may look at what is left; then the same job ends with what `look` sees when nothing interrupts it, and no
+    Of the writes that the same lines of the code make, of one file after the other, the first and the last are interrupted. After
+    each, `after` may look at what is left; then the same job ends with what `look` sees when nothing interrupts it, and no
     temporary file is left.
     """
     start = root.with_name("start")
     shutil.copytree(root, start)
-    code, writes = counted(job, root, 0, "kill")
-    assert code == 0
+    writes, chosen = ends_of_places(job, root)
     wanted = look()
-    for number in range(1, writes + 1):
+    for number in chosen:
         shutil.rmtree(root)
         shutil.copytree(start, root)
         code = interrupted(job, root, number, fault)
@@ -203,6 +229,16 @@ def at_every_write(
         assert look() == wanted, number
         assert not [path for path in root.rglob(".*") if path.name != LOCK], number
     return writes
+
+
+def _place_in_code(event: str) -> int:
+    """A number for an event and the lines of lora_repro that led to it."""
+    frame, lines = sys._getframe(1), [event]
+    while frame is not None:
+        if f"{os.sep}lora_repro{os.sep}" in frame.f_code.co_filename:
+            lines.append(f"{frame.f_code.co_filename} {frame.f_lineno}")
+        frame = frame.f_back  # type: ignore[assignment]
+    return zlib.crc32("\n".join(lines).encode())
 
 
 def _place(path: object, given: tuple[Any, ...]) -> str:

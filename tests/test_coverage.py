@@ -15,7 +15,9 @@ from lora_repro.results import declared_cells
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -> None:
+def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "names", lambda: ["dart", "glue", "latency"])
+    monkeypatch.setattr(coverage, "declared_cells", lambda name, profile: [])  # which are composed for minutes
     folder = tmp_path / "mini"
     (folder / "measures").mkdir(parents=True)
     for kind, count in (("records", 2), ("trials", 1)):
@@ -49,11 +51,11 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path) -
     assert "| laptop | *no longer published* | — | — | — | 10 | 2 collapsed, 1 diverged | 4.0 | 5 | — | 1.0 |" in lines
     every = f"| **all** |  |  |  |  | 13 | 2 collapsed, 2 diverged | 5.6 | {len(trials) + 7} | 1 diverged | 5.0 |"
     assert every in lines and any("docs/results.md)). At laptop: it was wrong." in line for line in lines)
-    assert any(line.startswith("- Not run at mini: dart, ") and " glue," not in line for line in lines)
+    assert "- Not run at mini: dart." in lines
 
 
 def test_a_run_outside_any_table_has_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(show, "names", lambda: ["latency"])
+    monkeypatch.setattr(show, "names", lambda: [])
     (tmp_path / "mini" / "records").mkdir(parents=True)
     path = next((ROOT / "results" / "mini" / "records").glob("*.json"))
     run = json.loads(path.read_text())

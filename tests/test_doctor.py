@@ -76,13 +76,13 @@ def test_no_command_fetches_what_fetch_does_not_have(tmp_path: Path, capsys: pyt
 
 @pytest.mark.usefixtures("quick")
 def test_without_an_experiment_the_data_of_one_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    only, needed = {"rte"}, doctor.find_requirements(["profile=laptop"])
+    only, needed = {"sentiment"}, doctor.find_requirements(["profile=mini"])
     monkeypatch.setattr(doctor, "find_requirements", lambda overrides: needed)
     monkeypatch.setattr(health, "data", lambda config, *a: Finding(config.task.name in only, f"data {config.task.name}"))
-    some = [finding for finding in doctor.run_checks(["profile=laptop"]) if finding.what.startswith("data ")]
+    some = [finding for finding in doctor.run_checks(["profile=mini"]) if finding.what.startswith("data ")]
     assert {finding.kind for finding in some} == {"ready", "note"}
     only.clear()
-    none = [finding for finding in doctor.run_checks(["profile=laptop"]) if finding.what.startswith("data ")]
+    none = [finding for finding in doctor.run_checks(["profile=mini"]) if finding.what.startswith("data ")]
     assert {finding.kind for finding in none} == {"missing"}
 
 

@@ -316,7 +316,9 @@ def test_what_only_several_files_show_is_one_line_too(tmp_path: Path) -> None:
     refused(lambda: data.read({"train": str(folder)}), "folder", "save_to_disk")
 
 
-def test_the_hub_is_asked_for_a_pinned_set_only_and_its_absence_is_one_line() -> None:
+def test_the_hub_is_asked_for_a_pinned_set_only_and_its_absence_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for constants in ("datasets.config", "huggingface_hub.constants"):  # elsewhere both try for half a minute
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError) as caught:
         data.read({"train": f"owner/name@{'0' * 40}"})
     assert "owner/name" in str(caught.value) and "\n" not in str(caught.value)

@@ -212,18 +212,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..
     os.environ.pop(console.MARK, None)
 
 
-def test_a_sweep_repeats_nothing_and_ends_with_its_table(
-    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert command_line(*GRID) == 0
-    printed = capsys.readouterr().out
-    assert "4 of 4 runs are done" in printed and printed.count("sentiment") == 4
-    monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("started again"))
-    assert command_line(*GRID) == 0
-    assert capsys.readouterr().out.count("sentiment") == 8  # a line when it is met, and one of the table
-
-
-def test_hydra_composes_only_what_has_no_record(
+def test_a_sweep_composes_and_repeats_only_what_has_no_record_and_ends_with_its_table(
     command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It took half a second for each recorded run of a table."""
@@ -236,16 +225,19 @@ def test_hydra_composes_only_what_has_no_record(
 
     monkeypatch.setattr(sweep._launch, "__defaults__", (1, counted))
     assert command_line(*GRID) == 0 and len(composed) == 4
+    printed = capsys.readouterr().out
+    assert "4 of 4 runs are done" in printed and printed.count("sentiment") == 4
     (again,) = [cell for cell in listed([*GRID, f"paths.runs={tmp_path}"]) if (cell.row.name, cell.seed) == ("bitfit", 1)]
     (again.folder / "record.json").unlink()
     composed.clear()
-    capsys.readouterr()
     assert command_line(*GRID) == 0 and composed == ["bitfit 1"]
     printed = capsys.readouterr().out
     assert printed.count("already recorded") == 3 and "4 of 4 runs are done" in printed
     monkeypatch.setattr(sweep, "hydra_program", lambda job: pytest.fail("Hydra composed what is recorded"))
+    monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("started again"))
     assert command_line(*GRID) == 0
-    assert capsys.readouterr().out.count("already recorded") == 4
+    printed = capsys.readouterr().out
+    assert printed.count("already recorded") == 4 and printed.count("sentiment") == 8  # a line when it is met, and the table's
 
 
 def test_a_sweep_is_narrowed_to_the_values_that_are_left() -> None:
@@ -263,12 +255,9 @@ def test_options_may_stand_between_settings(command_line: Callable[..., int], ca
     assert "profile_name: smoke" in printed.out and not printed.err
 
 
-def test_a_row_of_a_table_is_swept(command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line("experiment=glue", "row/glue=bitfit", "task=sentiment", "seed=0", "profile=smoke") == 0
-    assert "1 of 1 runs are done" in capsys.readouterr().out
-
-
-def test_a_row_without_a_size_is_met_once(command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_s_row_without_a_size_is_met_once(
+    command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     """At two sizes it is one run: a second process at its side would be told that another has it."""
     chosen = ("experiment=params_vs_quality", "row/params_vs_quality=bitfit", "profile=smoke")
     for again in (0, 1):
