@@ -207,8 +207,8 @@ def test_its_numbers_are_those_of_the_frame(made: Made, html: str, monkeypatch: 
     for told, (_, row) in zip(lines, frame.iterrows(), strict=True):
         numbers = [float(one) for one in re.findall(r'data-n="([^"]+)"', told)]
         assert numbers[0] == round(row["accuracy"], 1)
-        assert int(row["trained"]) in numbers and round(row["step_ms"]) in numbers
-        assert float(f"{row['lr']:.2g}") in numbers
+        assert int(row["trained"]) in numbers and round(row["step_ms"]) in map(round, numbers)
+        assert row["lr"] in numbers
         assert row["row"] == "full" or round(row["difference"], 1) in numbers
     drawn: list[Panel] = []
     monkeypatch.setattr(points, "save", lambda panels, *_, **__: drawn.extend(panels))

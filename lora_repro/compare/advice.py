@@ -123,10 +123,10 @@ def table(answer: Answer) -> Table:
             found.text(1) if found else EMPTY,
             format_count(row.trained) if row.trained else EMPTY,
             EMPTY if row.step_ms is None else Number(f"{row.step_ms:,.0f}", row.step_ms),
-            EMPTY if row.memory_mb is None else size(row.memory_mb * 2**20),
+            EMPTY if row.memory_mb is None else Number(size(row.memory_mb * 2**20), row.memory_mb * 2**20),
             *rise,
-            EMPTY if row.file_bytes is None or not row.trained else size(row.file_bytes),
-            EMPTY if row.rate is None else f"{row.rate:.2g}",
+            EMPTY if row.file_bytes is None or not row.trained else Number(size(row.file_bytes), row.file_bytes),
+            EMPTY if row.rate is None else Number(f"{row.rate:.2g}", row.rate),
         ))  # fmt: skip
     notes = [
         f"Mean ± sample sd over {_seeds(answer.rows)}, on {answer.test_rows:,} test rows. − {reference}: mean difference with "

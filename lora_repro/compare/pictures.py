@@ -172,7 +172,7 @@ class Tried:
     edge: str
     stopped: int
     learnt: bool
-    pruned: bool
+    pruned: bool = False
 
     @property
     def distance(self) -> str:
