@@ -259,6 +259,30 @@ def test_two_rates_go_on_where_a_score_chooses_and_the_better_half_where_a_loss_
     assert grid.loss_on_the_way([whole, {**paused, "status": "diverged"}], 0.5) == math.inf
 
 
+def test_of_a_rate_that_is_given_up_what_had_ended_stays_and_one_without_curves_goes_on(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trials of an earlier search are found again in full: some diverged, some are older than the curves."""
+    given_up = []
+
+    def found(config: Any, lr: float, number: int, pause_after: float = 1) -> dict[str, Any]:
+        ended = number == 0 or pause_after == 1
+        curve = [] if lr == 2e-3 else [[step, 9.0 if lr > 6e-3 else 1.0] for step in range(1, 41)]
+        status = "diverged" if lr > 6e-3 and number == 0 else "finished" if ended else "paused"
+        loss = None if status != "finished" else 2.0 + (lr == 2e-3)
+        return {"lr": lr, "status": status, "dev_loss": loss, "steps": 40, "train_losses": curve, "dirty": False}
+
+    def gone(config: Any, lr: float, number: int, paused: dict[str, Any]) -> dict[str, Any]:
+        given_up.append((lr, number))
+        return {**paused, "status": "pruned"}
+
+    monkeypatch.setattr(tune, "trial", found)
+    monkeypatch.setattr(tune, "give_up", gone)
+    ((_, made),) = tune.tune([*ROW, "tune.seeds=2", "tune.prune=true", "tune.most=3"])
+    assert given_up == [(0.018, 1)] and made["chosen"] == 6e-3
+    assert [one["status"] for one in made["trials"] if one["lr"] == 0.018] == ["diverged", "pruned"]
+
+
 def test_what_pruning_would_have_cost_is_read_from_searches_that_trained_every_rate() -> None:
     def search(by: str, worst_on_the_way: int, **more: Any) -> dict[str, Any]:
         trials = [

@@ -13,6 +13,8 @@ One rule for every method and task:
                some seeds only
     criterion  the one that selects the run's checkpoint: on a sentence task the held-out score, ties by the held-out loss;
                on a text task the held-out loss
+    pruning    none by default; with `tune.prune=true` a rate that lies far behind on the way, by its training loss, is given up
+               (`lora_repro.sweep.grid`)
     data       never test data; GLUE at the paper's scale reports its dev rows, so a trial there holds out `tune.held_out`
                training rows, which the run itself trains on
     starts     if a run starts from others, their rates are chosen first; its trials start from the runs of the table's

@@ -147,14 +147,24 @@ class Search:
         return found
 
     def pruned(self, config: DictConfig, places: Iterable[int], before: Mapping[int, list[Trial]]) -> dict[int, list[Trial]]:
-        """`trials`, of which those that lie behind on the way are given up there. before: the trials at all other places."""
+        """`trials`, of which those that lie behind on the way are given up there. before: the trials at all other places.
+
+        A trial that had ended before stays as it is; a rate with a trial that is older than the curves goes on uncompared.
+        """
         by = str(self.config.train.select_by)
         found = self.trials(config, places, PAUSE[by])
-        going_on = kept({place: loss_on_the_way(those, PAUSE[by]) for place, those in {**before, **found}.items()}, by)
+        every = {**before, **found}
+        ended = {place: [one for one in those if one["status"] == "finished"] for place, those in every.items()}
+        old = {place for place, those in ended.items() if not all(one.get("train_losses") for one in those)}
+        losses = {place: loss_on_the_way(those, PAUSE[by]) for place, those in every.items() if place not in old}
+        going_on = old | kept(losses, by)
         paused = [place for place, those in found.items() if any(one["status"] == "paused" for one in those)]
         ends = self.trials(config, [place for place in paused if place in going_on])
         gone = {
-            place: [give_up(config, self.rate(place), number, one) for number, one in enumerate(found[place])]
+            place: [
+                give_up(config, self.rate(place), number, one) if one["status"] == "paused" else one
+                for number, one in enumerate(found[place])
+            ]
             for place in paused
             if place not in going_on
         }
