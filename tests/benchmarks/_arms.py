@@ -94,9 +94,13 @@ def parts(call: Call, kinds: Mapping[str, Sequence[str]] = PARTS) -> dict[str, f
 
 
 def kind() -> str:
-    """The instructions by which torch multiplies matrices on this CPU: AVX2, AVX512 or AMX."""
+    """The instructions by which torch multiplies matrices here: AVX2, AVX512 or AMX.
+
+    A newer CPU multiplies by AVX2 with `ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2`.
+    """
     amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # a private name of torch
-    return "AMX" if amx() else torch.backends.cpu.get_cpu_capability()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return "AMX" if amx() and capability == "AVX512" else capability
 
 
 def shown(shares: Mapping[str, float]) -> str:
