@@ -245,7 +245,7 @@ def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "gone"])
 def test_damaged_best_weights_are_said_and_made_again(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = dataclasses.replace(CONFIG, lr=3.0)  # the best is an early one
+    config = dataclasses.replace(CONFIG, lr=10.0)  # the best is an early one
     whole = weights(tmp_path / "whole", config)
     with pytest.raises(Preempted):
         weights(tmp_path / "cut", config, stop_at=11)
@@ -324,7 +324,7 @@ def test_every_machine_that_a_training_ran_on_is_named_in_order(tmp_path: Path, 
 
 def test_a_signal_after_the_last_step_is_heeded_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best weights are read back then, which takes seconds for a whole model."""
-    config = dataclasses.replace(CONFIG, lr=3.0)  # the best is an early one
+    config = dataclasses.replace(CONFIG, lr=10.0)  # the best is an early one
     whole, heeded = weights(tmp_path / "whole", config), []
 
     def reading(path: Path) -> dict[str, torch.Tensor]:

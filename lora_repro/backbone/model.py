@@ -19,6 +19,7 @@ from transformers import Cache, PreTrainedTokenizerFast
 from lora_repro import console
 from lora_repro.backbone import packed
 from lora_repro.backbone.addressed import AddressedModel, attending
+from lora_repro.backbone.dropout import replace_dropout
 from lora_repro.errors import UserError
 
 COMPILER = "inductor"
@@ -69,6 +70,7 @@ class Backbone(AddressedModel):
         new_pooler: bool = False,
     ) -> None:
         super().__init__(model.eval(), pooling, new_pooler)
+        replace_dropout(self.model)
         self.model.requires_grad_(False)
         assert self.head  # raises UserError here for a model without one
         self.tokenizer = tokenizer

@@ -15,6 +15,8 @@ import torch
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
+from lora_repro.backbone.dropout import dropout
+
 NAME = "packed"  # the name by which a model's configuration asks for `attend`; it makes no mask then
 LONGEST = 128  # up to so many keys plain products beat the fused kernel, which stores no (t, keys) for backward
 
@@ -53,22 +55,22 @@ def attend(
         return torch.cat(outs)[None], None
 
 
-def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: Packing | None, dropout: float) -> torch.Tensor:
+def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: Packing | None, rate: float) -> torch.Tensor:
     """(t, H, d) for one row, from scaled q (H, t, d), k and v (K, n + t, d): H / K consecutive heads share a key and a value."""
     (heads, t, d), (shared, keys, _) = q.shape, k.shape
     groups = heads // shared
-    if keys > LONGEST:
+    if keys > LONGEST and not rate:  # with dropout, torch has no fused kernel on a CPU
         k, v = (x.repeat_interleave(groups, dim=0) for x in (k, v))
         later = causal.causal(t, keys, 1) if causal and keys > t else None
         return F.scaled_dot_product_attention(
-            q[None], k[None], v[None], later, dropout, is_causal=causal is not None and later is None, scale=1.0
+            q[None], k[None], v[None], later, is_causal=causal is not None and later is None, scale=1.0
         )[0].transpose(0, 1)
     q = q.reshape(shared, groups * t, d)
     if causal is None:
         scores = torch.bmm(q, k.transpose(1, 2))
     else:
         scores = torch.baddbmm(causal.causal(t, keys, groups), q, k.transpose(1, 2))
-    weights = F.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
+    weights = dropout(scores.softmax(-1), rate)
     return torch.bmm(weights, v).view(heads, t, d).transpose(0, 1)
 
 

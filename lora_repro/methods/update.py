@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from lora_repro.backbone import weights
+from lora_repro.backbone.dropout import Dropout
 from lora_repro.errors import UserError
 
 
@@ -85,7 +86,7 @@ class PartUpdate(Update):
     def __init__(self, base: nn.Module, parts: Mapping[str, nn.Module], scaling: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__(base, scaling)
         self.parts = nn.ModuleDict(parts)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @abc.abstractmethod
     def term(self, part: Any, x: torch.Tensor) -> torch.Tensor:
