@@ -15,12 +15,14 @@ from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import compose
+from lora_repro.config.paths import choices
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
 from lora_repro.files import sealed, sha256, write_json
 from lora_repro.planning import cells
-from lora_repro.records import rates
+from lora_repro.records import attempts, rates
 from lora_repro.records.run_folder import PREDICTIONS, RECORD
+from lora_repro.run import run
 from lora_repro.tasks import _official
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -98,6 +100,12 @@ def tiny_backbone(architecture: str, seed: int = 0, head: str | None = None, **s
     return spec.load()
 
 
+def rows_and_profiles(table: str) -> list[tuple[str, str]]:
+    """(row, profile): each row of a table at the paper's profile, and its first row at each of the others."""
+    rows = choices(f"row/{table}")
+    return [*((row, "paper") for row in rows), *((rows[0], name) for name in choices("profile") if name != "paper")]
+
+
 def text_row(ids: list[int], prompt_length: int) -> Encoded:
     """A training sequence without virtual tokens."""
     return Encoded(ids, [-1] * len(ids), [int(i >= prompt_length) for i in range(len(ids))], prompt_length)
@@ -114,6 +122,16 @@ def plant_record(path: Path, found: dict[str, Any]) -> None:
         beside.touch()
     files = {PREDICTIONS: sha256(beside) if beside.is_file() else "0" * 64}
     write_json(path, sealed({**found, "files": files}))
+
+
+def started_here(module: str, overrides: list[str], folder: Path, *rest: object) -> int:
+    """In place of `supervise.start`: the run in this process, which has imported already what it needs."""
+    try:
+        run.run(compose.compose(list(overrides)), overrides)
+    except UserError as error:
+        attempts.note(folder, error.exit_code, str(error))
+        return error.exit_code
+    return 0
 
 
 def refused(call: Callable[[], object], *parts: str) -> None:

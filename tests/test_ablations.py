@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import plant_record
+from conftest import plant_record, rows_and_profiles
 from planted import noted
 
 from lora_repro.config.compose import build, compose
@@ -32,7 +32,7 @@ from lora_repro.run.stages import backbone_of
 from lora_repro.sweep import tune
 
 TABLES = ["rank", "which_weights", "params_vs_quality", "rank_e2e", "subspace", "delta_w"]
-CELLS = [(table, row) for table in TABLES for row in choices(f"row/{table}")]
+CELLS = [(table, row, profile) for table in TABLES for row, profile in rows_and_profiles(table)]
 MINILM = Shape(6, 384, 384, dict.fromkeys(("query", "key", "value", "output"), ((384, 384),)), 0, 0, 0, 0, 0)
 
 
@@ -52,9 +52,8 @@ def drawn_of(name: str, scores: Scores) -> curves.Plot:
     return curve_plot(scores, pivot(name).over, pivot(name).axis)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "mini", "laptop", "paper"])
-@pytest.mark.parametrize("table, row", CELLS)
-def test_every_row_composes_and_builds_at_every_profile(table: str, row: str, profile: str) -> None:
+@pytest.mark.parametrize("table, row, profile", CELLS)
+def test_every_row_and_every_profile_compose_and_build(table: str, row: str, profile: str) -> None:
     config = compose([f"experiment={table}", f"row/{table}={row}", f"profile={profile}"])
     assert config.row.table == table and config.row.label
     if profile != "smoke":  # where the random backbone is narrower than the default size

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import refused
+from conftest import refused, started_here
 from test_own_data import REVIEWS, objects, write_csv, write_lines
 
 from lora_repro import api, console
@@ -25,6 +25,7 @@ from lora_repro.config.compose import compose
 from lora_repro.costs.plan import Line
 from lora_repro.planning.cells import cells
 from lora_repro.records import rates
+from lora_repro.sweep import supervise
 
 SMOKE = ("profile=smoke", "task.held_out=10", "data.n_train=null", "data.n_dev=null", "data.n_test=null")
 TEXT = [(f"name : Inn {n}", f"Inn {n} serves food.") for n in range(40)]
@@ -267,6 +268,7 @@ def test_a_comparison_from_files_to_answer(
 ) -> None:
     monkeypatch.delenv(paths.OWN, raising=False)
     monkeypatch.setattr(rates, "_view", None)  # the rates that it searches itself
+    monkeypatch.setattr(supervise, "start", started_here)  # tests/test_docs.py has one whose runs are processes of their own
     write_csv(folder / "test.csv", REVIEWS[:20], "text", "label")
     words = [
         "--methods",

@@ -103,14 +103,14 @@ def test_of_methods_that_are_the_same_almost_never_one_wins(
 ) -> None:
     generator = np.random.default_rng(0)
     winners, pairwise = 0, 0
-    for repeat in range(50):
+    for repeat in range(20):
         chance = generator.beta(4, 1, ROWS)
         runs = {name: alike(chance, generator) for name in ("a", "b", "c", "d")}
         found = answered(tmp_path / str(repeat), runs, monkeypatch)
         winners += not found.rivals
         pairwise += any(one.low > 0 for one in found.pairs.values())
-    print(f"{winners} winners, {pairwise} with an uncorrected interval above 0, of 50")
-    assert winners <= 3, f"{winners} of 50 comparisons of equal methods name a winner"
+    print(f"{winners} winners, {pairwise} with an uncorrected interval above 0, of 20")
+    assert winners <= 1, f"{winners} of 20 comparisons of equal methods name a winner"
     assert winners <= pairwise  # correcting for all pairs never makes more of them
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import rows_and_profiles
 from omegaconf import OmegaConf
 from planted import note
 from transformers import AutoConfig
@@ -102,9 +103,8 @@ def test_a_start_s_own_settings_are_spelled_as_hydra_reads_them() -> None:
     assert start.row.label == "null" and start.method.targets == ["query", "value"]
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-@pytest.mark.parametrize("row", ROWS)
-def test_every_row_composes_and_builds_at_every_profile(row: str, profile: str) -> None:
+@pytest.mark.parametrize(("row", "profile"), rows_and_profiles("e2e"))
+def test_every_row_and_every_profile_compose_and_build(row: str, profile: str) -> None:
     config = compose(["experiment=e2e", f"row/e2e={row}", f"profile={profile}"])
     assert config.row.table == "e2e" and config.row.label
     for group in ("backbone", "method", "task", "train", "decode"):
@@ -206,20 +206,20 @@ def test_argument_order_does_not_change_the_identity() -> None:
     assert signature(one) == signature(other)
 
 
-@pytest.mark.parametrize("path", sorted(rates.RESULTS.glob("*/trials/*.json")), ids=lambda path: path.stem)
-def test_a_published_search_is_of_committed_code_bracketed_or_says_so(path: Path) -> None:
-    found = read(path)
-    assert found["setting"] == path.stem
-    for search in found["searches"]:
+@pytest.mark.parametrize("profile", sorted(path.parent.name for path in rates.RESULTS.glob("*/trials")))
+def test_a_published_search_is_of_committed_code_bracketed_or_says_so(profile: str) -> None:
+    found = {path: read(path) for path in sorted((rates.RESULTS / profile / "trials").glob("*.json"))}
+    assert found and all(one["setting"] == path.stem for path, one in found.items())
+    assert all(one["chosen"] == one["searches"][-1]["chosen"] for one in found.values())
+    for path, search in ((path, search) for path, one in found.items() for search in one["searches"]):
         trials, seeds = search["trials"], search.get("seeds", 1)
         at = [trials[first : first + seeds] for first in range(0, len(trials), seeds)]  # a rate's trials, one a seed
-        assert all(len({one["lr"] for one in group}) == 1 and len(group) == seeds for group in at)
+        assert all(len({one["lr"] for one in group}) == 1 and len(group) == seeds for group in at), path
         done = {place: grid.mean_ranking_key(group, search["by"]) for place, group in enumerate(at)}
         best = min(done, key=lambda place: (done[place], place))
-        assert at[best][0]["lr"] == search["chosen"] and search["edge"] == grid.edge(done)
-        assert 3 <= len(at) <= 7 and (search["edge"] is None or len(at) == 7)
-        assert not any(one["dirty"] for one in trials) and search["seed"] not in range(10)
-    assert found["chosen"] == found["searches"][-1]["chosen"]
+        assert at[best][0]["lr"] == search["chosen"] and search["edge"] == grid.edge(done), path
+        assert 3 <= len(at) <= 7 and (search["edge"] is None or len(at) == 7), path
+        assert not any(one["dirty"] for one in trials) and search["seed"] not in range(10), path
 
 
 @pytest.mark.parametrize(

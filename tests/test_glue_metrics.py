@@ -1,4 +1,4 @@
-"""GLUE's metrics: by hand, against scikit-learn and scipy, at the edges, and as a Hugging Face metric."""
+"""GLUE's metrics: by hand, against scikit-learn and scipy, and at the edges; and the Hugging Face metrics, E2E's too."""
 
 import json
 import math
@@ -192,11 +192,14 @@ def test_mistakes_of_single_functions(call: Callable[[], object], message: str) 
         call()
 
 
-def test_evaluate_loads_the_metric_from_its_path(tmp_path: Path) -> None:
+def test_evaluate_loads_the_metrics_from_their_paths(tmp_path: Path) -> None:
+    """The loader reads imports by pattern and copies the file; E2E's scores are faked, so that no Java is needed."""
     program = """
 import json
 import evaluate
 from lora_repro.errors import UserError
+from lora_repro.metrics import nlg
+from lora_repro.metrics.evaluate_e2e import E2EMetrics
 from lora_repro.metrics.evaluate_glue import GLUEMetrics, TASKS
 path = "lora_repro/metrics/evaluate_glue.py"
 labels = {"predictions": ["1", "1", "0", "1"], "references": ["1", "0", "0", "1"]}
@@ -210,15 +213,18 @@ try:
     GLUEMetrics()
 except UserError as error:
     print(error)
+nlg.score = lambda outputs, references: {"bleu": float(len(outputs) + len(references[0]))}
+texts = {"predictions": ["a", "b"], "references": [["a", "c", "d"], ["b"]]}
+print([metric.compute(**texts)["bleu"] for metric in (evaluate.load("lora_repro/metrics/evaluate_e2e.py"), E2EMetrics())])
 """
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    imported, loaded, numbers, names, mistake = done.stdout.splitlines()
+    imported, loaded, numbers, names, mistake, e2e = done.stdout.splitlines()
     scores = json.loads(imported)
-    assert json.loads(loaded) == scores["mrpc"]
+    assert json.loads(loaded) == scores["mrpc"] and json.loads(e2e) == [5.0, 5.0]
     assert {task: list(found) for task, found in scores.items()} == {
         "mnli": ["accuracy"], "sst2": ["accuracy"], "mrpc": ["accuracy", "f1"], "cola": ["matthews"],
         "qnli": ["accuracy"], "qqp": ["accuracy", "f1"], "rte": ["accuracy"], "stsb": ["pearson", "spearman"],

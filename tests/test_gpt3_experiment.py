@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import plant_record
+from conftest import plant_record, rows_and_profiles
 from planted import noted
 
 from experiments.gpt3 import SAMSUM, TABLE
@@ -39,9 +39,8 @@ ROUGE = {  # Table 4: ROUGE-2 and -L
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("profile", ["smoke", "mini", "laptop", "paper"])
-@pytest.mark.parametrize("row", ROWS)
-def test_every_row_composes_and_builds_at_every_profile(row: str, profile: str) -> None:
+@pytest.mark.parametrize("row, profile", rows_and_profiles("gpt3"))
+def test_every_row_and_every_profile_compose_and_build(row: str, profile: str) -> None:
     config = compose(["experiment=gpt3", f"row/gpt3={row}", f"profile={profile}"])
     assert config.row.table == "gpt3" and config.row.name == row and config.row.label
     assert config.task.source == ("embedded" if profile in ("smoke", "mini") else "folder")

@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import started_here
 
 from lora_repro import bisection, console
 from lora_repro.commands import run
@@ -190,21 +191,13 @@ def test_a_server_killed_before_it_forked_is_a_crash_of_the_run(
 def command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """A sweep in this process whose runs are in this process, too; unless the test replaces `supervise.start`."""
 
-    def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
-        try:
-            one_run.run(compose(list(overrides)), overrides)
-        except UserError as error:
-            attempts.note(folder, error.exit_code, str(error))
-            return error.exit_code
-        return 0
-
     def command(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["run", *arguments, f"paths.runs={tmp_path}"])
         with pytest.raises(SystemExit) as left:
             run.main()
         return int(left.value.code or 0)
 
-    monkeypatch.setattr(supervise, "start", start)
+    monkeypatch.setattr(supervise, "start", started_here)
     monkeypatch.setattr(parallel, "at_once", lambda missing: 1)
     monkeypatch.setattr(supervise, "_signals", [])
     monkeypatch.delenv(console.MARK, raising=False)
