@@ -26,6 +26,7 @@ from tests.benchmarks import (
     pages,
     probing,
     step,
+    threads,
 )
 from tests.conftest import text_row
 
@@ -68,6 +69,16 @@ def test_only_the_cases_named_are_measured(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(step, "_rows", lambda entry: [])
     step.measure(["case=on pairs", *TINY])
     assert seen == [("MiniLM-L6 on pairs", TINY), ("MiniLM-L6, rows of like length, on pairs", TINY)]
+
+
+def test_a_step_is_timed_with_each_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "CASES", {"tiny": ("random_bert", "entailment", "entailment", "", 3)})
+    seen: list[int] = []
+    monkeypatch.setattr(threads, "ours", lambda *parts: lambda rows: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    (entry,) = threads.measure(TINY, ["tiny"], 2, ["fp32"])["threads"]
+    assert seen == [1, 2] * 3 and torch.get_num_threads() == before
+    assert {count: len(times) for count, times in entry["seconds"]["step"].items()} == {"1": 2, "2": 2}
 
 
 def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
