@@ -92,16 +92,22 @@ def parse(text: str) -> Any:
     Raises ValueError for invalid JSON, a key twice in one object, and `${`: a record holds resolved values, and an interpolation
     could read this machine's environment.
     """
+    dollar = "$" in text or r"\u0024" in text  # JSON's two ways to write one; without it no text can refer to anything
     try:
-        return json.loads(text, object_pairs_hook=_plain_object)
+        return json.loads(text, object_pairs_hook=_plain_object if dollar else _object)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
 
-def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key stands in it twice")
+    return found
+
+
+def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = _object(pairs)
     for key, value in pairs:
         if referring := next((item for item in _texts(value) if "${" in item), None):
             raise ValueError(f"{key} refers to something else ({referring[:40]!r})")
