@@ -18,9 +18,9 @@ What the public `hydra.compose` and `hydra.main` cannot do, and who needs it:
 from __future__ import annotations
 
 import inspect
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import wraps
 from types import FrameType
 from typing import Any
@@ -70,7 +70,7 @@ class _ReadOnce:
 
     def __init__(self, repository: Any) -> None:
         self.repository = repository
-        self.read: dict[str, bytes] = {}
+        self.read: dict[str, Any] = {}
 
     def __deepcopy__(self, memo: Any) -> _ReadOnce:
         return self  # Hydra copies the repository for every composition, which would lose what was read
@@ -80,8 +80,8 @@ class _ReadOnce:
 
     def load_config(self, config_path: str) -> Any:
         if config_path not in self.read:
-            self.read[config_path] = pickle.dumps(self.repository.load_config(config_path))
-        return pickle.loads(self.read[config_path])  # Hydra modifies these nodes while composing; deepcopy is slower
+            self.read[config_path] = self.repository.load_config(config_path)
+        return deepcopy(self.read[config_path])  # Hydra modifies these nodes while composing
 
 
 @contextmanager
