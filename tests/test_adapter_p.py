@@ -249,20 +249,8 @@ def test_the_adapter_is_on_the_norm_or_on_the_block(architecture: str) -> None:
         assert owner == ("output.LayerNorm" if post_norm else "")
 
 
-@every_architecture
-def test_dropped_blocks_have_no_adapter(architecture: str) -> None:
-    backbone = tiny(architecture)
-    AdapterDrop(bottleneck=3, dropped=1).apply(backbone)
-    assert [len(adapters_of(layer)) for layer in backbone.layers] == [0, 1]
-    one, other = tiny(architecture), tiny(architecture)
-    for method, which in ((AdapterDrop(bottleneck=3, dropped=0), one), (AdapterP(bottleneck=3), other)):
-        method.apply(which)
-        randomise(which.model)
-    assert torch.equal(logits(one.model), logits(other.model))
-
-
 @every_method
-@every_architecture
+@pytest.mark.parametrize("architecture", ["gpt2", "bert"])
 def test_step_zero(method: Any, architecture: str) -> None:
     before = logits(tiny(architecture).model)
     exact, start = tiny(architecture), tiny(architecture)
@@ -285,19 +273,6 @@ def test_initialisation_as_the_source_has_it() -> None:
         assert isinstance(adapter.act, torch.nn.ReLU) and isinstance(adapter.norm, torch.nn.Identity)
 
 
-@every_method
-@every_architecture
-def test_count_is_the_formula(method: AbstractMethod, architecture: str) -> None:
-    backbone = tiny(architecture)
-    shape = Shape.of(backbone)
-    counts = method.apply(backbone).counts(backbone.model)
-    blocks = 1 if method.name == "adapter_drop" else 2
-    assert counts["method"] == method.count(shape) == blocks * (2 * 32 * 3 + 3 + 32)
-    assert counts["total"] == shape.parameters + counts["method"] and counts["head"] == method.count_head(
-        shape
-    )
-
-
 def test_counts_of_table_2() -> None:
     """RoBERTa large: the paper prints 3.0 and 0.8 M; the first is 5 % below the formula. AdapterDrop's two are 0.9
     (a sixteenth of RoBERTa base's width, nothing dropped) and 0.3 M (which of its sizes is not printed)."""
@@ -307,43 +282,6 @@ def test_counts_of_table_2() -> None:
     assert AdapterDrop(bottleneck=48, dropped=0).count(base) == 894_528
     assert AdapterDrop(bottleneck=48, dropped=8).count(base) == 298_176
     assert AdapterDrop().count(base) == 521_808
-
-
-@every_method
-@every_architecture
-def test_every_parameter_learns_and_the_base_is_untouched(method: AbstractMethod, architecture: str) -> None:
-    backbone = tiny(architecture)
-    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
-    trainable = method.apply(backbone)
-    assert not any(module.training for module in backbone.model.modules())
-    randomise(backbone.model)
-    optimizer = torch.optim.SGD(trainable.parameters(), lr=0.1)
-    backbone.model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits.square().sum().backward()
-    for name, parameter in backbone.model.named_parameters():
-        assert (name in trainable.method) == ("adapter." in name)
-        assert parameter.requires_grad == (name in {**trainable.method, **trainable.head})
-        assert (parameter.grad is not None and bool(parameter.grad.any())) == parameter.requires_grad, name
-    optimizer.step()
-    after = backbone.model.state_dict()
-    assert set(after) - set(before) == set(trainable.method)  # the base keeps its names ...
-    base = set(before) - set(trainable.head)
-    assert all(torch.equal(after[name], before[name]) for name in base)  # ... and its values
-
-
-@pytest.mark.parametrize("method", [AdapterP, AdapterDrop])
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"bottleneck": 0}, "bottleneck"),
-        ({"bottleneck": 2.5}, "bottleneck"),
-        ({"activation": "step"}, "relu"),
-        ({"init": "x"}, "zero_up"),
-        ({"std": 0}, "std"),
-    ],
-)
-def test_nonsense_is_refused(method: Any, settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        method(**settings)
 
 
 @pytest.mark.parametrize("dropped", [-1, 1.5, True, None])
@@ -361,16 +299,6 @@ def test_one_block_keeps_its_adapter(dropped: int) -> None:
     assert set(backbone.model.state_dict()) == names
     with pytest.raises(UserError, match="must be below the backbone's 2 blocks"):
         method.count(shape)
-
-
-@every_method
-@pytest.mark.parametrize("architecture", ["llama", "bert", "deberta-v2"])
-def test_half_precision_base(method: AbstractMethod, architecture: str) -> None:
-    backbone = tiny(architecture)
-    backbone.model.to(torch.bfloat16)
-    trainable = method.apply(backbone)
-    assert logits(backbone.model).dtype == torch.bfloat16
-    assert all(parameter.dtype == torch.float32 for parameter in trainable.method.values())
 
 
 def test_deberta_s_addresses() -> None:

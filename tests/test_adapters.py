@@ -12,6 +12,7 @@ from peft_models import sentences
 
 from lora_repro.errors import UserError
 from lora_repro.methods._bottleneck import Bottleneck
+from lora_repro.methods.adapter_drop import AdapterDrop
 from lora_repro.methods.adapter_h import AdaptedOutput, AdapterH
 from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.adapter_p import AdapterP
@@ -186,11 +187,12 @@ def test_adapter_l_passes_on_the_rest_of_a_tuple() -> None:
     )
 
 
-@pytest.mark.parametrize("method", [AdapterH, AdapterL])
+@pytest.mark.parametrize("method", [AdapterH, AdapterL, AdapterP, AdapterDrop])
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
         ({"bottleneck": 0}, "bottleneck"),
+        ({"bottleneck": 2.5}, "bottleneck"),
         ({"activation": "step"}, "relu"),
         ({"init": "x"}, "zero_up"),
         ({"std": 0}, "std"),
@@ -201,9 +203,11 @@ def test_nonsense_is_refused(method: Any, settings: dict[str, Any], says: str) -
         method(**settings)
 
 
-def test_half_precision_base() -> None:
-    for method in (AdapterH(bottleneck=3), AdapterL(bottleneck=3)):
-        backbone = tiny_backbone("llama")
-        backbone.model.to(torch.bfloat16)
-        method.apply(backbone)
-        assert logits(backbone.model).dtype == torch.bfloat16
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+@pytest.mark.parametrize("method", [AdapterH, AdapterL, AdapterP, AdapterDrop])
+def test_half_precision_base(method: Any, architecture: str) -> None:
+    backbone = tiny_backbone(architecture)
+    backbone.model.to(torch.bfloat16)
+    trainable = method(bottleneck=3, **({"dropped": 1} if method is AdapterDrop else {})).apply(backbone)
+    assert logits(backbone.model).dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in trainable.method.values())

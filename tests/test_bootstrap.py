@@ -102,7 +102,7 @@ def test_resamples_equal_a_literal_bootstrap() -> None:
 
 
 @pytest.mark.parametrize("metric", GLUE)
-@pytest.mark.parametrize("n", [60, 9, 3])
+@pytest.mark.parametrize("n", [9, 3])
 def test_glue_resamples_equal_a_literal_bootstrap(metric: str, n: int) -> None:
     """With 3 inputs, some resamples hold one input three times: no correlation, no variance, one class."""
     answered = answers(metric, n=n)
@@ -118,7 +118,7 @@ def test_glue_resamples_equal_a_literal_bootstrap(metric: str, n: int) -> None:
     assert (len(defined) < 60) == (metric == "pearson" and n == 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(*[st.sampled_from("01")] * 3), min_size=1, max_size=12))
 def test_class_scores_equal_those_of_glue(rows: list[tuple[str, str, str]]) -> None:
     answered: Answers = tuple(list(side) for side in zip(*rows, strict=True))  # type: ignore[assignment]
@@ -246,7 +246,7 @@ def test_one_seed_keeps_all_that_its_inputs_leave() -> None:
 @pytest.mark.parametrize("case", [Case(3, 0.5, 1.0), Case(3, 2.0, 0.125), LIKE_OURS["SST-2, 3 seeds"]])
 def test_the_interval_of_few_seeds_holds_the_true_difference(case: Case) -> None:
     """Cells of the tables in docs/protocol.md, with fewer cases; the rules beside them are wrong on purpose."""
-    (share, width), (_, wider) = held(case, 400, (ours, counted_twice))
+    (share, width), (_, wider) = held(case, 150, (ours, counted_twice))
     assert 0.93 <= share <= 0.985 and width <= wider
 
 
@@ -266,29 +266,11 @@ def test_interval_of_a_mean_matches_the_normal_one() -> None:
     assert (interval.n_inputs, interval.n_resamples) == (400, 2000)
 
 
-def test_pairing_makes_equal_methods_differ_by_nothing() -> None:
-    interval = paired_bootstrap(runs(1, 0.7), runs(1, 0.7))
-    assert interval[:3] == (0, 0, 0)
-
-
-def test_better_excludes_zero_and_order_flips_the_sign() -> None:
-    a, b = runs(1, 0.9), runs(2, 0.5)
-    ahead, behind = paired_bootstrap(a, b), paired_bootstrap(b, a)
-    assert 0 < ahead.low < ahead.difference < ahead.high
-    assert behind.difference == pytest.approx(-ahead.difference) and behind.high < 0
-
-
 def test_seeds_average_corpus_scores() -> None:
     a, b = [runs(s, 0.8) for s in (1, 2, 3)], [runs(s, 0.7) for s in (4, 5)]
     expected = np.mean([literal_bleu(r) for r in a]) - np.mean([literal_bleu(r) for r in b])
     assert paired_bootstrap(a, b, n=20).difference == pytest.approx(expected)
     assert paired_bootstrap([a[0]], b[0], n=20) == paired_bootstrap(a[0], [b[0]], n=20)
-
-
-def test_same_seed_same_interval() -> None:
-    a, b = runs(1, 0.8), runs(2, 0.7)
-    assert paired_bootstrap(a, b, seed=3) == paired_bootstrap(a, b, seed=3)
-    assert paired_bootstrap(a, b, seed=3) != paired_bootstrap(a, b, seed=4)
 
 
 @pytest.mark.parametrize(

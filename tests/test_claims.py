@@ -6,8 +6,6 @@ import itertools
 import json
 import math
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -134,32 +132,6 @@ def test_a_reading_shows_sign_interval_n_and_never_a_zero_for_nothing() -> None:
     assert Reading("", "", "", 9250.9, digits=0).text == "9,251" and Reading("", "", "").text == "—"
 
 
-# What the ledger must hold at least: a claim a statement, in the ledger's order.
-STATEMENTS = {
-    "e2e_lora_full": "LoRA .* E2E|E2E .*LoRA .*full", "e2e_lora_adapters": "E2E.*adapters of its size",
-    "e2e_lora_prelayer": "E2E.*prefix-layer", "glue_lora_full": "GLUE's average.*on par", "glue_lora_adapters": "GLUE.*adapters",
-    "linear_probe": "Linear probing falls behind.*most", "prompt_tuning": "Prompt tuning.*falls behind prefix-layer",
-    "prefix_layer_size": "not monotonic", "prefix_embedding_size": "not monotonic", "lora_size": "does not fall as its size",
-    "rank_one": "rank of 1 suffices", "rank_q_alone": "alone needs a larger rank", "q_v_beats_one": "equal budget",
-    "more_matrices": "more matrices beat a larger rank", "full_rank": "rank = dimension",
-    "top_direction": "top singular direction",
-    "seeds_overlap": "two seeds", "q_more_than_v": "ΔW_q shares more", "update_in_weight": "more than a random matrix",
-    "not_the_top": "does not repeat", "amplification": "factor is large", "amplification_rank": "smaller at a larger rank",
-    "update_rank": "far below r",
-    "merged_latency": "Merging adds no latency", "adapter_latency": "most at the smallest batch", "start": "unchanged",
-    "step_faster": "step is faster", "step_lighter": "less memory", "checkpoint": "10,000 times", "saving_gpt3": "99.93 %",
-    "saving_base": "99.0 %", "lora_with_prefixes": "Combining LoRA with prefixes",
-    "lora_with_prefixes_wikisql": "WikiSQL.*alone",
-    "few_directions": "few random directions", "pretraining_lowers_it": "lowers the intrinsic dimension",
-    "larger_models_lower_it": "Larger models",
-    "fusion_helps": "Fusing the adapters of several tasks", "qlora_matches_lora": "NF4.*matches LoRA over floats",
-    "qlora_matches_full": "QLoRA.*at least as good as full", "qlora_all_layers": "all linear layers are needed",
-    "rate_ten_times": "about ten times", "rate_without_rank": "does not depend on the rank", "variants_close": "two points",
-    "rslora_high_rank": "√r", "lora_plus_gain": r"LoRA\+", "intruder_dimensions": "intruder", "step_flops": "two thirds",
-    "mlp_matrices": "MLP", "forgets_less": "forgets less", "epoch_choice": "inflates",
-}  # fmt: skip
-
-
 def claim_text(theme: str, name: str) -> str:
     """One block of conf/claim/<theme>.yaml, as it is written."""
     lines = (CONF / "claim" / f"{theme}.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -167,11 +139,11 @@ def claim_text(theme: str, name: str) -> str:
     return "".join([lines[first], *itertools.takewhile(lambda line: line.startswith("  "), lines[first + 1 :])])
 
 
-def test_every_statement_has_its_claim_in_order_and_no_two_share_an_id() -> None:
-    assert [claim.id for claim in CLAIMS] == list(STATEMENTS) and len({claim.statement for claim in CLAIMS}) == len(CLAIMS)
-    for claim in CLAIMS:
-        assert re.search(STATEMENTS[claim.id], claim.statement), claim.id
-        assert claim.figure and claim.source and claim.test.rule
+def test_the_claims_are_those_of_the_published_report_in_its_order_and_no_two_share_an_id() -> None:
+    published = json.loads((ROOT / "results" / "report.json").read_text(encoding="utf-8"))["claims"]
+    assert [(claim.id, claim.statement) for claim in CLAIMS] == [(one["id"], one["statement"]) for one in published]
+    assert len({claim.id for claim in CLAIMS}) == len({claim.statement for claim in CLAIMS}) == len(CLAIMS)
+    assert all(claim.figure and claim.source and claim.test.rule for claim in CLAIMS)
 
 
 def test_claims_read_rows_that_are_declared() -> None:
@@ -212,11 +184,6 @@ def test_arithmetic_is_what_a_hand_computes() -> None:
     claims = {claim.id: claim.test.read(nothing)[0] for claim in CLAIMS if isinstance(claim.test, CheckpointRatio)}
     assert claims["checkpoint"].value == pytest.approx(174_604_259_328 / 18_874_368) and "agrees" in claims["checkpoint"].notes[0]
     assert claims["checkpoint"].verdict == ARITHMETIC
-
-
-def test_the_library_part_knows_no_torch() -> None:
-    code = "import sys, lora_repro.report.render as render; render.ledger.load(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 # Planted runs: a table `t` with rows a and b, whose score is the share of right answers among 200 inputs.
@@ -725,12 +692,12 @@ def test_memory_is_a_quotient_of_the_same_task_seed_and_device(tmp_path: Path) -
     (lighter,) = cost.read(evidence_of(tmp_path / "light", right, peak=0.5))
     assert lighter.value == pytest.approx(0.5) and lighter.verdict == REPLICATED and lighter.n == 3
     assert cost.read(evidence_of(tmp_path / "heavy", right, peak=2.0))[0].verdict == REFUTED
-    many: Any = {(row, task, None, seed): 100 for row in "ab" for task in map(str, range(60)) for seed in (0, 1, 2)}
-    evidence = evidence_of(tmp_path / "many", many, peak=0.5, tasks=tuple(map(str, range(60))))
+    many: Any = {(row, task, None, seed): 100 for row in "ab" for task in map(str, range(20)) for seed in (0, 1, 2)}
+    evidence = evidence_of(tmp_path / "many", many, peak=0.5, tasks=tuple(map(str, range(20))))
     assert cost.read(evidence)[0].verdict == REPLICATED
-    evidence.store.records["a-7-None-1"]["measured"]["peak_memory_mb"] = 300  # one large run of 180, outside the middle 95 %
+    evidence.store.records["a-7-None-1"]["measured"]["peak_memory_mb"] = 300  # one large run of 60, outside the middle 95 %
     (one,) = cost.read(evidence)
-    assert one.high == 0.5 and one.verdict == REPLICATED and one.inside == "179 of 180 pairs inside"
+    assert one.high == 0.5 and one.verdict == REPLICATED and one.inside == "59 of 60 pairs inside"
     lost = {("a", "x", None, 0): "collapsed", ("b", "x", None, 1): "diverged"}  # what collapsed was trained
     assert cost.read(evidence_of(tmp_path / "lost", right | lost))[0].n == 2
     evidence = evidence_of(tmp_path / "light", right, peak=0.5)
@@ -1218,7 +1185,7 @@ def test_measured_memory_is_the_quotient_of_peaks_of_one_model(tmp_path: Path) -
 def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    some = ("e2e_lora_full", "start", "saving_base", "merged_latency", "top_direction")
+    some = ("e2e_lora_full", "start", "saving_base", "merged_latency")
     chosen = [claim for claim in CLAIMS if claim.id in some]
     monkeypatch.setattr(ledger, "load", lambda: chosen)
     monkeypatch.setattr(show, "names", lambda: ["e2e"])  # the page of what was run composes the cells of every table
@@ -1232,7 +1199,7 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
         assert command.main(["claims"], tmp_path) == 0
         written.append([(tmp_path / "results" / f"claims.{ending}").read_text(encoding="utf-8") for ending in ("md", "csv")])
     assert written[0] == written[1]
-    assert "smoke: 1 arithmetic, 1 inconclusive, 2 not run at this scale, 1 tested" in capsys.readouterr().out
+    assert "smoke: 1 arithmetic, 1 inconclusive, 1 not run at this scale, 1 tested" in capsys.readouterr().out
     text, rows = written[0]
     assert "- `smoke`: tiny. Generated data." in text and "**inconclusive** at smoke, generated data; better: **" in text
     assert "30 test inputs; a verdict needs 200" in text and "rate not searched" in text

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from conftest import refused
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import nlg
@@ -61,15 +62,6 @@ def folder(tmp_path: Path, expected) -> Path:
         ]
         (tmp_path / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
     return tmp_path
-
-
-def refused(call, *parts: str, error=UserError) -> None:
-    with pytest.raises(error) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message
 
 
 def load(folder, text_form="raw"):

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from bootstrap_interval import paired_bootstrap
+from conftest import refused
 
 from lora_repro.config.compose import build, compose, resolved
 from lora_repro.config.signature import signature
-from lora_repro.errors import UserError
 from lora_repro.tasks.base import Example
 from lora_repro.tasks.glue.mixture import Mixture
 from lora_repro.tasks.glue.task import Glue
@@ -36,14 +36,6 @@ FILES: dict[str, Any] = {
 
 def task(**given: Any) -> GlueText:
     return GlueText(**{"name": "mnli_text", "label": "MNLI", "words": WORDS, "template": TEMPLATE, **FILES, **given})
-
-
-def refused(call: Any, *parts: str) -> None:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
 
 
 @pytest.fixture

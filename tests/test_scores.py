@@ -169,10 +169,10 @@ def test_a_star_is_as_rare_as_it_says_where_seeds_are_few_and_differ() -> None:
     """Of 12 comparisons at 5 % / 12 each, where normal tails would give a star to one table in seven."""
     generator = np.random.default_rng(0)
     tables = []
-    for _ in range(100):
+    for _ in range(40):
         found = [drawn_at_random(generator, 3, 4.0) for _ in range(12)]
         tables.append([Difference(0, 0, 0, 3, p=bootstrap.p_of(one.difference, [one])) for one in found])
-    assert sum(any(one.p < 0.05 for one in holm(table)) for table in tables) <= 7
+    assert sum(any(one.p < 0.05 for one in holm(table)) for table in tables) <= 3
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -392,6 +392,7 @@ def test_the_long_table_has_a_line_a_run_and_metric_and_none_for_what_is_missing
 
 def test_reporting_imports_no_torch_wandb_or_transformers() -> None:
     code = ("import sys; import experiments.e2e, lora_repro.report.publish, lora_repro.results, lora_repro.report.show; "
+            "import lora_repro.report.render as render; render.ledger.load(); "
             "print([name for name in ('torch', 'wandb', 'transformers', 'datasets') if name in sys.modules])")  # fmt: skip
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
