@@ -128,8 +128,8 @@ UNSEEN = {
 }
 
 
-# How a matrix is read and written, and where a model keeps it: leaves, for whoever holds one.
-WEIGHTS = {f"{LIBRARY}.backbone.{stem}" for stem in ("weights", "architecture", "addressed")}
+# How a matrix is read and written, where a model keeps it, and how a layer drops values: leaves, for whoever holds one.
+WEIGHTS = {f"{LIBRARY}.backbone.{stem}" for stem in ("weights", "architecture", "addressed", "dropout")}
 
 
 @pytest.mark.parametrize("stage", sorted(UNSEEN))
@@ -175,7 +175,7 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
             allowed_packages.add("transformers")  # its cache object is where keys and values go
         assert not (other := foreign(name) - allowed_packages), f"{name} imports {', '.join(other)}"
         for other in own(name):
-            known = r"lora_repro\.(errors|backbone\.(weights|architecture|addressed)|methods|methods\.(base|update|_\w+))"
+            known = r"lora_repro\.(errors|backbone\.(weights|architecture|addressed|dropout)|methods|methods\.(base|update|_\w+))"
             allowed = re.fullmatch(known, other)
             assert allowed, f"{name} imports {other}; a method imports no other"
 
