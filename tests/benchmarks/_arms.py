@@ -22,7 +22,7 @@ from lora_repro.train.precision import autocast, loss_scaler, resolve_precision,
 PARTS = {  # part of a step's time -> the operations that it consists of
     "matrix products": ("mm", "addmm"),
     "attention": ("bmm", "baddbmm", "_softmax", "_softmax_backward_data"),
-    "random numbers": ("bernoulli_",),
+    "random numbers": ("random_", "bernoulli_"),
     "copies": ("copy_", "cat", "fill_"),
     "loss": ("_log_softmax", "_log_softmax_backward_data"),
     "optimizer": ("_fused_adamw_",),
