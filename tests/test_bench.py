@@ -72,7 +72,7 @@ def test_only_the_cases_named_are_measured(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_step_is_timed_with_each_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "CASES", {"tiny": ("random_bert", "entailment", "entailment", "", 3)})
+    monkeypatch.setattr(threads, "CASES", {"tiny": ([], "random_bert", "entailment", "entailment", "", 3)})
     seen: list[int] = []
     monkeypatch.setattr(threads, "ours", lambda *parts: lambda rows: seen.append(torch.get_num_threads()))
     before = torch.get_num_threads()

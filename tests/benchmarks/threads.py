@@ -18,19 +18,17 @@ from lora_repro.data import subset
 from lora_repro.run.stages import objective_of
 from tests.benchmarks._arms import ours, within
 from tests.benchmarks._table import Row, told
+from tests.benchmarks.step import CASES
 
 THREADS = (1, 2)
 ROUNDS = 5
 PRODUCTS = 20  # products timed at once
-CASES = {  # name -> (backbone, task at mini, task elsewhere, data folder, rows per batch)
-    "SmolLM2-135M": ("smollm2_135m", "e2e", "e2e", "e2e", 8),
-    "MiniLM-L6 on pairs": ("minilm_l6", "entailment", "mrpc", "glue", 16),
-}
+NAMES = ("SmolLM2-135M", "MiniLM-L6 on pairs")  # of the cases of `step`
 
 
 def measure(
     overrides: Sequence[str],
-    names: Sequence[str] = tuple(CASES),
+    names: Sequence[str] = NAMES,
     rounds: int = ROUNDS,
     precisions: Sequence[str] = ("fp32", "bf16"),
 ) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def measure(
 
 
 def measured(name: str, overrides: Sequence[str], rounds: int, precision: str) -> dict[str, Any]:
-    backbone, generated, real, folder, size = CASES[name]
+    _, backbone, generated, real, folder, size = CASES[name]
     profile, rest = within(overrides, folder)
     task = generated if profile in ("smoke", "mini") else real
     chosen = [f"task={task}", f"backbone={backbone}", "method=lora"]
