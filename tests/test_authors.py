@@ -93,7 +93,7 @@ def test_the_names_are_those_of_our_adapter_file() -> None:
     assert torch.equal(found[f"{QUERY}.parts.query.B"], adapter()[f"{QUERY}.lora_B"])
 
 
-@pytest.mark.parametrize("layers", [1, 12])
+@pytest.mark.parametrize("layers", [1, 2, 12])
 def test_there_and_back_is_the_same_to_the_bit(tmp_path: Path, layers: int) -> None:
     before = adapter(layers)
     before[HEAD[1]][0] = -0.0
@@ -170,6 +170,7 @@ def flipped(content: bytes) -> bytes:
         (Path.unlink, "cannot read"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot read"),
         (damaged(lambda content: b""), "damaged or not the authors' adapter"),
+        (damaged(lambda content: content[:-300]), "damaged or not"),
         (damaged(lambda content: content[:1000]), "damaged or not"),
         (damaged(lambda content: b"index\tsentence1\n"), "damaged or not"),
         (damaged(flipped), "damaged or not"),

@@ -19,7 +19,7 @@ from lora_repro.errors import UserError
 @pytest.mark.parametrize("ngram", [0, 2, 4])
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 0.8, 0.9, 1.0, 1.5])
 def test_token_identical_to_the_oracle(kind: str, penalty: float, ngram: int) -> None:
-    for seed in range(2):
+    for seed in range(3):
         rng = random.Random(f"{kind} {penalty} {ngram} {seed}")
         model = random_model(kind, rng.randrange(10**6), scale=rng.choice([4.0, 12.0, 30.0]))
         search = BeamSearch(
@@ -32,7 +32,7 @@ def test_batch_size_changes_nothing() -> None:
     model, prompts = random_model("llama", 3), random_prompts(random.Random(3), 9)
     alone = agree(BeamSearch(beam=5, max_new_tokens=20, batch_size=1), model, Pieces(), prompts)
     assert len({len(tokens) for tokens in alone.tokens}) > 2  # the prompts leave the batch at different steps
-    for size in (2, 4, 7):
+    for size in range(2, 8):
         batched = BeamSearch(beam=5, max_new_tokens=20, batch_size=size).decode(
             model, Pieces(), prompts, EOS, PAD
         )
@@ -41,7 +41,7 @@ def test_batch_size_changes_nothing() -> None:
 
 
 def test_ties_go_to_the_lower_flat_index() -> None:
-    for seed in range(15):
+    for seed in range(30):
         rng = random.Random(seed)
         levels = torch.tensor([0.0, 0.0, 1.0, 2.0])
         table = levels[torch.tensor([[rng.randrange(4) for _ in range(V)] for _ in range(V)])]

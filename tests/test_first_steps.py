@@ -35,7 +35,6 @@ COUNTS = {
     "bitfit": (24 * (3 + 1 + 4 + 1 + 2) * 1024 + 1024, None),
     "linear_probe": (50_257 * 1024, None),
 }
-TRAINED = ("lora", "adapter_h", "prelayer")  # one of each kind; the first steps of the others are the same code
 EXAMPLES = [Example("a", "name : X", "X is here."), Example("b", "name : Y | food : Thai", "Y serves Thai food.")]
 
 
@@ -60,8 +59,6 @@ def test_first_steps_at_the_true_shape(row: str, tmp_path: Path) -> None:
     assert counts["method"] + counts["head"] == expected == method.count(shape) + method.count_head(shape)
     if printed is not None:
         assert expected / 1e6 == pytest.approx(printed, rel=0.13)  # LoRA's 0.393 M is printed as 0.35
-    if row not in TRAINED:
-        return
     backbone = cut(config).load()
     torch.manual_seed(0)
     trainable = method.apply(backbone)
@@ -96,8 +93,6 @@ def test_first_steps_of_the_other_texts_at_the_true_shape(table: str, row: str, 
         whole = backbone_of(config).load()
         shape = Shape.of(whole)
         assert method.apply(whole).counts(whole.model)["method"] == method.count(shape)
-    if task not in ("wikisql", "mnli_text"):
-        return
     examples = build(compose([*cell, "task.source=embedded"]).task).load(None).train[:2]
     backbone = cut(config).load()
     torch.manual_seed(0)
@@ -140,8 +135,6 @@ def test_first_steps_of_an_encoder_at_its_true_shape(name: str, row: str, tmp_pa
     assert counts["method"] == method.count(shape) and counts["head"] == method.count_head(shape)
     if row == "lora":
         assert (counts["method"], counts["head"]) == ENCODERS[name]
-    if name == "roberta_large" or row in ("adapter_p", "linear_probe"):
-        return
     backbone = cut(config).load()
     torch.manual_seed(0)
     backbone.reset_head()

@@ -27,7 +27,7 @@ def test_without_a_benchmark_nothing_says_what_to_measure(capsys: pytest.Capture
     assert capsys.readouterr().err.startswith("error: nothing says what to measure: name experiment=latency and a row")
 
 
-@pytest.mark.parametrize("row", ["full", "lora", "prelayer", "ft_top2"])
+@pytest.mark.parametrize("row", ["full", "lora", "adapter_l_small", "adapter_h_large", "prelayer", "bitfit", "ft_top2"])
 def test_state_and_file_are_what_arithmetic_says(row: str) -> None:
     found = measured(row)
     floor = limit(found["total"], found["parameters"])

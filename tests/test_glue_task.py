@@ -830,3 +830,7 @@ def test_a_score_that_is_no_number_of_its_scale_is_refused(score: str, tmp_path:
 def test_a_yaml_that_forgets_something_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
     write(tmp_path, "rte")
     refused(lambda: replace(task_of("rte"), **changes).load(str(tmp_path)))
+
+
+def test_matthews_needs_a_positive_class() -> None:
+    refused(lambda: replace(task_of("cola"), positive=None), "positive")

@@ -16,7 +16,11 @@ from lora_repro.config.compose import CONF, build, compose
 from lora_repro.costs.arithmetic import backward
 from lora_repro.costs.meta_model import build_meta_model, shape_of
 from lora_repro.errors import UserError
+from lora_repro.methods.adapter_h import AdapterH
+from lora_repro.methods.adapter_p import AdapterP
 from lora_repro.methods.base import Shape
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.untuned import Untuned
 
 BACKBONES = sorted(path.stem for path in (CONF / "backbone").glob("*.yaml") if path.stem not in ("decoder", "encoder", "own"))
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml") if path.stem != "human")
@@ -26,6 +30,17 @@ WHEELS = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["shape
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_has_a_shape(name: str) -> None:
     assert shape_of(build(compose([f"backbone={name}"]).backbone))["num_hidden_layers" if "roberta" in name else "model_type"]
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if not name.startswith("random") and name != "roberta_large"])
+def test_adapters_on_sentences_are_the_nearest_to_lora_s_size(name: str) -> None:
+    """RoBERTa large has the paper's own bottlenecks, 16 and 8."""
+    spec = replace(build(compose([f"backbone={name}"]).backbone), head="classification", n_labels=2)
+    shape = Shape.of(build_meta_model(spec, Untuned()).backbone)
+    lora = Lora(rank=8).count(shape)
+    for adapter, key in ((AdapterP, "adapter_p"), (AdapterH, "adapter_h_small")):
+        off = {size: abs(adapter(bottleneck=size).count(shape) - lora) for size in range(1, 33)}
+        assert spec.sizes[key] == min(off, key=lambda size: off[size]), key
 
 
 @pytest.mark.parametrize("name", sorted(WHEELS))

@@ -169,10 +169,10 @@ def test_a_star_is_as_rare_as_it_says_where_seeds_are_few_and_differ() -> None:
     """Of 12 comparisons at 5 % / 12 each, where normal tails would give a star to one table in seven."""
     generator = np.random.default_rng(0)
     tables = []
-    for _ in range(40):
+    for _ in range(100):
         found = [drawn_at_random(generator, 3, 4.0) for _ in range(12)]
         tables.append([Difference(0, 0, 0, 3, p=bootstrap.p_of(one.difference, [one])) for one in found])
-    assert sum(any(one.p < 0.05 for one in holm(table)) for table in tables) <= 3
+    assert sum(any(one.p < 0.05 for one in holm(table)) for table in tables) <= 7
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -29,12 +29,15 @@ from lora_repro.config.compose import compose, resolved
 from lora_repro.data import Encoded, Rows, collate
 from lora_repro.errors import NotAvailable, Preempted, UserError
 from lora_repro.files import sealed
+from lora_repro.methods.adapter_h import AdapterH
 from lora_repro.methods.base import Trainable, named
+from lora_repro.methods.bitfit import BitFit
 from lora_repro.methods.dora import Dora
 from lora_repro.methods.full import Full
 from lora_repro.methods.intrinsic_dimension import IntrinsicDimension
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.pissa import Pissa
+from lora_repro.methods.prelayer import PreLayer
 from lora_repro.methods.vera import Vera
 from lora_repro.objectives.completion import Completion
 from lora_repro.records import provenance
@@ -53,7 +56,8 @@ OVERSHOT = TrainConfig(lr=0.3, epochs=3, batch_size=4, warmup=0, precision="fp32
 
 # PiSSA's tensors come out of a decomposition and lie otherwise in memory than those of a file.
 METHODS = {"lora": Lora(rank=2, dropout=0.2), "pissa": Pissa(rank=2, alpha=2), "dora": Dora(rank=2), "vera": Vera(rank=4),
-           "full": Full(), "said": IntrinsicDimension(d=40, form="said")}  # fmt: skip
+           "full": Full(), "adapter_h": AdapterH(bottleneck=2), "prelayer": PreLayer(prefix=2, infix=0, form="key_value"),
+           "said": IntrinsicDimension(d=40, form="said"), "bitfit": BitFit()}  # fmt: skip
 
 Whole = Callable[..., list[torch.Tensor]]
 

@@ -1,4 +1,4 @@
-"""Dropout that draws its random numbers faster than torch does on a CPU, where torch takes a fifth of a small encoder's step for it.
+"""Dropout that draws faster than torch does on a CPU, where the draws are a fifth of a small encoder's training step.
 
 Four values share one draw of 64 bits, and each is dropped with probability round(2^16 p) / 2^16, which differs from p by less
 than 10^-5. Elsewhere, and in a compiled model, it is torch's own dropout.
