@@ -34,7 +34,7 @@ COLUMNS = ("row", "label", "backbone", "task", "seed", "metric", "value", "main"
            "method_parameters", "head_parameters", "note")  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Store:
     """Records by signature, from one of two places that are never mixed.
 
@@ -99,6 +99,7 @@ class Run:
     source: str
     predictions: Path
     updates: Path
+    store: Store | None = field(default=None, repr=False)
 
     @property
     def signature(self) -> str:
@@ -117,7 +118,7 @@ class Run:
 def runs(declared: Sequence[Cell], store: Store) -> list[Run]:
     """The cells that have a record in `store`, in their order; a run at two places of the axes is listed at both."""
     return [
-        Run(cell, store.record(cell), store.source, store.predictions(cell.signature), store.updates(cell.signature))
+        Run(cell, store.record(cell), store.source, store.predictions(cell.signature), store.updates(cell.signature), store)
         for cell in declared
         if cell.signature in store.records
     ]

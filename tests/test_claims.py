@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,9 +49,11 @@ from lora_repro.report.subjects.memory import (
 from lora_repro.report.subjects.subspaces import Overlap, WithWeight
 from lora_repro.report.subjects.update_norms import NormRatio, StableRank
 from lora_repro.results import declared_cells
+from lora_repro.stats import spread
 from lora_repro.stats.bootstrap import InputVariance
 from lora_repro.stats.comparable import paired
 from lora_repro.stats.multiplicity import pocock
+from lora_repro.stats.spread import Error
 from lora_repro.stats.verdict import (
     ARITHMETIC,
     BESIDE,
@@ -344,6 +347,10 @@ def test_slot_errors_are_shown_beside_bleu_and_decide_nothing(tmp_path: Path) ->
 WIDE = "its test inputs alone leave too wide an interval: no number of seeds can decide it"
 
 
+def error_of(each: tuple[float, ...]) -> Error:
+    return spread.error([np.array(each)], paired=True, common=None)
+
+
 @pytest.mark.parametrize(
     "each, shared, region, expected",
     [
@@ -361,11 +368,12 @@ WIDE = "its test inputs alone leave too wide an interval: no number of seeds can
 )
 def test_what_more_seeds_would_decide(each: tuple[float, ...], shared: float, region: Region, expected: str) -> None:
     for own in (0.0, 0.5):  # what each seed does on each input already moves the seeds apart
-        assert outlook(region, each, InputVariance(shared, own), 0.05, 3) == expected
+        assert outlook(region, fmean(each), len(each), error_of(each), InputVariance(shared, own), 0.05, 3) == expected
 
 
 def test_what_seeds_would_decide_depends_on_the_level_and_on_the_fewest_of_the_claim() -> None:
-    found = [outlook(Region(floor=0), (2.0, 3.0, 4.0), InputVariance(0, 0), *more) for more in ((0.05, 6), (0.001, 3))]
+    error = error_of((2.0, 3.0, 4.0))
+    found = [outlook(Region(floor=0), 3.0, 3, error, InputVariance(0, 0), *more) for more in ((0.05, 6), (0.001, 3))]
     assert found == ["about 6 seeds like these would decide it"] * 2  # t(5) at 0.1 % is 6.87: 2.8 < 3
 
 
@@ -386,7 +394,7 @@ def test_an_inconclusive_comparison_says_how_many_seeds_would_decide_it(tmp_path
         assert any("seeds like these" in note or note == WIDE for note in reading.notes) == (verdict == INCONCLUSIVE)
     evidence._cells["t"] = [Guess(**vars(cell)) if cell.row.name == "b" else cell for cell in evidence._cells["t"]]
     (guessed,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
-    assert guessed.notes[2:] == ("B on X: rate not searched",)  # that reason comes first
+    assert guessed.notes[2:] == ("2 degrees of freedom over seeds", "B on X: rate not searched")  # that reason comes first
 
 
 def comparisons() -> list[tuple[str, str, Compare]]:

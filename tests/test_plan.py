@@ -168,8 +168,8 @@ def test_a_plan_says_what_its_searches_cost_and_which_differences_it_could_show(
     assert f"{plan.clock(3 * 0.333 * sum(once.values()))} to " in search
     assert all(0 < line.forecast.train_seconds < line.forecast.seconds for line in made)
     (least,) = [text for text in said if text.startswith("smallest detectable difference of two rows on rte")]
-    # 2.8016 sqrt(2 (4.3027 / 1.96 * 2.3)² / 3 + 52² / 277), and with one seed that of the inputs alone
-    assert least.endswith(": 14.5 points with 3 seeds, by the runs published at mini")
+    # 2.8016 sqrt(2 (2.7764 / 1.96 * 2.3)² / 3 + 52² / 277), and with one seed that of the inputs alone
+    assert least.endswith(": 11.5 points with 3 seeds, by the runs published at mini")
     (one,) = plan.differences(plan.plan_runs(cells([*asked, "seed=0"])))
     assert f": {2.8016 * 52 / 277**0.5:.1f} points with 1 seed (test inputs alone)" in one
 

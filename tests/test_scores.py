@@ -32,6 +32,7 @@ from lora_repro.results import Run, Store, declared_cells, long, own, runs
 from lora_repro.stats import bootstrap, comparable, kept
 from lora_repro.stats.bootstrap import Draws, paired_draws
 from lora_repro.stats.comparable import check_same_origin
+from lora_repro.stats.spread import Error
 from lora_repro.tasks.triples.dart import DART
 from lora_repro.tasks.triples.webnlg import WebNLG
 
@@ -182,7 +183,7 @@ def test_p_is_the_level_at_which_the_interval_ends_at_no_difference(seeds: int) 
         end = quantile * bootstrap.standard_error(one.at(level))
         assert bootstrap.p_of(end, [one]) == bootstrap.p_of(-end, [one]) == pytest.approx(level, rel=0.01)
     assert bootstrap.p_of(0.0, [one]) == 1 and bootstrap.p_of(1e9, [one]) < 1e-3
-    flat = Draws(1.0, np.zeros((3, 1)), 3, np.zeros(3), 2)
+    flat = Draws(1.0, np.zeros((3, 1)), 3, Error(0.0, 2))
     undefined = flat._replace(each=flat.each * math.nan)
     assert bootstrap.p_of(1.0, [flat]) == 0 and math.isnan(bootstrap.p_of(1.0, [undefined]))
     assert math.isnan(bootstrap.p_of(1.0, [flat, undefined]))  # one task of several has no score in any resample
@@ -299,9 +300,9 @@ def predictions(folder: Path, signature: str, keys: str) -> None:
 def test_differences_pair_equal_seeds_and_equal_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = []
 
-    def fake(ours: list[Any], theirs: list[Any], metric: str, seed: int) -> Draws:
-        pairs.extend((a, b, metric) for a, b in zip(ours, theirs, strict=True))
-        return Draws(0.015, np.array([[-0.01], [0.05]]), 3, np.zeros(2), 1)
+    def fake(sides: list[list[Any]], metric: str, seed: int, **more: Any) -> Draws:
+        pairs.extend((a, b, metric) for a, b in zip(*sides, strict=True))
+        return Draws(0.015, np.array([[-0.01], [0.05]]), 3, Error(0.0, 1))
 
     monkeypatch.setattr(comparable, "difference", fake)
     monkeypatch.setattr(comparable, "_resampled", lambda file, metric, seed: file[0].parent.name)
@@ -348,6 +349,55 @@ def test_the_real_bootstrap_takes_predictions_as_they_are_stored(tmp_path: Path)
     difference = results([*row("full", 1, ["f0"]), *row("lora", 2, ["l0"])], found)["lora"].differences["bleu"]
     assert difference.n == 1
     assert 0 < difference.low <= difference.mean <= difference.high <= 100
+
+
+def compared(folder: Path, changed: dict[str, dict[str, Any]], names: str = "fl") -> Error:
+    """The error over seeds of two rows among six of three seeds, all trained alike but for what is `changed` of a row."""
+    made = []
+    for place, name in enumerate("flabcd"):
+        for seed in range(3):
+            one = record(f"{name}{seed}", 0.5 + place / 100 + (0.01, -0.02, 0.0)[seed - place % 3])
+            one["measured"]["scores"]["slot_error_rate"] = (9 + place + (place + 2) * (seed - place % 3)) / 100
+            one["asked"] |= {"seed": seed, "method": {"name": name}, "train": {"lr": 1e-3, "epochs": 1}}
+            for key, value in changed.get(name, {}).items():
+                one[key] = {**one[key], **value} if isinstance(value, dict) else value
+            made.append(one)
+    found = store(folder, *made)
+    for one in made:
+        errors = round(100 * one["measured"]["scores"]["slot_error_rate"])
+        lines = [{"key": str(i), "slots": 10, "slot_errors": errors} for i in range(20)]
+        (folder / one["signature"] / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    both = [{run.cell.seed: run for run in runs(row(name, 1, [f"{name}{seed}" for seed in range(3)]), found)} for name in names]
+    made_difference = numbers.difference([(comparable.paired(*both), "slot_error_rate")])
+    assert made_difference
+    return made_difference.over_seeds
+
+
+LONGER, LR = {"train": {"lr": 1e-3, "epochs": 2}}, {"train": {"lr": 2e-3, "epochs": 1}}
+
+
+@pytest.mark.parametrize(
+    "changed, freedom, rows",
+    [
+        ({}, 12, 6),
+        ({"a": {"asked": LONGER}}, 10, 5),  # trained longer: not alike
+        ({"a": {"status": "collapsed"}}, 10, 5),
+        ({"a": {"asked": LONGER}, "b": {"asked": LONGER}}, "welch", None),  # 8 degrees of freedom tell too little
+        ({"l": {"asked": LONGER}}, "welch", None),  # the two rows themselves
+        ({"l": {"status": "collapsed"}}, "welch", None),
+        ({"l": {"asked": {"method": {"name": "f", "dropout": 0.1}}}}, 2, None),  # share start and rate: by seed
+        ({"l": {"asked": {"method": {"name": "f"}, **LR}}}, 12, 6),
+    ],
+)
+def test_the_spread_over_seeds_is_that_of_rows_trained_alike(
+    tmp_path: Path, changed: dict[str, Any], freedom: float | str, rows: int | None
+) -> None:
+    found = compared(tmp_path, changed)
+    assert (found.pooled and found.pooled.rows) == rows
+    if freedom == "welch":
+        assert 2 < found.freedom < 4
+    else:
+        assert found.freedom == freedom
 
 
 def test_paper_and_reruns_stand_under_their_own_names() -> None:

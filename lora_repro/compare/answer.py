@@ -306,15 +306,14 @@ def decided_by(answer: Answer, ours: Row, theirs: Row) -> str:
     found, both = answer.pairs.get((ours.name, theirs.name)), paired(ours.runs, theirs.runs)
     if found is None or not found.mean:
         return ""
-    shared, own = InputVariance.of(resampled([run for pair in both for run in pair], ours.cell.score, 0).each)
+    drawn = resampled(list(zip(*both, strict=True)), ours.cell.score, 0)
+    shared, own = InputVariance.of(drawn.each)
     inputs = InputVariance(100**2 * shared, 100**2 * own)
     by_rows = float(ndtri(1 - LEVEL / 2)) * math.sqrt(inputs.shared)
     if by_rows >= abs(found.mean):
         rows = math.ceil(answer.test_rows * (by_rows / found.mean) ** 2 / 100) * 100
         return f"more than {rows:,} test rows like these {answer.test_rows:,} would decide it, and no number of seeds alone"
-    sign = math.copysign(100, found.mean)
-    each = [sign * ((score(a, ours.cell.score) or 0.0) - (score(b, ours.cell.score) or 0.0)) for a, b in both]
-    return outlook(Region(floor=0), each, inputs, LEVEL, len(each) + 1)
+    return outlook(Region(floor=0), abs(found.mean), len(both), drawn.error.times(100), inputs, LEVEL, len(both) + 1)
 
 
 def _mean(values: Sequence[float]) -> float | None:

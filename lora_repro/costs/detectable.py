@@ -3,8 +3,8 @@
     points = (1.96 + 0.84) sqrt(2 (t / 1.96)² seed² / k + input² / n)
 
 is the least true difference between two rows, with k seeds each on n test inputs, that shows at 5 % with a chance of 80 %. The
-error over seeds is widened by Student's t, as in a table's intervals (`stats.bootstrap`). With several seeds it is an upper
-bound, since how each seed does on each input falls with k, too. seed and input are measured on the
+error over seeds is widened by Student's t with the 2 (k - 1) degrees of freedom of two rows that spread alike. With several
+seeds it is an upper bound, since how each seed does on each input falls with k, too. seed and input are measured on the
 published runs of the task: those of the plan's own profile if any setting there has two seeds, else those of another profile.
 """
 
@@ -63,7 +63,7 @@ def points(noise: Noise | None, seeds: int, inputs: int) -> float | None:
     """The least detectable difference by the module's formula; None if the noise is unknown. One seed has no spread."""
     if noise is None or not inputs or seeds < 1 or (seeds > 1 and noise.seed is None):
         return None
-    widen = float(stdtrit(seeds - 1, 0.975) / ndtri(0.975)) if seeds > 1 else 0.0
+    widen = float(stdtrit(2 * (seeds - 1), 0.975) / ndtri(0.975)) if seeds > 1 else 0.0
     return detectable(math.sqrt(2 * (widen * (noise.seed or 0.0)) ** 2 / seeds + noise.input**2 / inputs))
 
 

@@ -9,6 +9,7 @@ from lora_repro.config import paths
 from lora_repro.planning.cells import Cell
 from lora_repro.records import rates
 from lora_repro.report.columns import Column, place_label, task_label
+from lora_repro.report.numbers import Difference
 from lora_repro.report.scores import Result
 from lora_repro.results import Run, grouped
 from lora_repro.stats.comparable import is_generated
@@ -47,10 +48,10 @@ def of_table(
         low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in mixed)
         names = "; ".join(machines(mixed))
         notes.append(f"Rows of one seed come from several machines ({names}). {MOVED if low else ROUNDED}")
-    if any(main.key in result.differences for result in ours):
+    if versus := [result.differences[main.key] for result in ours if main.key in result.differences]:
         notes.append(
             f"{main.metric.label} − {reference}: mean difference over the seeds that both rows have, with the 95 "
-            "% interval of a paired bootstrap over test inputs and seeds. †: one seed; the interval covers the inputs alone. "
+            f"% interval of a paired bootstrap over test inputs and seeds. {_over_seeds(versus)}"
             "*: p < 0.05 after Holm's correction over all comparisons of this table. Δ: the smallest true difference that "
             "the comparison would detect with a power of 80 %. A row scored against other references is not compared."
         )
@@ -62,6 +63,18 @@ def of_table(
             "100 inputs or more) has its own score, 0 where a correlation is undefined, a diverged one the worst possible."
         )
     return notes
+
+
+def _over_seeds(versus: Sequence[Difference]) -> str:
+    """How the spread over seeds is known in these differences."""
+    pooled = {one.over_seeds.pooled: one for one in versus if one.over_seeds.pooled}
+    said = [
+        f"Their spread over seeds is that of {common.rows} rows trained alike ({common.freedom} degrees of freedom), unless both "
+        "share start and rate. "
+        for common in pooled
+    ]
+    alone = [one for one in versus if one.n == 1 and not one.over_seeds.pooled]
+    return "".join(said) + ("†: one seed; the interval covers the inputs alone. " if alone else "")
 
 
 def on_rates(cells: Sequence[Cell]) -> list[str]:

@@ -16,10 +16,11 @@ import numpy as np
 from lora_repro.metrics.corpus import counted_score
 from lora_repro.report.table import EMPTY, SINGLE, Number, bound, signed
 from lora_repro.results import Run
-from lora_repro.stats import multiplicity
+from lora_repro.stats import multiplicity, spread
 from lora_repro.stats.bootstrap import interval, p_of, standard_error
 from lora_repro.stats.comparable import Pair, resampled
 from lora_repro.stats.intervals import LEVEL, detectable
+from lora_repro.stats.spread import UNKNOWN, Error
 
 ARROW = {1: "↑", -1: "↓"}
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Mean:
 class Difference:
     """Row minus reference in printed units over n shared seeds, with its 95 % bootstrap interval over inputs and seeds.
 
-    error: the standard deviation of the resamples. p: two-sided, under no true difference; `holm` corrects it for the other
-    differences of the table.
+    error: the standard deviation of the resamples. over_seeds: the part that seeds have in it. p: two-sided, under no true
+    difference; `holm` corrects it for the other differences of the table.
     """
 
     mean: float
@@ -86,6 +87,7 @@ class Difference:
     n: int
     error: float = math.nan
     p: float = math.nan
+    over_seeds: Error = UNKNOWN
 
     @property
     def detectable(self) -> float:
@@ -153,8 +155,9 @@ def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0
     if not all(pairs for pairs, _ in parts):
         return None
     # A seed per part: with one seed for all, tasks of equal size would draw the same resamples.
-    drawn = [resampled([run for pair in pairs for run in pair], metric, seed) for seed, (pairs, metric) in enumerate(parts)]
+    drawn = [resampled(list(zip(*pairs, strict=True)), metric, seed) for seed, (pairs, metric) in enumerate(parts)]
     draws = np.mean([one.resamples for one in drawn], axis=0)
     mean, (low, high) = float(np.mean([one.difference for one in drawn])), interval(draws)
     n = min(len(pairs) for pairs, _ in parts)
-    return Difference(scale * mean, scale * low, scale * high, n, scale * standard_error(draws), p_of(mean, drawn))
+    over_seeds = spread.mean([one.error for one in drawn]).times(scale)
+    return Difference(scale * mean, scale * low, scale * high, n, scale * standard_error(draws), p_of(mean, drawn), over_seeds)

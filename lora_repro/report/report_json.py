@@ -171,6 +171,7 @@ def _difference(versus: Difference, reference: str) -> Answer:
         "low": _plain(versus.low),
         "high": _plain(versus.high),
         "n": versus.n,
+        "freedom": _plain(versus.over_seeds.freedom),
         "p": _plain(versus.p),
         "detectable": _plain(versus.detectable),
     }

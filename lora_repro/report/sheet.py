@@ -175,7 +175,7 @@ def in_words(scores: Scores) -> list[str]:
     if reference is None or not compared:
         return []
     if not several:
-        return ["One seed cannot rank methods: the intervals above cover the test inputs alone. Give more: seed=0,1,2"]
+        return ["One seed cannot rank methods. Give more: seed=0,1,2"]
     what = scores.compared.metric.label
     unit = " points" if scores.compared.metric.scale == 100 else ""
     counts = sorted({one.n for _, one in several})

@@ -14,9 +14,11 @@ from scipy.special import ndtri
 from lora_repro.errors import UserError
 from lora_repro.metrics.corpus import METRICS, CorpusMetric, Floats, Runs, Statistics, columns
 from lora_repro.stats.intervals import LEVEL, widening
+from lora_repro.stats.spread import Error, Pooled, error
 
 DRAWS = 1000  # resamples
 CHUNK = 100  # resamples drawn at a time: for QQP, GLUE's largest dev set, 100 × 40,430 counts take 32 MB
+SIGNS = (1, -1, -1, 1)  # a - b, or (a - b) - (c - d)
 SMALLEST = 1e-12  # the smallest p; below it p is 0
 
 
@@ -47,17 +49,21 @@ class InputVariance(NamedTuple):
 class Draws(NamedTuple):
     """A difference of scores, the same in n resamples, and the number of inputs.
 
-    each: [n, k], the difference of each pair of seeds in n resamples of the inputs, NaN where undefined; of two methods that are
-    not paired [n, 1], that of their means. by_seeds: [n], how far drawing seeds moves the mean, widened for an interval at 5 %.
-    freedom: the degrees of freedom of the spread over seeds, k - 1 for k seeds; of two methods that are not paired the fewer,
-    infinite for one seed each.
+    each: [n, k], the difference of each seed in n resamples of the inputs, NaN where undefined; of methods with unequally many
+    seeds [n, 1], that of their means. error: how far drawing other seeds would move the difference. seed: of the order in which
+    resamples of the inputs meet those of the seeds.
     """
 
     difference: float
     each: Floats
     inputs: int
-    by_seeds: Floats
-    freedom: float
+    error: Error
+    seed: int = 0
+
+    @property
+    def by_seeds(self) -> Floats:
+        """[n], normal quantiles in random order times the error over seeds, widened for an interval at 5 %."""
+        return widening(LEVEL, self.error.freedom) * self.error.size * _normal(len(self.each), self.seed)
 
     @property
     def by_inputs(self) -> Floats:
@@ -86,12 +92,8 @@ class Draws(NamedTuple):
 
     def at(self, level: float) -> Floats:
         """The resamples widened for an interval at `level` instead, by t(1 - level / 2) / z(1 - level / 2)."""
-        return self.resamples + (widening(level, self.freedom) / widening(LEVEL, self.freedom) - 1) * self.by_seeds
-
-    def less(self, other: Draws) -> Draws:
-        """This difference minus another one that drew the same inputs and seeds."""
-        whole = self.difference - other.difference, self.each - other.each
-        return Draws(*whole, self.inputs, self.by_seeds - other.by_seeds, min(self.freedom, other.freedom))
+        freedom = self.error.freedom
+        return self.resamples + (widening(level, freedom) / widening(LEVEL, freedom) - 1) * self.by_seeds
 
 
 class Resampled(NamedTuple):
@@ -144,41 +146,45 @@ def paired_draws(stats_a: Runs, stats_b: Runs, n: int = DRAWS, seed: int = 0, me
         seeds = [statistics] if statistics and isinstance(statistics[0], Mapping) else list(statistics)
         return [None if run is None else resampled_scores(run, metric, n, seed) for run in seeds]  # type: ignore[arg-type]
 
-    return difference(of(stats_a), of(stats_b), metric, n, seed)
+    return difference([of(stats_a), of(stats_b)], metric, n, seed)
 
 
 def difference(
-    ours: Sequence[Resampled | None], theirs: Sequence[Resampled | None], metric: str, n: int = DRAWS, seed: int = 0
+    sides: Sequence[Sequence[Resampled | None]],
+    metric: str,
+    n: int = DRAWS,
+    seed: int = 0,
+    paired: bool = True,
+    pooled: Pooled | None = None,
 ) -> Draws:
     """The difference of a corpus metric and its `n` resamples of inputs and seeds, whose middle 95 % are its interval.
 
-    ours, theirs: one for each seed, None for a run that diverged, which has the metric's `worst`.
+    sides: a and b of a - b, or a, b, c and d of (a - b) - (c - d); of each one entry a seed, None for a run that diverged, which
+    has the metric's `worst`. paired: whether the sides' seeds go together. pooled: the spread of one run over seeds, if it is
+    known from more rows than these (`spread.error`).
 
-    - A resample draws inputs with replacement and scores every run of both methods on them. It also draws seeds with replacement,
-      by their scores on the whole test set: pairs of runs if both methods have equally many, else each method's runs separately.
-      Their spread holds how each seed does on each input, so of what the inputs move only the part that seeds share is added.
-    - The spread of few seeds is poorly known. So the part of a resample that comes from drawing k seeds is widened by
-      sqrt(k / (k - 1)) t / 1.96, with t the 97.5 % quantile of Student's t with k - 1 degrees of freedom. The interval then
-      holds the true difference in 95 to 99 % of simulated cases (docs/protocol.md), and without the widening in 81 % at worst.
+    - A resample draws inputs with replacement and scores every run of all sides on them. What the draw of seeds adds is normal,
+      with the error that `spread.error` tells from the scores on the whole test set.
+      That spread holds how each seed does on each input, so of what the inputs move only the part that seeds share is added.
+    - The spread of few seeds is poorly known. So what seeds add is widened by t / 1.96, with t the 97.5 % quantile of Student's t
+      with the error's degrees of freedom. In how many simulated cases the interval then holds the true difference stands in
+      docs/protocol.md.
     - A resample in which a run's score is undefined (a correlation of equal numbers) is left out.
 
-    Raises UserError for no seeds, inputs that differ in number, or if every run of both methods diverged.
+    Raises UserError for no seeds, inputs that differ in number, or if every run of all sides diverged.
     """
-    sizes = list(dict.fromkeys(run.inputs for run in (*ours, *theirs) if run))
-    if len(sizes) != 1 or not ours or not theirs:
+    sizes = list(dict.fromkeys(run.inputs for side in sides for run in side if run))
+    if len(sizes) != 1 or not all(sides):
         said = " against ".join(f"{size} inputs" for size in sizes) or "no inputs"
         raise UserError(f"{said}: a paired bootstrap needs the same test inputs, for one seed at least")
     gone = Resampled(METRICS[metric].worst, np.full(n, METRICS[metric].worst), sizes[0])
-    sides = [[run or gone for run in side] for side in (ours, theirs)]
-    first, second = (np.array([run.score for run in side]) for side in sides)
-    drawn = [np.stack([run.each for run in side], axis=1) for side in sides]
-    if len(ours) == len(theirs):
-        each, by_seeds = drawn[0] - drawn[1], _by_seeds(first - second, n, seed)
-    else:
-        each = drawn[0].mean(axis=1, keepdims=True) - drawn[1].mean(axis=1, keepdims=True)
-        by_seeds = _by_seeds(first, n, seed) - _by_seeds(second, n, seed + 1)
-    fewest = min((len(side) for side in sides if len(side) > 1), default=None)
-    return Draws(float(first.mean() - second.mean()), each, sizes[0], by_seeds, np.inf if fewest is None else fewest - 1)
+    runs = [[run or gone for run in side] for side in sides]
+    scores = [sign * np.array([run.score for run in side]) for sign, side in zip(SIGNS, runs, strict=False)]
+    drawn = [sign * np.stack([run.each for run in side], axis=1) for sign, side in zip(SIGNS, runs, strict=False)]
+    if len({len(side) for side in sides}) > 1:
+        drawn = [one.mean(axis=1, keepdims=True) for one in drawn]
+    mean = float(sum(side.mean() for side in scores))
+    return Draws(mean, np.asarray(sum(drawn)), sizes[0], error(scores, paired, pooled), seed)
 
 
 def _scores(table: Floats, metric: CorpusMetric, weights: Floats) -> Floats:
@@ -189,13 +195,10 @@ def _scores(table: Floats, metric: CorpusMetric, weights: Floats) -> Floats:
     return np.round(metric.corpus(weights @ table), 13)
 
 
-def _by_seeds(values: Floats, n: int, seed: int) -> Floats:
-    """[n]: how far drawing k seeds with replacement from their `values`, [k], moves the mean, widened as in `paired_draws`."""
-    k = len(values)
-    if k == 1:
-        return np.zeros(n)
-    chosen = np.random.default_rng([seed, k]).integers(k, size=(n, k))
-    return np.asarray(np.sqrt(k / (k - 1)) * widening(LEVEL, k - 1) * (values[chosen].mean(axis=1) - values.mean()))
+@lru_cache(maxsize=16)
+def _normal(n: int, seed: int) -> Floats:
+    """[n], the quantiles of the normal distribution at (i + 1/2) / n in an order that `seed` draws."""
+    return np.asarray(np.random.default_rng([seed, n]).permutation(ndtri((np.arange(n) + 0.5) / n)))
 
 
 def p_of(mean: float, drawn: Sequence[Draws]) -> float:

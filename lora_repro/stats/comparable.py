@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -10,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from lora_repro.errors import UserError
+from lora_repro.metrics.corpus import counted_score
 from lora_repro.records.record import load_predictions
-from lora_repro.results import Run
+from lora_repro.results import FINISHED, Run, Store
 from lora_repro.stats.bootstrap import Draws, Resampled, difference, resampled_scores
 from lora_repro.stats.kept import Arrays, kept
+from lora_repro.stats.spread import Pooled, pooled
 
 Pair = tuple[Run, Run]
 File = tuple[Path, int]  # path and modification time: a file that is rewritten is not found in the caches
@@ -78,9 +82,52 @@ def _generated(record: Mapping[str, Any]) -> bool:
     return any(word in str(record["where"]["data"]["caption"]) for word in ("synthetic", "generated"))
 
 
-def resampled(runs: Sequence[Run], metric: str, seed: int) -> Draws:
-    """The difference of paired runs and its resamples; of each run they are drawn once. runs: ours and theirs alternate."""
-    return _difference(tuple(_stamped(run.predictions) if run.trained else None for run in runs), metric, seed)
+def resampled(sides: Sequence[Sequence[Run]], metric: str, seed: int) -> Draws:
+    """`bootstrap.difference` of two or four sides, each with a run of every seed; resamples are drawn once a run.
+
+    Seeds go together where all sides share their start and learning rate: the trained values of one seed then begin alike. Else
+    the spread over seeds is the task's, if all rows that were trained alike have one (`spread.pooled`), or each side's own.
+    """
+    paired = len({_start(side[0]) for side in sides}) == 1
+    runs = [run for side in sides for run in side]
+    alike = {(run.store, _training(run.record)) if run.store and run.finished else None for run in runs}
+    common = next(iter(alike)) if len(alike) == 1 else None
+    pooled = _spread(*common, metric) if common else None
+    files = tuple(tuple(_stamped(run.predictions) if run.trained else None for run in side) for side in sides)
+    return _difference(files, metric, seed, paired, pooled)
+
+
+def _start(run: Run) -> str:
+    """What a run's trained values begin as, beside its seed, and its learning rate."""
+    asked = run.record["asked"]
+    method = {key: value for key, value in asked.get("method", {}).items() if key != "dropout"}
+    return json.dumps([method, asked.get("train", {}).get("lr")], sort_keys=True)
+
+
+def _training(record: Mapping[str, Any]) -> str:
+    """Task, data, backbone and length: rows for which it is equal were trained alike."""
+    asked = record["asked"]
+    length = [asked.get("train", {}).get(key) for key in ("epochs", "steps")]
+    alike = [asked.get(key) for key in ("task", "data", "backbone")]
+    return json.dumps([alike, length, bool(asked.get("starts_from"))], sort_keys=True)
+
+
+@cache
+def _spread(store: Store, training: str, metric: str) -> Pooled | None:
+    """The spread over seeds of the store's rows that were trained like this, but for those with a collapsed or diverged run."""
+    whole = [row for row in _rows(store).get(training, ()) if all(record["status"] == FINISHED for record in row)]
+    scores = ([counted_score(record, metric) for record in row] for row in whole)
+    return pooled([[one for one in row if one is not None] for row in scores])
+
+
+@cache
+def _rows(store: Store) -> dict[str, list[list[dict[str, Any]]]]:
+    """The records of each training, a list for each of its settings."""
+    trainings: defaultdict[str, defaultdict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for record in store.records.values():
+        apart = {**record["asked"], "seed": None, "starts_from": None}
+        trainings[_training(record)][json.dumps(apart, sort_keys=True)].append(record)
+    return {training: list(settings.values()) for training, settings in trainings.items()}
 
 
 def inputs(run: Run) -> tuple[str, ...] | None:
@@ -98,9 +145,11 @@ def _predictions(file: File) -> list[dict[str, Any]]:
 
 
 @cache
-def _difference(files: tuple[File | None, ...], metric: str, seed: int) -> Draws:
-    runs = [None if file is None else _resampled(file, metric, seed) for file in files]
-    return difference(runs[::2], runs[1::2], metric, seed=seed)
+def _difference(
+    files: tuple[tuple[File | None, ...], ...], metric: str, seed: int, paired: bool, pooled: Pooled | None
+) -> Draws:
+    runs = [[None if file is None else _resampled(file, metric, seed) for file in side] for side in files]
+    return difference(runs, metric, seed=seed, paired=paired, pooled=pooled)
 
 
 @cache

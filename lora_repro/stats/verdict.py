@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from scipy.special import ndtri, stdtrit
 
 from lora_repro.errors import UserError
 from lora_repro.stats.bootstrap import InputVariance
+from lora_repro.stats.spread import Error
 
 REPLICATED, REFUTED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 CONTRADICTED = "contradicted by its source"  # not replicated, by a test that the source's own numbers fail, too
@@ -97,22 +97,24 @@ def combined(verdicts: Sequence[str], how: str) -> str:
     return REFUTED if 2 * no >= len(verdicts) else INCONCLUSIVE
 
 
-def outlook(region: Region, each: Sequence[float], inputs: InputVariance, level: float, least: int) -> str:
-    """How many seeds, at least `least` and more than there are, would decide a comparison; empty for a single seed.
+def outlook(region: Region, value: float, n: int, error: Error, inputs: InputVariance, level: float, least: int) -> str:
+    """How many seeds, at least `least` and more than the `n` there are, would decide a comparison; empty for a single seed.
 
-    each: the difference of each seed. inputs: the variance that the draw of test inputs causes, in the square of their units. If
-    the mean, and the standard deviation s over seeds, stay as they are, k seeds decide it once hypot(t s / sqrt(k),
-    z sqrt(shared)) is less than the mean's distance from the nearest bound: t and z are the quantiles of Student's t (k - 1
-    degrees of freedom) and of the normal distribution at 1 - level / 2. s holds what seeds have of their own on the inputs.
+    error: of the value, over seeds. inputs: the variance that the draw of test inputs causes, in the square of its units. If the
+    value, and the standard deviation s = error sqrt(n) of one seed, stay as they are, k seeds decide it once
+    hypot(t s / sqrt(k), z sqrt(shared)) is less than the value's distance from the nearest bound: t and z are the quantiles of
+    Student's t and of the normal distribution at 1 - level / 2. t has the error's degrees of freedom times (k - 1) / (n - 1). s
+    holds what seeds have of their own on the inputs.
     """
-    if len(each) < 2 or not all(map(math.isfinite, (*each, inputs.shared))):
+    if n < 2 or not all(map(math.isfinite, (value, error.size, inputs.shared))):
         return ""
-    mean, deviation = statistics.fmean(each), statistics.stdev(each)
-    distance = min(abs(mean - bound) for bound in (region.floor, region.ceiling))
+    deviation = error.size * math.sqrt(n)
+    distance = min(abs(value - bound) for bound in (region.floor, region.ceiling))
     by_inputs = float(ndtri(1 - level / 2)) * math.sqrt(inputs.shared)
     if by_inputs >= distance:
         return "its test inputs alone leave too wide an interval: no number of seeds can decide it"
-    for k in range(max(least, len(each) + 1), MOST + 1):
-        if math.hypot(float(stdtrit(k - 1, 1 - level / 2)) * deviation / math.sqrt(k), by_inputs) < distance:
+    for k in range(max(least, n + 1), MOST + 1):
+        quantile = float(stdtrit(error.freedom * (k - 1) / (n - 1), 1 - level / 2))
+        if math.hypot(quantile * deviation / math.sqrt(k), by_inputs) < distance:
             return f"about {k} seeds like these would decide it"
     return f"only more than {MOST} seeds like these would decide it"

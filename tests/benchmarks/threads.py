@@ -21,8 +21,8 @@ from tests.benchmarks._table import Row, told
 from tests.benchmarks.step import CASES
 
 THREADS = (1, 2)
-ROUNDS = 5
-PRODUCTS = 20  # products timed at once
+ROUNDS = 9
+PRODUCTS = 100  # products timed at once
 NAMES = ("SmolLM2-135M", "MiniLM-L6 on pairs")  # of the cases of `step`
 
 

@@ -19,10 +19,12 @@ from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.numbers import score
 from lora_repro.report.table import bound, signed
 from lora_repro.results import Run, backbone_name, by_place, grouped
-from lora_repro.stats.bootstrap import Draws, InputVariance, interval, standard_error
+from lora_repro.stats import spread
+from lora_repro.stats.bootstrap import SIGNS, Draws, InputVariance, interval, standard_error
 from lora_repro.stats.comparable import check_same_origin, inputs, is_generated, resampled, same_inputs
 from lora_repro.stats.intervals import LEVEL, detectable
 from lora_repro.stats.multiplicity import Levels
+from lora_repro.stats.spread import Error
 from lora_repro.stats.verdict import (
     HOW,
     INCONCLUSIVE,
@@ -37,7 +39,6 @@ from lora_repro.stats.verdict import (
     plain,
 )
 
-SIGNS = (1, -1, -1, 1)  # a − b, or (a − b) − (c − d)
 INPUTS = 200  # the fewest test inputs for a verdict
 BETTER = Region(floor=0.0)
 LOWER_IS_BETTER = ("slot_error_rate", "ter")
@@ -173,7 +174,7 @@ class Compare(ClaimTest):
 
     def _beside(self, places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Levels, ours: Value) -> list[str]:
         """Notes on what is shown beside the value: secondary metrics, levels other than 5 %, and a combination that breaks."""
-        notes = []
+        notes = [ours.error.text] if ours.error.text else []
         for metric in self.secondary:
             if metric in _scores_of(places[0]):
                 other = _value(places, seeds, levels, metric)
@@ -199,7 +200,7 @@ class Compare(ClaimTest):
         if wanting or self._verdict(self.region, ours, wanting) != INCONCLUSIVE:
             return []
         level = levels.holds if self.region.holds(ours.value) else levels.fails
-        text = outlook(self.region, ours.each, ours.inputs, level, self.least)
+        text = outlook(self.region, ours.value, len(ours.each), ours.error, ours.inputs, level, self.least)
         return [text] if text else []
 
     def _other_rates(self, places: Sequence[Sequence[Place]], evidence: Evidence) -> list[Doubt]:
@@ -222,8 +223,8 @@ class Compare(ClaimTest):
 class Value:
     """A difference in points, its interval [low, high] at `Levels.holds` and its interval `against` at `Levels.fails`.
 
-    each: the difference of each seed. inputs: the variance that the draw of test inputs causes. detectable: the least true
-    difference that would have shown at `Levels.holds`.
+    each: the difference of each seed. error: over seeds. inputs: the variance that the draw of test inputs causes. detectable:
+    the least true difference that would have shown at `Levels.holds`.
     """
 
     value: float
@@ -231,6 +232,7 @@ class Value:
     high: float
     against: tuple[float, float]
     each: Sequence[float]
+    error: Error
     inputs: InputVariance
     detectable: float
 
@@ -248,7 +250,8 @@ def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Leve
     low, high = interval(holds, levels.holds)
     each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
     by_inputs = InputVariance.of(100 * np.mean([one.each for one in drawn], axis=0))
-    return Value(value, low, high, interval(fails, levels.fails), each, by_inputs,
+    over_seeds = spread.mean([one.error for one in drawn]).times(100)
+    return Value(value, low, high, interval(fails, levels.fails), each, over_seeds, by_inputs,
                  detectable(standard_error(holds), levels.holds))  # fmt: skip
 
 
@@ -311,11 +314,8 @@ def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
 
 
 def _drawn(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> Draws:
-    """The resamples of one task. Both halves of four cells draw the same ones, by the same seed `at`."""
-    metric = metric or cells[0].cell.score
-    pairs = zip(cells[::2], cells[1::2], strict=True)
-    first, *second = (resampled([side.runs[seed] for seed in seeds for side in pair], metric, at) for pair in pairs)
-    return first.less(second[0]) if second else first
+    """The resamples of one task, drawn by the seed `at`."""
+    return resampled([[place.runs[seed] for seed in seeds] for place in cells], metric or cells[0].cell.score, at)
 
 
 def _of_seed(cells: Sequence[Place], seed: int, metric: str | None) -> float:

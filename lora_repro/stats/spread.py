@@ -1,0 +1,100 @@
+"""How far seeds move a score, and how well that is known: one row's spread, or that of all rows which were trained alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lora_repro.metrics.corpus import Floats
+
+SEEDS = 3  # the fewest of a row whose spread is pooled
+FREEDOM = 10  # the fewest degrees of freedom of a pooled spread: with fewer the test of equal variances sees little
+REJECTED = 0.1  # level of that test
+
+
+class Pooled(NamedTuple):
+    """The standard deviation over seeds that `rows` rows share, with its degrees of freedom."""
+
+    sd: float
+    freedom: int
+    rows: int
+
+
+class Error(NamedTuple):
+    """The standard error of a difference of means over seeds, with its degrees of freedom: infinite where it is not known.
+
+    pooled: the spread that it was made from, if not the rows' own.
+    """
+
+    size: float
+    freedom: float
+    pooled: Pooled | None = None
+
+    @property
+    def text(self) -> str:
+        """`3.4 degrees of freedom over seeds`, and where the spread is pooled over how many rows; empty where it is not known."""
+        if math.isinf(self.freedom):
+            return ""
+        text = f"{self.freedom:.{0 if self.freedom >= 10 else 1}f}".removesuffix(".0") + " degrees of freedom over seeds"
+        return f"{text}, whose spread is that of {self.pooled.rows} rows trained alike" if self.pooled else text
+
+    def times(self, scale: float) -> Error:
+        """The error of `scale` times the difference."""
+        return self._replace(size=scale * self.size)
+
+
+UNKNOWN = Error(0.0, math.inf)
+
+
+def pooled(rows: Sequence[Sequence[float]]) -> Pooled | None:
+    """sqrt(sum of squared deviations from each row's mean / sum of (k - 1)), over rows of k >= `SEEDS` scores.
+
+    None if Bartlett's test (1937) rejects equal variances at `REJECTED`, for a single row, and below `FREEDOM`.
+    """
+    known = [np.asarray(row, float) for row in rows if len(row) >= SEEDS]
+    freedom = sum(len(row) - 1 for row in known)
+    if len(known) < 2 or freedom < FREEDOM:
+        return None
+    from scipy.stats import bartlett  # slow to import
+
+    with np.errstate(divide="ignore", invalid="ignore"):  # a row whose seeds are equal: p is 0
+        p = float(bartlett(*known).pvalue)
+    squares = sum(float(((row - row.mean()) ** 2).sum()) for row in known)
+    return Pooled(math.sqrt(squares / freedom), freedom, len(known)) if p > REJECTED else None
+
+
+def error(sides: Sequence[Floats], paired: bool, common: Pooled | None) -> Error:
+    """The error of a sum or difference of the means of `sides`, each one [k] scores by seed.
+
+    sides: as they enter the sum, those that are subtracted with their sign changed. By the first rule that fits:
+
+    - paired, and as many seeds on every side: s of the sums of one seed, s / sqrt(k), with k - 1 degrees of freedom;
+    - common: its standard deviation times sqrt(sum of 1 / k);
+    - else sqrt(sum of s² / k), with the degrees of freedom of Welch (1947) and Satterthwaite (1946),
+      (sum of s² / k)² / sum of (s² / k)² / (k - 1).
+
+    A single seed has no spread of its own: it adds nothing.
+    """
+    sizes = [len(side) for side in sides]
+    if paired and len(set(sizes)) == 1:
+        total = np.sum(sides, axis=0)
+        return Error(float(total.std(ddof=1)) / math.sqrt(sizes[0]), sizes[0] - 1) if sizes[0] > 1 else UNKNOWN
+    if common:
+        return Error(common.sd * math.sqrt(sum(1 / k for k in sizes)), common.freedom, common)
+    several = [(float(side.var(ddof=1)) / len(side), len(side) - 1) for side in sides if len(side) > 1]
+    whole = sum(variance for variance, _ in several)
+    if not whole:
+        return Error(0.0, min((freedom for _, freedom in several), default=math.inf))
+    return Error(math.sqrt(whole), whole**2 / sum(variance**2 / freedom for variance, freedom in several))
+
+
+def mean(errors: Sequence[Error]) -> Error:
+    """The error of a mean of independent differences, one a task, with the degrees of freedom of Satterthwaite (1946)."""
+    whole = sum(one.size**2 for one in errors)
+    size, common = math.sqrt(whole) / len(errors), next((one.pooled for one in errors if len(errors) == 1), None)
+    if not whole:
+        return Error(size, min(one.freedom for one in errors), common)
+    return Error(size, whole**2 / sum(one.size**4 / one.freedom for one in errors), common)
