@@ -118,6 +118,23 @@ def share_weights(folder: Path) -> None:
         shutil.copymode(folder / "config.json", path)
 
 
+def remove_orphans(folder: Path) -> None:
+    """Remove the temporary files of processes that have ended from a folder which others may write to."""
+    for path in folder.glob(".*.tmp"):
+        process = path.name.split(".")[-2]
+        if process.isdigit() and not running(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def running(process: int) -> bool:
+    """Whether a process with this id runs and is this user's; an id that is free, or another user's, was given anew."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, PermissionError, OverflowError):
+        return False
+    return True
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove the temporary files of killed processes from a folder whose lock we hold."""
     for path in folder.glob(".*.tmp"):

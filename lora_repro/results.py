@@ -45,6 +45,8 @@ class Store:
     source: str
     folder: Path
     records: dict[str, dict[str, Any]] = field(repr=False)
+    origin: Store | None = field(default=None, repr=False)  # the store that this one is a view of
+    spreads: dict[tuple[str, str], object] = field(default_factory=dict, init=False, repr=False)  # what `comparable.spread` told
     _agreed: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @cached_property

@@ -358,8 +358,9 @@ def test_a_spread_is_pooled_where_equal_variances_are_not_rejected() -> None:
 
 
 def test_errors_of_tasks_join_as_satterthwaite_has_it() -> None:
-    found = spread.mean([Error(3.0, 2), Error(4.0, 8), UNKNOWN])
-    assert found == (pytest.approx(5 / 3), pytest.approx(25**2 / (81 / 2 + 256 / 8)), None)
+    found = spread.mean([Error(3.0, 2), Error(4.0, 8)])
+    assert found == (pytest.approx(5 / 2), pytest.approx(25**2 / (81 / 2 + 256 / 8)), None)
+    assert spread.mean([Error(3.0, 2), UNKNOWN]) == (1.5, np.inf, None) and spread.mean([Error(0.0, 2)]).freedom == 2
     assert spread.mean([UNKNOWN]) == UNKNOWN
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -283,7 +284,12 @@ def test_a_comparison_from_files_to_answer(
     ]
     kept = [console.MARK, console.TOGETHER, console.VARIABLE, "OMP_NUM_THREADS", "TQDM_DISABLE"]
     environment = [*map(os.environ.get, kept)]
+    killed = [folder / "compare-train" / name for name in (".comparison.json.{}.tmp", "conf/row/.compare_train.yaml.{}.tmp")]
+    for path, process in itertools.product(killed, (2**22 + 1, os.getppid())):  # no process has a number above 2^22
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(path.name.format(process)).touch()
     found = compare(asked(*words))
+    assert sorted(path.name.split(".")[-2] for path in (folder / "compare-train").rglob(".*.tmp")) == 2 * [str(os.getppid())]
     assert [*map(os.environ.get, kept)] == environment  # what silences its runs must not silence those that follow
     said = capsys.readouterr().out
     assert found is not None and [row.name for row in found.rows] == ["lora", "linear_probe"]

@@ -56,3 +56,11 @@ def test_another_best_run_replaces_the_export_and_a_folder_of_the_user_s_stays(e
     assert best.leave(answer("s3"), ["x"], {}, mine) is None
     assert (mine / "notes.txt").read_text() == "mine"
     refused(lambda: best.export(Path("run"), mine), "not empty")
+
+
+def test_a_disk_that_fails_is_no_method_that_peft_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def export(run: Path, target: Path) -> None:
+        raise UserError(f"cannot write {target}: No space left on device") from OSError()
+
+    monkeypatch.setattr(best, "export", export)
+    refused(lambda: best.leave(answer("s1"), ["x"], {}, tmp_path / "best"), "No space left")

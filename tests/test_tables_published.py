@@ -27,6 +27,8 @@ from lora_repro.report.table import (
     markdown,
 )
 from lora_repro.results import Store, published
+from lora_repro.stats import comparable
+from lora_repro.stats.spread import Pooled
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 RENDER = {".md": markdown, ".csv": comma_separated, ".tex": latex}
@@ -64,7 +66,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def change(folder: Path, name: str, value: int) -> None:
-    record = json.dumps({"schema": 1, "signature": name, "row": {"table": "e2e"}})
+    record = json.dumps({"schema": 1, "signature": name, "row": {"table": "e2e"}, "asked": {}})
     for kind, end, text in (("records", "json", record), ("predictions", "jsonl", str(value))):
         path = folder / "results" / "mini" / kind / f"{name}.{end}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +82,12 @@ MADE = Exhibit("e2e", "E2E", (SHEET,), "1 run", lambda stem: [], words=("w",))
 def test_what_is_kept_is_found_until_something_that_was_read_changes(
     planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traced, records = kept.traced(planted)
-    assert "a" in traced.records and traced.records["a"] and "gone" not in traced.records and records.asked == {"a", "gone"}
+    traced = kept.traced(planted)
+    assert "a" in traced.records and traced.records["a"] and "gone" not in traced.records
+    assert comparable.spread(traced, "a training", "bleu") is None
     with pytest.raises(TypeError, match="only on records that it looks up"):
         list(traced.records.values())
-    kept.write(planted, records.asked, Shown("e2e", (MADE,), {"cells": []}, COMMANDS, {"mini/tables/e2e.md": "0"}))
+    kept.write(traced, Shown("e2e", (MADE,), {"cells": []}, COMMANDS, {"mini/tables/e2e.md": "0"}))
     found = kept.read("e2e", planted)
     assert found and found.answer == {"cells": []} and found.files == {"mini/tables/e2e.md": "0"}
     assert known(found.exhibits[0]) == known(MADE) and found.commands == COMMANDS and kept.read("glue", planted) is None
@@ -102,6 +105,9 @@ def test_what_is_kept_is_found_until_something_that_was_read_changes(
             for kind in ("records", "predictions"):
                 next((planted.folder / kind).glob("gone.*")).unlink()
         assert stands(), name
+    with monkeypatch.context() as patch:
+        patch.setattr(comparable, "_spread", lambda *_: Pooled(0.1, 10, 5))
+        assert not stands(), "rows trained alike have more runs"
     (planted.folder / "measures" / "latency.json").write_text("2")
     assert not stands()
     (planted.folder / "measures" / "latency.json").write_text("1")

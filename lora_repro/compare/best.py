@@ -22,6 +22,7 @@ def leave(answer: Answer, words: Sequence[str], data: Mapping[str, str], target:
     """Export the median seed of the best method to the folder `target`; None where peft has no such method or training.
 
     data: split -> hash of the user's file. An export of the same run stays; its card, which no hash covers, is written again.
+    Raises UserError if the export cannot be written.
     """
     run = answer.best.median_run
     if _origin(target) != run.signature:
@@ -29,7 +30,9 @@ def leave(answer: Answer, words: Sequence[str], data: Mapping[str, str], target:
             shutil.rmtree(target)
         try:
             export(run.cell.folder, target)
-        except UserError:
+        except UserError as error:
+            if error.__cause__:  # the disk, not the method
+                raise
             return None
     card = (target / CARD).read_text(encoding="utf-8").partition("\n## Comparison\n")[0].rstrip()
     hashes = "\n".join(f"- {split}: `{digest}`" for split, digest in data.items())

@@ -18,7 +18,7 @@ from lora_repro.compare import budget
 from lora_repro.compare.request import Request
 from lora_repro.config import paths
 from lora_repro.config.compose import read_again
-from lora_repro.files import write_json, write_text
+from lora_repro.files import remove_orphans, write_json, write_text
 from lora_repro.planning.cells import Cell
 from lora_repro.records.rates import PRUNED
 from lora_repro.results import own
@@ -46,6 +46,8 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
     audited(request)
     _ = request.backbone
     said_if_changed(request)
+    for place in (request.folder, request.folder / "best", *request.configs.glob("**/")):
+        remove_orphans(place)
     with configured(request):
         from lora_repro.compare.declare import declare  # here: bad files are told before torch is imported
 

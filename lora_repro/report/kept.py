@@ -1,7 +1,8 @@
 """What an experiment shows of published records, kept on disk with a digest of each thing that it was made from.
 
 One file per experiment and profile in .cache/tables. It is valid while the code, conf/, the packages, the measurements and the
-searches are the same, and each record that was looked up, with its predictions and updates. A damaged file is made again. If
+searches are the same, and each record that was looked up, with its predictions and updates, and the spread over seeds of all rows
+that were trained alike. A damaged file is made again. If
 nothing can be written, everything is computed.
 """
 
@@ -25,6 +26,7 @@ from lora_repro.records import manifest
 from lora_repro.report.exhibit import Exhibit
 from lora_repro.report.table import Count, Number, Origin, Remark, Reproduce, Source, Table
 from lora_repro.results import Store
+from lora_repro.stats.comparable import spread
 
 MOST = 400  # files; the two published profiles need some fifty
 PACKAGES = ("numpy", "scipy", "matplotlib", "pillow", "hydra-core", "omegaconf")
@@ -79,10 +81,9 @@ class Traced(dict[str, dict[str, Any]]):
     __iter__ = get = items = keys = values = _whole
 
 
-def traced(store: Store) -> tuple[Store, Traced]:
+def traced(store: Store) -> Store:
     """The store with records that remember which were looked up."""
-    records = Traced(store.records)
-    return replace(store, records=records), records
+    return replace(store, records=Traced(store.records), origin=store)
 
 
 def read(name: str, store: Store) -> Shown | None:
@@ -99,18 +100,22 @@ def read(name: str, store: Store) -> Shown | None:
     now = _evidence(store)
     if found["basis"] != _basis(name, store) or found["read"] != {key: now.get(key, "") for key in found["read"]}:
         return None
+    if any(repr(spread(store, training, metric)) != told for training, metric, told in found["spreads"]):
+        return None
     commands = {key: _command(one) for key, one in found["commands"].items()}
     return Shown(name, tuple(map(_exhibit, found["exhibits"])), found["answer"], commands, found["files"])
 
 
-def write(store: Store, asked: set[str], shown: Shown) -> None:
-    """Keep what an experiment shows. asked: the signatures that were looked up for it in `store`."""
+def write(store: Store, shown: Shown) -> None:
+    """Keep what an experiment shows. store: the view of `traced` that it was made from."""
     if paths.own():  # a folder of the user's, whose files the digests leave out
         return
-    now = _evidence(store)
+    now, records = _evidence(store), store.records
+    assert isinstance(records, Traced)
     kept = {
         "basis": _basis(shown.name, store),
-        "read": {key: now.get(key, "") for key in sorted(asked)},
+        "read": {key: now.get(key, "") for key in sorted(records.asked)},
+        "spreads": [[*key, repr(told)] for key, told in store.spreads.items()],
         "exhibits": [_plain(exhibit) for exhibit in shown.exhibits],
         "answer": shown.answer,
         "commands": {key: vars(one) for key, one in shown.commands.items()},

@@ -66,7 +66,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     from lora_repro.report import report_json  # here: a sweep, which imports this module, needs no claims
 
     answers: dict[tuple[str, str], Answer | None] = {}
-    made: list[tuple[Store, set[str], Shown]] = []
+    made: list[tuple[Store, Shown]] = []
     with rates.published_only():
         with manifest.changing(results) as change:
             for profile in profiles:
@@ -77,8 +77,8 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
                         for exhibit in shown.exhibits:
                             console.say(f"results/{profile}: {exhibit.said}; as rendered before")
                     else:
-                        asked, shown = _render(name, store, change, root)
-                        made.append((store, asked, shown))
+                        made.append(_render(name, store, change, root))
+                        shown = made[-1][1]
                     answers[profile, name] = shown.answer
                     for path in _stale(store.folder, name, [results / file for file in shown.files]):
                         change.remove(path)
@@ -87,27 +87,27 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
             kept.write(*one)
 
 
-def _render(name: str, store: Store, change: Change, root: Path) -> tuple[set[str], Shown]:
-    """Render what one experiment shows of a profile; returns the signatures that it looked up, and what it shows."""
-    asked, shown = _made(name, store)
+def _render(name: str, store: Store, change: Change, root: Path) -> tuple[Store, Shown]:
+    """Render what one experiment shows of a profile; returns what `_made` does."""
+    view, shown = _made(name, store)
     files: dict[str, str] = {}
     for exhibit in shown.exhibits:
         staged = write(exhibit, change.staged / store.folder.name)
         files |= {path.relative_to(change.staged).as_posix(): sha256(path) for path in staged}
         console.say(f"results/{store.folder.name}: {exhibit.said}{_wrote([change.place(path) for path in staged], root)}")
-    return asked, replace(shown, files=files)
+    return view, replace(shown, files=files)
 
 
-def _made(name: str, store: Store) -> tuple[set[str], Shown]:
-    """The signatures that an experiment looks up in a published store, and what it shows of them."""
+def _made(name: str, store: Store) -> tuple[Store, Shown]:
+    """A published store that remembers what an experiment looked up, and what it shows of that."""
     from lora_repro.report import report_json
 
     ask, declared = ReportRequest(name, store.folder.name), declaration(name)
-    store, records = kept.traced(store)
+    store = kept.traced(store)
     exhibits = tuple(exhibit for exhibit in declared.exhibits(ask, [store]) if exhibit.keep)
     answer = report_json.experiment_entry(declared, ask, store, exhibits) if exhibits else None
     commands = {f"{cell.row.name} {cell.signature}": command_of(cell, name) for cell in reversed(ask.cells)}
-    return records.asked, Shown(name, exhibits, answer, commands)  # a run at two places has the command of the first
+    return store, Shown(name, exhibits, answer, commands)  # a run at two places has the command of the first
 
 
 def all_published(store: Store) -> list[Shown]:
@@ -117,8 +117,8 @@ def all_published(store: Store) -> list[Shown]:
         for name in names():
             shown = kept.read(name, store)
             if shown is None:
-                asked, shown = _made(name, store)
-                kept.write(store, asked, shown)
+                view, shown = _made(name, store)
+                kept.write(view, shown)
             found.append(shown)
     return found
 

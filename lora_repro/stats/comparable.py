@@ -92,7 +92,7 @@ def resampled(sides: Sequence[Sequence[Run]], metric: str, seed: int) -> Draws:
     runs = [run for side in sides for run in side]
     alike = {(run.store, _training(run.record)) if run.store and run.finished else None for run in runs}
     common = next(iter(alike)) if len(alike) == 1 else None
-    pooled = _spread(*common, metric) if common else None
+    pooled = spread(*common, metric) if common else None
     files = tuple(tuple(_stamped(run.predictions) if run.trained else None for run in side) for side in sides)
     return _difference(files, metric, seed, paired, pooled)
 
@@ -112,9 +112,18 @@ def _training(record: Mapping[str, Any]) -> str:
     return json.dumps([alike, length, bool(asked.get("starts_from"))], sort_keys=True)
 
 
+def spread(store: Store, training: str, metric: str) -> Pooled | None:
+    """The spread over seeds of the store's rows that were trained like this, but for those with a collapsed or diverged run.
+
+    The store remembers what it was told, since a table that rests on it is another one once a run is added to such a row.
+    """
+    found = _spread(store.origin or store, training, metric)
+    store.spreads[training, metric] = found
+    return found
+
+
 @cache
 def _spread(store: Store, training: str, metric: str) -> Pooled | None:
-    """The spread over seeds of the store's rows that were trained like this, but for those with a collapsed or diverged run."""
     whole = [row for row in _rows(store).get(training, ()) if all(record["status"] == FINISHED for record in row)]
     scores = ([counted_score(record, metric) for record in row] for row in whole)
     return pooled([[one for one in row if one is not None] for row in scores])

@@ -29,14 +29,14 @@ MOST = 20_000  # files of a folder; results/ needs some 2,000 of 10 to 100 kB
 
 @dataclass(frozen=True)
 class Kind:
-    """A folder of kept arrays: its name below .cache, and the folders of code and the packages that decide what is in it."""
+    """A folder of kept arrays: its name below .cache, and the code (files, folders) and packages that decide what is in it."""
 
     name: str
     code: tuple[Path, ...]
     packages: tuple[str, ...]
 
 
-RESAMPLES = Kind("resamples", (Path(__file__).parent, Path(metrics.__path__[0])), ("numpy", "scipy"))
+RESAMPLES = Kind("resamples", (Path(__file__).with_name("bootstrap.py"), Path(metrics.__path__[0])), ("numpy", "scipy"))
 
 
 def kept(
@@ -66,7 +66,7 @@ def _content(path: Path, changed: int) -> str:
 
 @cache
 def _home(kind: Kind) -> Path:
-    code = sorted(path for folder in kind.code for path in folder.rglob("*.py"))
+    code = sorted(path for place in kind.code for path in ([place] if place.is_file() else place.rglob("*.py")))
     parts = [*map(version, kind.packages), *(path.read_text(encoding="utf-8") for path in code)]
     home = CACHE / kind.name / _digest(repr(parts))
     for old in home.parent.glob("*"):

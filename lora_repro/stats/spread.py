@@ -92,9 +92,12 @@ def error(sides: Sequence[Floats], paired: bool, common: Pooled | None) -> Error
 
 
 def mean(errors: Sequence[Error]) -> Error:
-    """The error of a mean of independent differences, one a task, with the degrees of freedom of Satterthwaite (1946)."""
+    """The error of a mean of independent differences, one a task, with the degrees of freedom of Satterthwaite (1946).
+
+    Where one of them is `UNKNOWN`, so are the degrees of freedom.
+    """
     whole = sum(one.size**2 for one in errors)
     size, common = math.sqrt(whole) / len(errors), next((one.pooled for one in errors if len(errors) == 1), None)
-    if not whole:
-        return Error(size, min(one.freedom for one in errors), common)
+    if UNKNOWN in errors or not whole:
+        return Error(size, math.inf if UNKNOWN in errors else min(one.freedom for one in errors), common)
     return Error(size, whole**2 / sum(one.size**4 / one.freedom for one in errors), common)

@@ -26,6 +26,7 @@ from types import FrameType
 
 from lora_repro import console
 from lora_repro.errors import Busy, Terminated
+from lora_repro.files import running
 from lora_repro.records import attempts, record
 from lora_repro.sweep.gpus import own_gpu
 
@@ -61,11 +62,7 @@ def stopping() -> bool:
     if console.MARK not in os.environ:
         return False
     mark = Path(os.environ[console.MARK])
-    try:
-        os.kill(int(mark.name.removeprefix("stop-")), 0)
-    except (ProcessLookupError, PermissionError):  # the process id is free, or another user's by now
-        return True
-    return mark.exists()
+    return mark.exists() or not running(int(mark.name.removeprefix("stop-")))
 
 
 def _note_signal(number: int, frame: FrameType | None) -> None:
