@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interval_coverage import BESIDE, LIKE_OURS, Case, counted_twice, held
 from scipy import stats
+from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from lora_repro.errors import UserError
@@ -351,6 +352,12 @@ def test_a_spread_is_pooled_where_equal_variances_are_not_rejected() -> None:
     draw = np.random.default_rng(0)
     rows = [list(2 * draw.normal(size=k)) for k in (3, 5, 3, 4, 3)]
     assert stats.bartlett(*rows).pvalue > 0.1
+
+    def wider(factor: float) -> list[list[float]]:
+        return [[factor * one for one in rows[0]], *rows[1:]]
+
+    at = brentq(lambda factor: stats.bartlett(*wider(factor)).pvalue - 0.1, 1.5, 50)
+    assert pooled(wider(0.999 * at)) and pooled(wider(1.001 * at)) is None
     squares = sum(np.var(row, ddof=1) * (len(row) - 1) for row in rows)
     assert pooled([*rows, [1.0, 99.0]]) == (pytest.approx((squares / 13) ** 0.5), 13, 5)  # two seeds are too few to count
     assert pooled([*rows, [1.0, 30.0, 5.0]]) is None and pooled([*rows, [1.0, 1.0, 1.0]]) is None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from typing import Any
 
 from lora_repro.config.schema import class_name, defaults
@@ -69,7 +70,7 @@ def digest(value: Any) -> str:
 def _named(node: Any) -> Any:
     """The canonical form that is hashed: a component as its class and what differs from its defaults, whole floats as ints."""
     if isinstance(node, dict):
-        usual = {key: _named(value) for key, value in defaults(node["_target_"]).items()} if "_target_" in node else {}
+        usual = _usual(node["_target_"]) if "_target_" in node else {}
         values = {key: _named(value) for key, value in node.items() if key != "_target_"}
         kept = {key: value for key, value in values.items() if not _same(value, usual.get(key))}
         return {"_target_": class_name(node["_target_"]), **kept} if "_target_" in node else kept
@@ -78,11 +79,21 @@ def _named(node: Any) -> Any:
     return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
+@cache
+def _usual(target: str) -> dict[str, Any]:
+    """The constructor's defaults in the canonical form."""
+    return {key: _named(value) for key, value in defaults(target).items()}
+
+
 def _same(value: Any, other: Any) -> bool:
-    """Whether two values are written the same in JSON: 1 is not true."""
-    if type(value) is type(other) and isinstance(value, str | int | None):
-        return bool(value == other)
-    return json.dumps(value, sort_keys=True) == json.dumps(other, sort_keys=True)
+    """Whether two values in the canonical form are written the same in JSON: 1 is not true."""
+    if type(value) is not type(other):
+        return False
+    if isinstance(value, dict):
+        return value.keys() == other.keys() and all(_same(item, other[key]) for key, item in value.items())
+    if isinstance(value, list):
+        return len(value) == len(other) and all(map(_same, value, other))
+    return bool(value == other) or (value != value and other != other)  # JSON has one NaN
 
 
 def check_same_config(record: dict[str, Any], resolved: dict[str, Any]) -> None:
