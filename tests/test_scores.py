@@ -387,6 +387,7 @@ LONGER, LR = {"train": {"lr": 1e-3, "epochs": 2}}, {"train": {"lr": 2e-3, "epoch
         ({"l": {"status": "collapsed"}}, "welch", None),
         ({"l": {"asked": {"method": {"name": "f", "dropout": 0.1}}}}, 2, None),  # share start and rate: by seed
         ({"l": {"asked": {"method": {"name": "f"}, **LR}}}, 12, 6),
+        ({"l": {"asked": {"method": {"name": "f"}, "backbone": {"name": "larger"}}}}, "welch", None),
     ],
 )
 def test_the_spread_over_seeds_is_that_of_rows_trained_alike(

@@ -92,16 +92,17 @@ def resampled(sides: Sequence[Sequence[Run]], metric: str, seed: int) -> Draws:
     runs = [run for side in sides for run in side]
     alike = {(run.store, _training(run.record)) if run.store and run.finished else None for run in runs}
     common = next(iter(alike)) if len(alike) == 1 else None
-    pooled = spread(*common, metric) if common else None
+    known = spread(*common, metric) if common else None
     files = tuple(tuple(_stamped(run.predictions) if run.trained else None for run in side) for side in sides)
-    return _difference(files, metric, seed, paired, pooled)
+    return _difference(files, metric, seed, paired, known)
 
 
 def _start(run: Run) -> str:
     """What a run's trained values begin as, beside its seed, and its learning rate."""
     asked = run.record["asked"]
     method = {key: value for key, value in asked.get("method", {}).items() if key != "dropout"}
-    return json.dumps([method, asked.get("train", {}).get("lr")], sort_keys=True)
+    backbone = asked.get("backbone", {}).get("name")  # quantised or not, it has the same shapes
+    return json.dumps([backbone, method, asked.get("train", {}).get("lr")], sort_keys=True)
 
 
 def _training(record: Mapping[str, Any]) -> str:
