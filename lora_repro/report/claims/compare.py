@@ -277,8 +277,9 @@ def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[Do
 
 
 def swept(cell: Cell) -> tuple[str, Any]:
-    """(the name of the axis that a cell's row is swept over, such as `rank`, and its value); ("", None) if it is not swept."""
-    return next(((axis.removeprefix("row."), value) for axis, value in cell.axes.items() if axis.startswith("row.")), ("", None))
+    """(the name of the setting that a cell's row is swept over, such as `rank` or `epochs`, and its value); ("", None) without one."""
+    axes = [(axis.split(".")[1], value) for axis, value in cell.axes.items() if axis.startswith(("row.", "train."))]
+    return axes[0] if axes else ("", None)
 
 
 def _size(cell: Cell) -> Any:
