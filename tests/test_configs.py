@@ -25,13 +25,13 @@ from lora_repro.records.record import SCHEMA, read
 from lora_repro.sweep import grid
 
 ROWS = choices("row/e2e")
-PROFILES = sorted(path.stem for path in (CONF / "profile").glob("*.yaml"))
-RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
+PROFILES = choices("profile")
+RECIPES = choices("recipe")
 COMPONENTS = [
-    (group, path.stem)
+    (group, name)
     for group in ("backbone", "method", "task", "train", "decode", "tracker")
-    for path in sorted((CONF / group).glob("*.yaml"))
-    if path.stem not in ("decoder", "encoder", "own")  # what each profile takes for one, and a model that a user must name
+    for name in choices(group)
+    if name not in ("decoder", "encoder", "own")  # what each profile takes for one, and a model that a user must name
 ]
 BUILT = [pair for pair in COMPONENTS if pair != ("backbone", "own")]  # which reads a folder: tests/test_own_model.py
 

@@ -15,6 +15,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -33,6 +34,8 @@ TAKEN: list[tuple[Callable[..., Any], str]] = [  # a function, and the names of 
     (ConfigRepository.load_config, "self config_path"),
     (ConfigRepository.group_exists, "self config_path"),
     (BasicSweeper.split_arguments, "overrides max_batch_size"),
+    (hydra_internals._gather, "overrides defaults_list self_added"),
+    (hydra_internals._resolve, "self known_choices val"),
     (FileConfigSource.__init__, "self provider path"),
     (FileConfigSource.load_config, "self config_path"),
     (FileConfigSource.is_config, "self config_path"),
@@ -71,6 +74,12 @@ def test_what_is_read_and_replaced_is_there() -> None:
     (value,) = hydra_internals.parse(["+seed=0,1"])
     assert isinstance(value, Override) and value.is_sweep_override()
     assert (value.key_or_group, value.input_line, value.get_key_element()) == ("seed", "+seed=0,1", "+seed")
+
+
+def test_the_choices_are_gathered_where_hydra_looks_for_them() -> None:
+    assert "_create_interpolation_map" in defaults_list._create_defaults_tree_impl.__code__.co_names
+    for kind in (ConfigDefault, GroupDefault):
+        assert "_resolve_interpolation_impl" in kind.resolve_interpolation.__code__.co_names
 
 
 def test_an_endless_defaults_list_is_named_by_a_local_variable_of_hydra_s_search() -> None:

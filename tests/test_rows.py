@@ -58,7 +58,7 @@ def refused(*overrides: str) -> str:
 
 def test_a_row_is_named_and_placed_by_its_block() -> None:
     found = declared_cells("e2e", "smoke", ["seed=0"])
-    keys = paths.rows_in(CONF / "row" / "e2e.yaml")
+    keys = paths.blocks_in(CONF / "row" / "e2e.yaml")
     assert [cell.row.name for cell in found] == keys and sorted(keys) == choices("row/e2e")
     assert placed(cells([*E2E, "row/e2e=lora,full"])) == [("lora", 30), ("full", 10)]
     assert placed(cells(["experiment=fusion", "profile=smoke", "task=sentiment", "seed=0", "row/fusion=lora"])) == [("lora", 20)]

@@ -29,6 +29,7 @@ from lora_repro import console
 from lora_repro.backbone.files import hashes_of
 from lora_repro.backbone.onnx import read_onnx
 from lora_repro.backbone.wheel import Wheel, find_weights
+from lora_repro.config import yaml_file
 from lora_repro.config.paths import CONF, cache_folder, own
 from lora_repro.errors import UserError
 from lora_repro.files import sha256, share_weights
@@ -47,7 +48,7 @@ def specs(conf: Path = CONF) -> dict[str, dict[str, Any]]:
     folders = [conf, Path(own())] if own() else [conf]
     for path in sorted(path for folder in folders for path in (folder / "backbone").glob("*.yaml")):
         try:
-            found[path.stem] = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+            found[path.stem] = dict(yaml_file.values(path))
         except (yaml.YAMLError, TypeError, ValueError) as error:
             raise UserError(f"conf/backbone/{path.name} is not a valid backbone: {' '.join(str(error).split())}") from error
     return found

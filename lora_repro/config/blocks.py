@@ -3,13 +3,14 @@
     conf/experiment/rank.yaml:  profiles: {mini: {train: {steps: 120}}}     is  experiment/rank/profiles/mini
     conf/printed/paper/text.yaml: e2e: {lora: {train: {lr: 2e-4}}}          is  printed/paper/text/e2e/lora
     conf/row/e2e.yaml: lora: {method: {rank: 4}}                            is  row/e2e/lora, chosen by row/e2e=lora
+    conf/tracker.yaml: wandb: {_target_: ...}                               is  tracker/wandb, chosen by tracker=wandb
 
 A defaults list takes a block like any other config (`optional /experiment/rank: profiles/${profile}`), so precedence, sweeps,
 launchers, `--cfg job` and `--info` treat it by Hydra's own rules. A block goes where its file's `@package` says, and may have a
 defaults list of its own. Composing a file itself leaves out its blocks (`HELD`) unless they are named.
 
-A file of conf/row is a table: a group of rows to Hydra, as a folder of one file a row would be. A row's name and place, and the
-paper's values, come from where it stands (`_placed`).
+A file of conf/row, and one at the top of a folder, is a group of its blocks to Hydra, as a folder of one file a block would be. A
+file of conf/row is a table: a row's name and place, and the paper's values, come from where it stands (`_placed`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.config import hydra_internals, hydra_node, paper_values, yaml_file
 from lora_repro.config.hydra_internals import ConfigLoaderImpl, ObjectType
-from lora_repro.config.paths import CONF, rows_in, table_of
+from lora_repro.config.paths import CONF, blocks_in, holds_choices, table_of
 from lora_repro.errors import UserError
 from lora_repro.signals import deferred
 
@@ -57,25 +58,25 @@ class FileConfigSource(hydra_internals.FileConfigSource):
     def is_config(self, config_path: str) -> bool:
         file, keys = self._place(config_path)
         path = Path(self.path, f"{file}.yaml")
-        if not path.is_file() or (not keys and self._is_table(file)):
+        if not path.is_file() or (not keys and table_of(f"{file}/row")):
             return False
         return not keys or _inside(_read(path, path.stat().st_mtime_ns, Path(self.path))[1], keys) is not None
 
     def is_group(self, config_path: str) -> bool:
-        return bool(super().is_group(config_path)) or self._is_table(config_path)
+        return bool(super().is_group(config_path)) or self._is_file_of_choices(config_path)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         found = set(super().list(config_path, results_filter) if super().is_group(config_path) else [])
         if config_path == "row" and results_filter != ObjectType.CONFIG:
             found |= {path.stem for path in Path(self.path, "row").glob("[!.]*.yaml")}
-        if results_filter != ObjectType.GROUP and self._is_table(config_path):
+        if results_filter != ObjectType.GROUP and self._is_file_of_choices(config_path):
             path = Path(self.path, f"{config_path}.yaml")
             _read(path, path.stat().st_mtime_ns, Path(self.path))  # checks it
-            found |= {*rows_in(path)}
+            found |= {*blocks_in(path)}
         return sorted(found)
 
-    def _is_table(self, config_path: str) -> bool:
-        return bool(table_of(f"{config_path}/row")) and Path(self.path, f"{config_path}.yaml").is_file()
+    def _is_file_of_choices(self, config_path: str) -> bool:
+        return holds_choices(config_path) and Path(self.path, f"{config_path}.yaml").is_file()
 
     def _place(self, config_path: str) -> tuple[str, Sequence[str]]:
         """The file that a path names or passes through, and the keys inside it."""
@@ -110,7 +111,7 @@ def _inside(values: Any, keys: Sequence[str]) -> dict[Any, Any] | None:
 def _placed(block: dict[Any, Any], folder: Path, config_path: str) -> dict[Any, Any]:
     """A row with what its place says, unless it says otherwise: its name, its order (10, 20, ...) and the paper's values."""
     _, table, name = config_path.removesuffix(".yaml").split("/")
-    rows, paper = rows_in(folder / "row" / f"{table}.yaml"), folder / "paper" / f"{table}.csv"
+    rows, paper = blocks_in(folder / "row" / f"{table}.yaml"), folder / "paper" / f"{table}.csv"
     paper_values.check_rows(paper, [*rows, *(path.stem for path in (folder / "row" / table).glob("[!.]*.yaml"))])
     order = {"order": 10 * (rows.index(name) + 1)} if name in rows else {}
     return {**block, "row": {"name": name, **order, **paper_values.of_row(paper, name), **(block.get("row") or {})}}

@@ -45,11 +45,16 @@ def trusted() -> tuple[str, ...]:
 
 
 def choices(group: str) -> list[str]:
-    """What a group has to choose from, in conf/ and in the user's own folder: its yaml files, and for row/<table> its rows."""
+    """What a group has to choose from, in conf/ and in the user's own folder: its yaml files, and the blocks of its own file."""
     found = {path.stem for folder in folders() for path in (folder / group).glob("[!.]*.yaml")}
-    if table_of(f"{group}/row"):
-        found |= {row for folder in folders() for row in rows_in(folder / f"{group}.yaml")}
+    if holds_choices(group):
+        found |= {block for folder in folders() for block in blocks_in(folder / f"{group}.yaml")}
     return sorted(found)
+
+
+def holds_choices(path: str) -> bool:
+    """Whether the yaml file of this name would be a group, with its blocks to choose from: row/<table>, or one at the top."""
+    return "/" not in path or bool(table_of(f"{path}/row"))
 
 
 def table_of(path: str) -> str:
@@ -58,8 +63,8 @@ def table_of(path: str) -> str:
     return parts[1] if parts[0] == "row" and len(parts) == 3 else ""
 
 
-def rows_in(file: Path) -> list[str]:
-    """The rows of a table's file, a block each, in their order; none if there is no such file."""
+def blocks_in(file: Path) -> list[str]:
+    """The blocks of a file, such as a table's rows, in their order; none if there is no such file."""
     return _blocks(file, file.stat().st_mtime_ns) if file.is_file() else []
 
 

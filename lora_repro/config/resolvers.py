@@ -10,15 +10,15 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro.config import yaml_file
 from lora_repro.config.paths import CONF
 
 
 def use() -> None:
     """Register them with OmegaConf, in this process. A user's own folder cannot add any."""
-    for name, function in yaml.safe_load((CONF / "resolvers.yaml").read_text(encoding="utf-8")).items():
+    for name, function in yaml_file.values(CONF / "resolvers.yaml").items():
         OmegaConf.register_new_resolver(name, _by_name(function), replace=True)
 
 

@@ -1,10 +1,12 @@
-"""Limits on the yaml files of a user's own folder (`--config-dir`), and every yaml error as one line that names the file."""
+"""Reads yaml files outside Hydra; limits those of a user's own folder (`--config-dir`); names the file in every yaml error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf.errors import OmegaConfBaseException
@@ -14,6 +16,17 @@ from lora_repro.errors import UserError
 LARGEST = 2**18  # bytes of a file
 DEEPEST = 40  # mappings and lists inside each other
 MOST = 20_000  # values, counted as often as aliases repeat them
+
+
+def values(path: Path) -> Any:
+    """What a yaml file holds, parsed once per version of it: copy what you change. Raises OSError or a YAMLError."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _parsed(path: Path, changed: int) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times as fast, is not part of every build
+    return yaml.load(path.read_text(encoding="utf-8"), loader)
 
 
 @contextmanager

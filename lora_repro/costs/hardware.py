@@ -12,12 +12,11 @@ per block (2,167 over 24 blocks), one position of a beam search 30. Expect an er
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import torch
-import yaml
 
+from lora_repro.config import yaml_file
 from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.config.paths import CONF
 from lora_repro.costs.arithmetic import FLOAT, Outline, Work, backward, forward
@@ -77,9 +76,8 @@ class Card:
         return f"{self.name} ({self.source}: {peaks}), at {parts}: stated, not measured"
 
 
-@cache
 def _known() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["hardware"]  # type: ignore[no-any-return]
+    return yaml_file.values(CONF / "plan.yaml")["hardware"]  # type: ignore[no-any-return]
 
 
 def card(name: str) -> Card:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 from torch.nn.utils import parametrize
 
 from lora_repro.backbone import availability, nf4, weights
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.config import yaml_file
 from lora_repro.config.compose import CONF
 from lora_repro.costs.arithmetic import NF4_BITS, NF4_SINGLE_BITS, Outline
 from lora_repro.errors import UserError
@@ -53,6 +53,7 @@ class MetaMatrix(weights.StoredMatrix):
 
 
 _frames: dict[str, MetaModel] = {}
+_tokenizers: dict[str, Any] = {}
 
 
 def build_meta_model(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
@@ -72,7 +73,7 @@ def shape_of(spec: BackboneSpec) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             raise UserError(f"backbone {spec.name}: cannot read the config.json of {spec.hub_id} ({error})") from error
         return shape
-    known = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["shapes"]
+    known = yaml_file.values(CONF / "plan.yaml")["shapes"]
     if "model_type" not in (shape := spec.shape or known.get(spec.name, {})):
         say = "write its shape into its yaml, as in its config.json: shape: {model_type: ...}"
         raise UserError(f"backbone {spec.name}: its sizes are unknown; {say}")
@@ -94,7 +95,9 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
             nf4.replace_matrices(backbone, MetaMatrix)
         old = {name for name, _ in backbone.model.named_parameters()}
         trainable = method.apply(backbone)
-    own = availability.local_tokenizer(spec)
+    if (name := repr(spec)) not in _tokenizers:
+        _tokenizers[name] = availability.local_tokenizer(spec)
+    own = _tokenizers[name]
     if own is not None:
         backbone = spec.assembled(backbone.model, own)
     trained = set(map(id, trainable.parameters()))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from lora_repro.config import yaml_file
 from lora_repro.config.compose import CONF, build, cached_values
 from lora_repro.errors import UserError
 
@@ -60,10 +59,9 @@ def sizes(values: Mapping[str, Any]) -> dict[str, Any]:
     return _known[key]
 
 
-@cache
 def rules() -> dict[str, dict[str, Any]]:
     """conf/plan/parity.yaml."""
-    found: dict[str, dict[str, Any]] = yaml.safe_load((CONF / "plan" / "parity.yaml").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, Any]] = yaml_file.values(CONF / "plan" / "parity.yaml")
     return found
 
 

@@ -6,12 +6,11 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
+from lora_repro.config import yaml_file
 from lora_repro.config.compose import CONF, build
 from lora_repro.costs.arithmetic import Work
 from lora_repro.costs.meta_model import MetaModel
@@ -107,9 +106,8 @@ def _declared(task: Any) -> dict[str, int]:
     return {"train": int(amounts["train"]) - held_out, "dev": held_out or test, "test": test}
 
 
-@cache
 def _documented() -> dict[str, Any]:
-    return yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["lengths"]  # type: ignore[no-any-return]
+    return yaml_file.values(CONF / "plan.yaml")["lengths"]  # type: ignore[no-any-return]
 
 
 def documented(config: DictConfig) -> Lengths:

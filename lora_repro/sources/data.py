@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
 from filelock import FileLock
 
 from lora_repro import console
+from lora_repro.config import yaml_file
 from lora_repro.config.paths import CONF, DATA
 from lora_repro.errors import UserError
 from lora_repro.files import replacing, write_json, write_text
@@ -40,7 +40,7 @@ class Source:
 
 def known() -> dict[str, Source]:
     paths = sorted((CONF / "source").glob("*.yaml"))
-    return {path.stem: Source(path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))) for path in paths}
+    return {path.stem: Source(path.stem, **yaml_file.values(path)) for path in paths}
 
 
 def name_of(task: Any) -> str:

@@ -277,7 +277,7 @@ def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[Do
 
 
 def swept(cell: Cell) -> tuple[str, Any]:
-    """(the name of the setting that a cell's row is swept over, such as `rank` or `epochs`, and its value); ("", None) without one."""
+    """(the name, such as `rank` or `epochs`, of what a cell's row is swept over, and its value); ("", None) without a sweep."""
     axes = [(axis.split(".")[1], value) for axis, value in cell.axes.items() if axis.startswith(("row.", "train."))]
     return axes[0] if axes else ("", None)
 
