@@ -19,6 +19,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
 
@@ -204,21 +205,20 @@ def ends_of_places(job: Callable[[], int], folder: Path) -> tuple[int, list[int]
 def at_every_write(
     job: Callable[[], int],
     root: Path,
-    fault: str,
     look: Callable[[], Any],
     after: Callable[[int], None] = lambda number: None,
 ) -> int:
     """Interrupt `job` at its writes below `root`, every time from the same start; returns how many writes there are.
 
-    Of the writes that the same lines of the code make, of one file after the other, the first and the last are interrupted. After
-    each, `after` may look at what is left; then the same job ends with what `look` sees when nothing interrupts it, and no
+    Of the writes that the same lines of the code make, of one file after the other, the first and the last are interrupted, by
+    turns killed and on a full disk; `make torture` gives every write each fault. After each, `after` may look at what is left; then the same job ends with what `look` sees when nothing interrupts it, and no
     temporary file is left.
     """
     start = root.with_name("start")
     shutil.copytree(root, start)
     writes, chosen = ends_of_places(job, root)
     wanted = look()
-    for number in chosen:
+    for number, fault in zip(chosen, cycle(("kill", "full")), strict=False):
         shutil.rmtree(root)
         shutil.copytree(start, root)
         code = interrupted(job, root, number, fault)
