@@ -211,8 +211,8 @@ def at_every_write(
     """Interrupt `job` at its writes below `root`, every time from the same start; returns how many writes there are.
 
     Of the writes that the same lines of the code make, of one file after the other, the first and the last are interrupted, by
-    turns killed and on a full disk; `make torture` gives every write each fault. After each, `after` may look at what is left; then the same job ends with what `look` sees when nothing interrupts it, and no
-    temporary file is left.
+    turns killed and on a full disk; `make torture` gives every write each fault. After each, `after` may look at what is left;
+    then the same job ends with what `look` sees when nothing interrupts it, and no temporary file is left.
     """
     start = root.with_name("start")
     shutil.copytree(root, start)

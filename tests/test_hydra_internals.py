@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 from collections.abc import Callable
 from importlib.metadata import version
@@ -19,9 +20,12 @@ from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from test_architecture import LIBRARY, TREES
 
-from lora_repro.config import hydra_internals, paths
+from lora_repro.config import compose, hydra_internals, paths
 from lora_repro.config.hydra_internals import ConfigLoaderImpl, FileConfigSource, Hydra, Override, Singleton
 
 INTERNALS = f"{LIBRARY}.config.hydra_internals"
@@ -34,6 +38,7 @@ TAKEN: list[tuple[Callable[..., Any], str]] = [  # a function, and the names of 
     (ConfigRepository.load_config, "self config_path"),
     (ConfigRepository.group_exists, "self config_path"),
     (BasicSweeper.split_arguments, "overrides max_batch_size"),
+    (hydra_internals._merge_typed, "self defaults repo"),
     (hydra_internals._gather, "overrides defaults_list self_added"),
     (hydra_internals._resolve, "self known_choices val"),
     (FileConfigSource.__init__, "self provider path"),
@@ -108,3 +113,51 @@ def test_one_module_alone_reaches_behind_hydra_s_face() -> None:
         reached |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         behind = {each for each in reached if each.startswith(("hydra._internal", "hydra.core")) and each != DOCUMENTED}
         assert not behind or name == INTERNALS, f"{name} uses {', '.join(sorted(behind))}: import it from {INTERNALS}"
+
+
+LEAVES = st.sampled_from([None, "???", "x", 1, True, [], [1, {"a": 2}]])
+MAPPINGS = st.dictionaries(st.sampled_from("abc"), st.recursive(LEAVES, lambda of: st.dictionaries(st.sampled_from("abc"), of)))
+
+
+@given(MAPPINGS, MAPPINGS)
+@example({"a": 1}, {"a": "???", "b": "???"})
+@example({"a": {"b": 1}}, {"a": None})
+def test_plain_mappings_are_merged_as_omegaconf_does(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """But for a list and a mapping, which are left to Hydra and its message."""
+    merged, before = copy.deepcopy(one), repr((one, other))
+    try:
+        hydra_internals._add(merged, other)
+    except hydra_internals._Typed:
+        assert any(isinstance(value, list) for value in [*leaves(one), *leaves(other)])
+    else:
+        assert merged == OmegaConf.to_container(OmegaConf.merge(one, other)) and list(merged) == list({**one, **other})
+    assert repr((one, other)) == before
+
+
+def leaves(value: Any) -> list[Any]:
+    return [each for inside in value.values() for each in leaves(inside)] if isinstance(value, dict) else [value]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["experiment=glue", "row/glue=lora", "profile=paper", "task=mrpc", "backbone=roberta_large", "recipe=scripts"],
+        ["experiment=e2e", "row/e2e=adapter_h", "profile=mini"],  # whose sizes add to what a resolver gives
+        ["experiment=gpt3", "row/gpt3=lora_large", "profile=laptop", "task=samsum", "hydra/launcher=joblib"],
+        ["task=own_labels", "task.train=a.csv", "backbone=own", "backbone.path=b", "profile=smoke", "tracker=wandb"],
+    ],
+    ids=lambda asked: asked[0],
+)
+def test_a_composition_is_hydra_s_own(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def composed() -> list[str]:
+        compose.read_again()
+        return [OmegaConf.to_yaml(compose.compose(asked, hydra_node=node)) for node in (False, True, False)]
+
+    monkeypatch.setattr(compose, "cached_values", lambda key, make, *rest: make())
+    ours = composed()
+    typed = hydra_internals._merge_typed
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "_compose_config_from_defaults_list",
+        lambda self, defaults, repo: typed(self, defaults, hydra_internals._Copies(repo)),
+    )  # fmt: skip
+    assert composed() == ours and "_target_" in ours[0]
