@@ -1,11 +1,16 @@
-"""results/claims.md and results/claims.csv are what the published records give now."""
+"""results/claims.md, results/claims.csv and results/README.md are what the published records give now.
+
+Both tests need every planned run; the second finds what the first has composed.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from lora_repro.report import coverage
 from lora_repro.report.claims import ledger
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -16,3 +21,12 @@ def test_the_published_ledger_is_what_the_records_give() -> None:
     found = ledger.judge_all(ledger.load(), RESULTS)
     assert (RESULTS / "claims.md").read_text(encoding="utf-8") == ledger.markdown(found), "make claims writes it again"
     assert (RESULTS / "claims.csv").read_text(encoding="utf-8") == ledger.comma_separated(found)
+
+
+def test_the_published_list_of_runs_is_what_the_records_give(tmp_path: Path) -> None:
+    copy = tmp_path / "results"
+    for profile in ("mini", "laptop"):
+        for kind in ("records", "trials", "measures"):
+            if (RESULTS / profile / kind).is_dir():
+                shutil.copytree(RESULTS / profile / kind, copy / profile / kind)
+    assert coverage.page(copy) == (RESULTS / coverage.NAME).read_text(encoding="utf-8")

@@ -72,13 +72,3 @@ def test_places_are_counted_once_and_seeds_and_rates_told(unsearched: Path) -> N
     assert coverage.covered(cells, set()) == ("0 of 13", "—", "—")
     assert coverage.covered(cells, {full.signature}) == ("1 of 13", "1", "0 of 1")  # one run at whatever size
     assert coverage.covered(cells, {full.signature, *(cell.signature for cell in lora)}) == ("3 of 13", "1-2", "0 of 3")
-
-
-def test_what_is_published_adds_up(tmp_path: Path) -> None:
-    """The committed page is what the committed records give."""
-    copy = tmp_path / "results"
-    for profile in ("mini", "laptop"):
-        for kind in ("records", "trials", "measures"):
-            if (ROOT / "results" / profile / kind).is_dir():
-                shutil.copytree(ROOT / "results" / profile / kind, copy / profile / kind)
-    assert coverage.page(copy) == (ROOT / "results" / coverage.NAME).read_text(encoding="utf-8")

@@ -161,3 +161,11 @@ def test_a_misspelt_column_or_backbone_stops_the_table(
     with pytest.raises(UserError, match=rf"paper/e2e\.csv.*{wrong}") as caught:
         table.exhibits(ask, [Store(OWN, tmp_path, {})])
     assert "\n" not in str(caught.value)
+
+
+def test_a_user_s_own_choices_stand_beside_those_of_a_file(mine: Path) -> None:
+    write(mine / "decode/mine.yaml", "defaults: [greedy, _self_]\nmax_new_tokens: 7\n")
+    write(mine / "tracker.yaml", "short: {_target_: lora_repro.tracking.metrics.NoTracker}\n")
+    assert "mine" in choices("decode") and {"none", "short"} <= {*choices("tracker")}
+    config = compose(["profile=smoke", "task=wikisql", "decode=mine", "tracker=short"])
+    assert (config.decode.beam, config.decode.max_new_tokens, list(config.tracker)) == (1, 7, ["_target_"])
