@@ -77,7 +77,7 @@ def test_a_row_without_a_size_is_one_run_and_tables_share_their_cells() -> None:
     assert set(keys("which_weights", "q_v")) < set(keys("rank", "lora_q_v"))
     assert set(keys("params_vs_quality", "lora")) & set(keys("rank", "lora_q_v"))
     assert set(keys("params_vs_quality", "full")) == set(keys("rank", "full"))
-    assert set(keys("rank_e2e", "lora")) & set(keys("e2e", "lora"))
+    assert set(keys("rank_e2e", "lora", "laptop")) & set(keys("e2e", "lora", "laptop"))
 
 
 def size_of(cell: Cell) -> int | None:

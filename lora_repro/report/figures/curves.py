@@ -166,7 +166,10 @@ def _placed(axis: Axes, spots: Sequence[CurvePoint], label: str, style: dict[str
         if spot.sd is None and not one and not plot.quoted:  # only this cell lost a seed, or lacks one
             axis.plot(spot.x or 0.0, spot.y, markerfacecolor="white", zorder=4, **style)
         if spot.mark:
-            at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": (0, 6), "textcoords": "offset points", "ha": "center"}
+            drawn = [each.x for other in plot.curves for each in other.spots if each.x is not None]
+            side = "left" if spot.x == min(drawn, default=0) else "right" if spot.x == max(drawn, default=0) else "center"
+            beside = {"left": (6, -3), "center": (0, 6), "right": (-6, -3)}[side]  # within the axes, off their numbers
+            at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": beside, "textcoords": "offset points", "ha": side}
             axis.annotate(spot.mark, fontsize=7, color=GREY, zorder=5, **at)
 
 
