@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import griffe
+import yaml
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
@@ -99,6 +100,10 @@ def _settings(root: Path) -> str:
         for target in TARGET.findall(path.read_text(encoding="utf-8")):
             group = classes.setdefault(path.parent.name, {})
             group.setdefault(target, []).append(path.stem)
+    for path in sorted(set((root / "conf").glob("*.yaml")) - {root / "conf" / "config.yaml"}):  # groups of blocks
+        for name, block in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+            if isinstance(block, dict) and "_target_" in block:
+                classes.setdefault(path.stem, {}).setdefault(block["_target_"], []).append(name)
     for group, targets in classes.items():
         if group in ("claim", "source", "experiment", "row", "plan"):  # no settings of a run
             continue

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config import compose
-from lora_repro.config.paths import choices
+from lora_repro.config.paths import CONF, choices
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
 from lora_repro.files import sealed, sha256, write_json
@@ -98,6 +99,14 @@ def tiny_backbone(architecture: str, seed: int = 0, head: str | None = None, **s
         head=head or ("lm" if "lm" in ARCHITECTURES[architecture].heads else "classification"),
     )
     return spec.load()
+
+
+def components() -> Iterator[tuple[str, dict[str, Any]]]:
+    """(group, values) of every yaml of conf/, and of every block of those at its top, that names a class."""
+    for path in sorted(CONF.rglob("*.yaml")):
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        inside = [(path.stem, block) for block in values.values()] if path.parent == CONF else [(path.parent.name, values)]
+        yield from ((group, node) for group, node in inside if isinstance(node, dict) and "_target_" in node)
 
 
 def rows_and_profiles(table: str) -> list[tuple[str, str]]:

@@ -146,6 +146,11 @@ def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained()
     assert marked == "1 of 2 collapsed"
     assert "bars ± sd" in note and "hollow: one seed" in note and "not drawn: PreLayer at size 8 (2 of 2 collapsed)" in note
     single = Plot("t", "x", "y", (Curve("LoRA", (CurvePoint(1, 70, None),)),))
+    for lost in (1, 8, 64):  # the remark of a cell at the edge does not lie over the axis' numbers
+        curve = Curve("LoRA", tuple(CurvePoint(x, 70, None, "1 of 1 collapsed" if x == lost else "") for x in (1, 8, 64)))
+        (axis,) = drawn([Plot("t", "x", "y", (curve,))]).axes
+        box, inside = (each.get_window_extent() for each in (axis.texts[0], axis))
+        assert inside.x0 <= box.x0 and box.x1 <= inside.x1, lost
     assert texts(drawn([single])) == ["hollow: one seed, no spread: supports no verdict"]
     assert texts(drawn([replace(single, spreadless=True)])) == [""]  # rounds have no seeds
 

@@ -6,20 +6,13 @@ import dataclasses
 import json
 
 import pytest
-import yaml
+from conftest import components
 
-from lora_repro.config.compose import CONF, target
+from lora_repro.config.compose import target
 from lora_repro.config.schema import defaults
 from lora_repro.errors import UserError
 
-TARGETS = sorted(
-    {
-        node["_target_"]
-        for path in CONF.rglob("*.yaml")
-        for node in [yaml.safe_load(path.read_text(encoding="utf-8")) or {}]
-        if "_target_" in node and path.parent.name not in ("tracker", "launcher")  # which no run is named by
-    }
-)
+TARGETS = sorted({node["_target_"] for group, node in components() if group not in ("tracker", "launcher")})  # they name no run
 
 
 @pytest.mark.parametrize("name", TARGETS)

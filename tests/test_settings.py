@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from conftest import components
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_repro.commands import run
-from lora_repro.config.compose import CONF, build, compose, resolved, target
+from lora_repro.config.compose import build, compose, resolved, target
 from lora_repro.config.validation import Range, check
 from lora_repro.errors import UserError
 from lora_repro.train.ranks import world_size
@@ -122,11 +122,9 @@ def test_a_junk_number_of_processes_is_one_line(given: str, monkeypatch: pytest.
 def nodes() -> dict[str, dict[str, Any]]:
     """One yaml of each component's class, without what it takes from elsewhere."""
     found = {}
-    for path in sorted(CONF.glob("*/*.yaml")):
-        node = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        plain = path.parent.name not in ("hydra", "tracker") and "${" not in str(node) and "defaults" not in node
-        if "_target_" in node and plain:
-            found[f"{path.parent.name}/{node['_target_'].rpartition('.')[2]}"] = node
+    for group, node in components():
+        if group not in ("launcher", "sweeper", "tracker") and "${" not in str(node) and "defaults" not in node:
+            found[f"{group}/{node['_target_'].rpartition('.')[2]}"] = node
     return found
 
 

@@ -88,6 +88,8 @@ def test_it_begins_with_the_argument_and_every_setting_has_its_type_and_default(
     rows = re.findall(r"<tr>\s*" + 4 * r"<td>(.*?)</td>\s*" + "</tr>", settings, re.S)
     assert any(key == "<code>batch_size</code>" and "global batch" in meaning for key, _, _, meaning in rows)
     assert ("<code>rank</code>", "<code>int</code>", "<code>4</code>") in [row[:3] for row in rows]
+    for group in ("data", "backbone", "method", "task", "train", "decode", "tracker"):  # of files, and of blocks of one
+        assert f'<h2 id="{group}">' in settings, group
     reference = (project / "site" / "reference.html").read_text(encoding="utf-8")
     for said in ("lora_repro.api.merge", "lora_repro.methods.lora.Lora", "Raises UserError unless names and shapes"):
         assert said in reference

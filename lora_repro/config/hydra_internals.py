@@ -7,7 +7,7 @@ used here, so that another version fails there, with the name of what moved, bef
 What the public `hydra.compose` and `hydra.main` cannot do, and who needs it:
 
     compose again inside a job, from files that are read once    `main_hydra`, `in_place_of_the_running`    config/compose.py
-    compose in a third of the time                               `_merge`, `_Choices`                       here
+    compose in little more than half the time                    `_merge`, `_Choices`                       here
     set single values without composing anew                     `apply_values`                             config/compose.py
     the jobs of a sweep without running them                     `parse`, `split_jobs`                      config/compose.py
     files with blocks; a check of what was composed              `FileConfigSource`, `use_file_source`,
@@ -124,7 +124,7 @@ class _Typed(Exception):
 
 
 def _merge(self: ConfigLoaderImpl, defaults: Sequence[Any], repo: Any) -> Any:
-    """What Hydra merges from the files of a defaults list, in half the time.
+    """What Hydra merges from the files of a defaults list, in less time.
 
     Hydra's own node has types, so Hydra merges it, once for the files that come first. All else is plain yaml, and merged as
     mappings, but for what a backbone's yaml adds to sizes that a resolver gives. Whatever is not plain, or wrong, Hydra merges.

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_repro.config import yaml_file
+import yaml
+
 from lora_repro.config.paths import CONF, DATA
 from lora_repro.errors import UserError
 from lora_repro.sources import hub
@@ -35,7 +36,7 @@ def home(given: str | None, within: str, title: str, name: str) -> Path:
     if any(not path.name.startswith(".") for path in (DATA / within).glob("*")):  # a fetch that failed may leave a dotted file
         return DATA
     source = CONF / "source" / f"{name}.yaml"
-    files = yaml_file.values(source)["files"] if source.exists() else ()
+    files = yaml.safe_load(source.read_text(encoding="utf-8"))["files"] if source.exists() else ()
     if not any(path.startswith(f"{within}/") for path in files):
         raise UserError(f"{within} is not here, and fetch does not have it: name its parent folder with DATA=/path (paths.data)")
     get = f"lora-repro fetch {name}"
