@@ -27,18 +27,18 @@ def test_what_was_computed_is_found_again_until_its_file_changes(home: Path, tmp
 
     def make() -> dict[str, np.ndarray]:
         made.append(float(read.read_text()))
-        return {"value": np.asarray(made[-1]), "nan": np.array([np.nan, 1.0]), "text": np.asarray(["é", "b"])}
+        return {"value": np.asarray(made[-1]), "nan": np.array([np.nan, 1.0]), "bytes": np.frombuffer("é".encode(), np.uint8)}
 
     def value(*asked: object) -> float:
         found = kept(asked, [read, None], make)
-        assert np.isnan(found["nan"][0]) and found["text"].tolist() == ["é", "b"]
+        assert np.isnan(found["nan"][0]) and found["bytes"].tobytes().decode() == "é"
         return float(found["value"])
 
     assert [value("bleu", 0), value("bleu", 0), value("bleu", 1)] == [1, 1, 1] and made == [1, 1]
     read.write_text("2.5")
     module._content.cache_clear()  # a file may be rewritten within the clock's tick
     assert value("bleu", 0) == 2.5 and len(made) == 3
-    for path in home.rglob("*.npz"):
+    for path in home.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])  # cut off
     assert value("bleu", 0) == 2.5 and len(made) == 4
 
@@ -56,12 +56,12 @@ def test_the_oldest_files_go_when_there_are_too_many(home: Path, monkeypatch: py
     monkeypatch.setattr(module, "MOST", 2)
     for n in range(4):
         kept([n], [], lambda: {"value": np.asarray(0)})
-    for age, path in enumerate(sorted(home.rglob("*.npz"))):
+    for age, path in enumerate(sorted(home.rglob("*.safetensors"))):
         os.utime(path, (age, age))
-    left = sorted(home.rglob("*.npz"))[-2:]
+    left = sorted(home.rglob("*.safetensors"))[-2:]
     module._home.cache_clear()
     module._home(module.RESAMPLES)
-    assert sorted(home.rglob("*.npz")) == left
+    assert sorted(home.rglob("*.safetensors")) == left
 
 
 def test_a_figure_is_drawn_once_until_what_it_shows_or_its_code_changes(
@@ -86,7 +86,7 @@ def test_a_figure_is_drawn_once_until_what_it_shows_or_its_code_changes(
     other = files(2)
     assert other != first and drawn == [1, 2]
     assert [path.read_bytes() for path in style.write(lambda: figure(1), tmp_path / "y")] == first  # never kept: drawn again
-    for path in home.parent.rglob("*.npz"):
+    for path in home.parent.rglob("*.safetensors"):
         path.write_bytes(b"damaged")
     assert files(2) == other and drawn == [1, 2, 1, 2]
     monkeypatch.setattr(module, "version", lambda name: "another")

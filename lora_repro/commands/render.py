@@ -9,8 +9,8 @@
 
 The last form takes the training command's overrides (row/e2e=lora, seed=0, train.lr=1e-3), shows only those runs and writes its
 tables under runs/. All forms read records and the files beside them, train nothing and need no network. The same records give
-the same bytes. The first form does nothing if nothing has changed since it last ran here; without
-.cache/rendered it renders anyway.
+the same bytes. The first four forms do nothing if nothing has changed since the first last ran here;
+without .cache/rendered they render anyway.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     given = parser().parse_args(arguments)
     if given.what is None or given.what in PARTS:
         checkout_root("rendering what is published")
-        if given.what is None and root == ROOT:
-            return everything(root)
+        if not given.settings and root == ROOT:
+            return unless_done(root, given.what)
         for part in [PARTS[given.what]] if given.what else PARTS.values():
             part(given.settings, root)
         return 0
@@ -60,14 +60,16 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     return 0
 
 
-def everything(root: Path) -> int:
-    """All parts, unless nothing that they read or write has changed since they were last rendered here."""
+def unless_done(root: Path, what: str | None = None) -> int:
+    """All parts, or the part `what`, unless nothing that they read or write has changed since all were last rendered here."""
     mark, before = CACHE / "rendered", state(root)
     if mark.is_file() and mark.read_text(encoding="utf-8", errors="replace") == _digest(before):
         console.say("nothing that render reads has changed since it last ran here, and neither has what it wrote")
         return 0
-    for part in PARTS.values():
+    for part in [PARTS[what]] if what else PARTS.values():
         part((), root)
+    if what:
+        return 0
     after = state(root)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     if all(_written(name) for name in changed):  # else somebody edited what was being read

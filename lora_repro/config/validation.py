@@ -163,7 +163,8 @@ def _check_texts(value: Any, key: str) -> None:
     elif isinstance(value, str):
         if LOGIN.search(value):
             raise UserError(f"{key} holds a password or token in a URL: leave it out, since settings are recorded")
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value if character not in "\n\t"):
+        suspect = "" if value.isprintable() else value.replace("\n", "").replace("\t", "")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in suspect):
             raise UserError(f"{key} holds control characters: {value!r:.80}")
 
 

@@ -23,7 +23,6 @@ from lora_repro.costs.hardware import Card
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, varying_axes
-from lora_repro.records import rates
 from lora_repro.records.provenance import device_name
 from lora_repro.records.run_folder import CHECKPOINTS, FACTS
 from lora_repro.results import published_records
@@ -178,7 +177,7 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
 
 def searches(made: Sequence[Line]) -> list[str]:
     """The cost of searching the learning rates not searched yet (`lora-repro tune`); runs do not wait for it."""
-    settings = {rates.setting_signature(line.cell.asked): line for line in made if line.cell.unsearched}
+    settings = {line.cell.setting: line for line in made if line.cell.unsearched}
     if not settings:
         return []
     length, most, seeds = (made[0].cell.asked["tune"][key] for key in ("length", "most", "seeds"))

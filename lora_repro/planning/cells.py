@@ -74,6 +74,11 @@ class Cell:
     def task(self) -> str:
         return str(self.asked["task"]["name"])
 
+    @cached_property
+    def setting(self) -> str:
+        """The name of its setting: all seeds share the search of a learning rate."""
+        return rates.setting_signature(self.asked)
+
     @property
     def score(self) -> str:
         """The task's main metric."""
@@ -86,7 +91,7 @@ class Cell:
             return None
         asked = self.asked
         runs = asked.get("paths", {}).get("runs", "runs")
-        return rates.load_trials(str(asked["profile_name"]), rates.setting_signature(asked), runs)
+        return rates.load_trials(str(asked["profile_name"]), self.setting, runs)
 
     @property
     def unsearched(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,22 @@ def published_trials(profile: str, name: str) -> dict[str, Any] | None:
         if (folder / path).is_file():
             return record.read(folder / path)
     for results in dict.fromkeys((RESULTS, SHIPPED)):
-        if (text := manifest.read_text(results, path)) is not None:
-            try:
-                return record.checked(record.parse(text))
-            except ValueError as error:
-                raise UserError(f"{results / path} cannot be read ({error})") from None
+        file = results / path
+        now = file.stat().st_mtime_ns if file.is_file() else 0
+        if (found := _published(results, path, now, manifest.stamp(results))) is not None:
+            return found
     return None
+
+
+@cache
+def _published(results: Path, path: str, changed: int, listed: object) -> dict[str, Any] | None:
+    """The trials at results/`path`, read once a state of that file and of the manifest. Copy them before you change them."""
+    if (text := manifest.read_text(results, path)) is None:
+        return None
+    try:
+        return record.checked(record.parse(text))
+    except ValueError as error:
+        raise UserError(f"{results / path} cannot be read ({error})") from None
 
 
 def own_trials(path: Path) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from lora_repro.config import paths
 from lora_repro.planning.cells import Cell
-from lora_repro.records import rates
 from lora_repro.report.columns import Column, place_label, task_label
 from lora_repro.report.numbers import Difference
 from lora_repro.report.scores import Result
@@ -83,7 +82,7 @@ def on_rates(cells: Sequence[Cell]) -> list[str]:
     They name the cells whose rate was not searched, whose best rate lies at an edge of the grid, whose rates all stayed at
     chance, and whose rate was searched on shorter trainings; then what each length chose where there were several.
     """
-    by_setting = {rates.setting_signature(cell.asked): cell for cell in reversed(cells) if cell.guess}
+    by_setting = {cell.setting: cell for cell in reversed(cells) if cell.guess}
     shown = list(by_setting.values())[::-1]
     searched = [(cell, search) for cell in shown if (search := cell.search)]
     lists = [

@@ -40,7 +40,7 @@ def publish_searches(change: Change, runs: Path, declared: Sequence[Cell], force
     Returns setting -> what became of it, and prints it too.
     """
     paths = sorted((runs / "trials").glob("[!.]*.json"))
-    settings = {rates.setting_signature(cell.asked) for cell in declared} if paths else set()
+    settings = {cell.setting for cell in declared} if paths else set()
     outcome = {}
     for path in paths:
         outcome[path.stem] = _publish_search(change, path, runs.name, path.stem in settings, force)
@@ -233,7 +233,7 @@ def requested_runs(profile: str) -> list[Cell]:
 def leftover(folder: Path, wanted: Iterable[Cell]) -> list[Path]:
     """The files of results/<profile> that belong to none of the `wanted` runs, neither as their results nor as rate trials."""
     wanted = list(wanted)
-    runs, settings = {cell.signature for cell in wanted}, {rates.setting_signature(cell.asked) for cell in wanted}
+    runs, settings = {cell.signature for cell in wanted}, {cell.setting for cell in wanted}
     files = [path for kind in KINDS for path in sorted((folder / kind).glob("[!.]*"))]
     return [path for path in files if path.stem not in (settings if path.parent.name == "trials" else runs)]
 

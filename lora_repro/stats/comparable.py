@@ -175,6 +175,7 @@ def _resampled(file: File, metric: str, seed: int) -> Resampled:
 @cache
 def _inputs(file: File) -> tuple[str, ...]:
     def keys() -> Arrays:
-        return {"keys": np.asarray([str(line["key"]) for line in _predictions(file)], dtype=str)}
+        text = json.dumps([str(line["key"]) for line in _predictions(file)])
+        return {"keys": np.frombuffer(text.encode(), np.uint8)}
 
-    return tuple(kept(["inputs"], [file[0]], keys)["keys"].tolist())
+    return tuple(json.loads(kept(["inputs"], [file[0]], keys)["keys"].tobytes()))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
 
 from lora_repro import files, metrics
 from lora_repro.config.paths import CACHE
@@ -47,15 +48,12 @@ def kept(
     asked: what else tells one computation from another, by its repr. None among `read`: a run that has no file.
     """
     contents = [None if path is None else _content(path, path.stat().st_mtime_ns) for path in read]
-    place = _home(kind) / f"{_digest(repr([*asked, *contents]))}.npz"
-    try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return {name: found[name] for name in found}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        pass
-    arrays = make()
-    with contextlib.suppress(OSError), files.replacing(place, durable=False) as target, target.open("wb") as written:
-        np.savez(written, **arrays)  # type: ignore[arg-type]
+    place = _home(kind) / f"{_digest(repr([*asked, *contents]))}.safetensors"
+    with contextlib.suppress(OSError, SafetensorError):
+        return load(place.read_bytes())
+    arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in make().items()}
+    with contextlib.suppress(OSError), files.replacing(place, durable=False) as target:
+        save_file(arrays, target)
     return arrays
 
 
@@ -73,7 +71,7 @@ def _home(kind: Kind) -> Path:
         if old != home:
             shutil.rmtree(old, ignore_errors=True)
     with contextlib.suppress(OSError):
-        for path in sorted(home.glob("*.npz"), key=lambda path: path.stat().st_mtime)[:-MOST]:
+        for path in sorted(home.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)[:-MOST]:
             path.unlink()
     return home
 

@@ -65,7 +65,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        return rates.setting_signature(self.cell.asked)
+        return self.cell.setting
 
     @property
     def profile(self) -> str:
@@ -220,7 +220,7 @@ def searches(arguments: Sequence[str]) -> list[Search]:
     """
     found: dict[str, Search] = {}
     for cell in sorted(with_starts(cells(arguments)), key=lambda cell: bool(cell.starts)):
-        name = rates.setting_signature(cell.asked)
+        name = cell.setting
         if name not in found and cell.guess:
             found[name] = Search(cell, compose(list(cell.overrides)), cell.guess)
     if not found:

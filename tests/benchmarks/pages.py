@@ -23,7 +23,7 @@ from pathlib import Path
 from lora_repro.config import paths
 paths.CACHE = Path(sys.argv[2])  # before others take it from there
 from lora_repro.commands import render
-sys.exit(render.everything(Path(sys.argv[1])))
+sys.exit(render.unless_done(Path(sys.argv[1])))
 """
 
 

@@ -12,7 +12,6 @@ from scipy.special import stdtrit
 
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
-from lora_repro.records import rates
 from lora_repro.report.claims.base import ClaimTest, Evidence, Operand, expanded, rows_by_table
 from lora_repro.report.claims.compare import sizes_of, swept
 from lora_repro.report.claims.reading import Doubt, Reading
@@ -129,7 +128,7 @@ def _unsettled(declared: Sequence[Cell], operand: Operand, evidence: Evidence) -
 def _search(declared: Sequence[Cell], operand: Operand) -> tuple[str, dict[str, Any] | None]:
     """(name of the setting, its search or None). All seeds of a cell share one search."""
     cells = _of(declared, operand)
-    return (rates.setting_signature(cells[0].asked), cells[0].search) if cells else ("", None)
+    return (cells[0].setting, cells[0].search) if cells else ("", None)
 
 
 EVALUATIONS = 10  # the fewest of a run to read: among two or three the last is nearly always the best
