@@ -286,7 +286,7 @@ def test_counts_of_table_2() -> None:
 
 @pytest.mark.parametrize("dropped", [-1, 1.5, True, None])
 def test_a_number_of_dropped_blocks_is_one(dropped: Any) -> None:
-    with pytest.raises(UserError, match="number of dropped adapters must be a whole number >= 0"):
+    with pytest.raises(UserError, match=r"method\.dropped"):
         AdapterDrop(dropped=dropped)
 
 

@@ -174,8 +174,9 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
         if name == f"{LIBRARY}.methods._key_value":
             allowed_packages.add("transformers")  # its cache object is where keys and values go
         assert not (other := foreign(name) - allowed_packages), f"{name} imports {', '.join(other)}"
-        for other in own(name):
-            known = r"lora_repro\.(errors|backbone\.(weights|architecture|addressed|dropout)|methods|methods\.(base|update|_\w+))"
+        for other in own(name):  # `config.validation`: the ranges that settings are annotated with
+            backbone, shared = r"backbone\.(weights|architecture|addressed|dropout)", r"methods|methods\.(base|update|_\w+)"
+            known = rf"lora_repro\.(errors|config\.validation|{backbone}|{shared})"
             allowed = re.fullmatch(known, other)
             assert allowed, f"{name} imports {other}; a method imports no other"
 

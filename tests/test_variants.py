@@ -203,13 +203,13 @@ def test_lora_plus_gives_b_its_own_rate_and_rslora_its_own_scale() -> None:
 @pytest.mark.parametrize(
     "method, said",
     [
-        (lambda: Dora(rank=0), "DoRA rank"),
-        (lambda: Dora(alpha=-1), "DoRA alpha"),
-        (lambda: Pissa(dropout=1.0), "PiSSA dropout"),
+        (lambda: Dora(rank=0), "method.rank"),
+        (lambda: Dora(alpha=-1), "method.alpha"),
+        (lambda: Pissa(dropout=1.0), "method.dropout"),
         (lambda: Vera(initial=0), "VeRA initial"),
         (lambda: Vera(targets=["head"]), "VeRA target"),
-        (lambda: Lora(scaling="root"), "LoRA scaling"),
-        (lambda: Lora(lr_ratio=0), "LoRA lr_ratio"),
+        (lambda: Lora(scaling="root"), "method.scaling"),
+        (lambda: Lora(lr_ratio=0), "method.lr_ratio"),
         (lambda: Dora(rank=33).apply(tiny_backbone("gpt2")), "full rank 32"),
         (lambda: Pissa(rank=33).apply(tiny_backbone("gpt2")), "full rank 32"),
     ],

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from lora_repro.methods.base import match_dtype, require, require_choice, require_whole
+from lora_repro.methods.base import match_dtype
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
-INITS = ("normal", "zero_up")
 
 
 class Bottleneck(nn.Module):
@@ -59,11 +58,3 @@ def bottleneck_size(width: int, bottleneck: int, norm: bool = False) -> int:
 def biases_moved(values: Mapping[str, torch.Tensor]) -> bool:
     """Whether these adapter values can be trained ones: biases start at zero and are non-zero after the first step."""
     return any(bool(value.detach().any()) for name, value in values.items() if name.endswith((".up.bias", ".down.bias")))
-
-
-def check_settings(bottleneck: int, activation: str, init: str, std: float, inits: Sequence[str] = INITS) -> None:
-    """Raise UserError unless a bottleneck can be built with these settings."""
-    require_whole("adapter bottleneck", bottleneck, 1)
-    require_choice("adapter activation", activation, ACTIVATIONS)
-    require_choice("adapter init", init, inits)
-    require(std > 0, f"adapter std must be > 0, not {std}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lora_repro.backbone.architecture import KINDS
-from lora_repro.methods.base import Shape, require, require_choice
+from lora_repro.methods.base import Shape, require
 
 if TYPE_CHECKING:
     from lora_repro.backbone.architecture import Projection
@@ -17,8 +17,8 @@ def check_targets(method: str, targets: Sequence[str]) -> tuple[str, ...]:
     """The kinds that a yaml lists, as a tuple. Raises UserError unless they are known and listed once."""
     listed = not isinstance(targets, str) and len(targets) > 0
     require(listed, f"{method} targets must be a list of {', '.join(KINDS)}")
-    for kind in targets:
-        require_choice(f"{method} target", kind, KINDS)
+    unknown = [kind for kind in targets if kind not in KINDS]
+    require(not unknown, f"{method} target must be one of {', '.join(KINDS)}, not {(unknown or [''])[0]!r}")
     require(len(set(targets)) == len(targets), f"{method} targets repeat: {tuple(targets)}")
     return tuple(targets)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
+from lora_repro.config.validation import Range
 from lora_repro.methods._after_mlp import adapt_after_mlp
-from lora_repro.methods._bottleneck import bottleneck_size, check_settings
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, require, require_whole
+from lora_repro.methods._bottleneck import bottleneck_size
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, require
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -26,15 +27,11 @@ class AdapterDrop(AbstractMethod):
 
     sized: ClassVar[str] = "bottleneck"
     name: str = "adapter_drop"
-    bottleneck: int = 48
+    bottleneck: Annotated[int, Range(1)] = 48
     dropped: int = 5
-    activation: str = "relu"
-    init: str = "normal"
-    std: float = 0.02
-
-    def __post_init__(self) -> None:
-        check_settings(self.bottleneck, self.activation, self.init, self.std)
-        require_whole("number of dropped adapters", self.dropped, 0)
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    init: Literal["normal", "zero_up"] = "normal"
+    std: Annotated[float, Range(0, above=True)] = 0.02
 
     def kept(self, n_layers: int) -> int:
         """Number of blocks with an adapter; UserError if none is left."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import torch
 from torch import nn
 
+from lora_repro.config.validation import Range
 from lora_repro.methods._after_mlp import adapt_output, after_mlp
-from lora_repro.methods._bottleneck import Bottleneck, biases_moved, check_settings
+from lora_repro.methods._bottleneck import Bottleneck, biases_moved
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, match_dtype, named, require
 
 if TYPE_CHECKING:
@@ -74,14 +75,13 @@ class AdapterFusion(AbstractMethod):
 
     name: str = "adapter_fusion"
     sources: Sequence[str] = ()
-    bottleneck: int = 64
-    activation: str = "relu"
-    penalty: float = 0.01
+    bottleneck: Annotated[int, Range(1)] = 64
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    penalty: Annotated[float, Range(0)] = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "sources", tuple(self.sources))
-        check_settings(self.bottleneck, self.activation, "zero_up", 1.0)
-        require(self.penalty >= 0, f"adapter_fusion penalty must not be negative: {self.penalty}")
 
     def check_starts(self, n: int, tasks: Sequence[str] = ()) -> None:
         fits = n == len(self.sources) > 0

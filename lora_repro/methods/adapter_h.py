@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 import torch
 from torch import nn
 
-from lora_repro.methods._bottleneck import INITS, Bottleneck, bottleneck_size, check_settings
+from lora_repro.config.validation import Range
+from lora_repro.methods._bottleneck import Bottleneck, bottleneck_size
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
 
 if TYPE_CHECKING:
@@ -44,13 +45,10 @@ class AdapterH(AbstractMethod):
 
     sized: ClassVar[str] = "bottleneck"
     name: str = "adapter_h"
-    bottleneck: int = 112
-    activation: str = "gelu"
-    init: str = "normal"
-    std: float = 0.01
-
-    def __post_init__(self) -> None:
-        check_settings(self.bottleneck, self.activation, self.init, self.std, (*INITS, "gaussian"))
+    bottleneck: Annotated[int, Range(1)] = 112
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
+    init: Literal["normal", "zero_up", "gaussian"] = "normal"
+    std: Annotated[float, Range(0, above=True)] = 0.01
 
     def insert(self, backbone: Backbone) -> Trainable:
         parameters: list[nn.Parameter] = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 from torch import nn
 
+from lora_repro.config.validation import Range
 from lora_repro.methods._after_mlp import adapt_output
-from lora_repro.methods._bottleneck import Bottleneck, bottleneck_size, check_settings
+from lora_repro.methods._bottleneck import Bottleneck, bottleneck_size
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
 
 if TYPE_CHECKING:
@@ -26,13 +27,10 @@ class AdapterL(AbstractMethod):
 
     sized: ClassVar[str] = "bottleneck"
     name: str = "adapter_l"
-    bottleneck: int = 6
-    activation: str = "relu"
-    init: str = "normal"
-    std: float = 0.02
-
-    def __post_init__(self) -> None:
-        check_settings(self.bottleneck, self.activation, self.init, self.std)
+    bottleneck: Annotated[int, Range(1)] = 6
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    init: Literal["normal", "zero_up"] = "normal"
+    std: Annotated[float, Range(0, above=True)] = 0.02
 
     def insert(self, backbone: Backbone) -> Trainable:
         parameters: list[nn.Parameter] = []

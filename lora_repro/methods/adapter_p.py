@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 import torch
 
+from lora_repro.config.validation import Range
 from lora_repro.methods._after_mlp import adapt_after_mlp
-from lora_repro.methods._bottleneck import biases_moved, bottleneck_size, check_settings
+from lora_repro.methods._bottleneck import biases_moved, bottleneck_size
 from lora_repro.methods.base import AbstractMethod, Shape, Trainable, require
 
 if TYPE_CHECKING:
@@ -34,14 +35,11 @@ class AdapterP(AbstractMethod):
 
     sized: ClassVar[str] = "bottleneck"
     name: str = "adapter_p"
-    bottleneck: int = 64
-    activation: str = "relu"
-    init: str = "normal"
-    std: float = 0.02
+    bottleneck: Annotated[int, Range(1)] = 64
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    init: Literal["normal", "zero_up"] = "normal"
+    std: Annotated[float, Range(0, above=True)] = 0.02
     frozen: bool = False
-
-    def __post_init__(self) -> None:
-        check_settings(self.bottleneck, self.activation, self.init, self.std)
 
     def insert(self, backbone: Backbone) -> Trainable:
         made = adapt_after_mlp(backbone, 0, self.bottleneck, self.activation, self.init, self.std)

@@ -13,6 +13,7 @@ from torch import nn
 from lora_repro.backbone import weights
 from lora_repro.backbone.addressed import AddressedModel
 from lora_repro.backbone.architecture import KINDS
+from lora_repro.config.validation import check
 from lora_repro.errors import UserError
 from lora_repro.methods.update import Update
 
@@ -24,18 +25,6 @@ def require(condition: bool, message: str) -> None:
     """Raise UserError(message) unless the condition holds."""
     if not condition:
         raise UserError(message)
-
-
-def require_whole(name: str, value: object, least: int) -> None:
-    """Raise UserError unless value is a whole number >= least (a bool is not a number here)."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(whole, f"{name} must be a whole number >= {least}, not {value!r}")
-
-
-def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """Raise UserError unless value is one of the choices."""
-    known = list(choices)
-    require(value in known, f"{name} must be one of {', '.join(known)}, not {value!r}")
 
 
 def named(model: nn.Module, parameters: Iterable[nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -160,6 +149,12 @@ class AbstractMethod(abc.ABC):
     name: str = ""  # the stem of its file; informational
     needs_model: ClassVar[bool] = True  # False: the row's outputs come from no model
     sized: ClassVar[str] = ""  # the setting that its number of trained values grows with, if there is one (`nearest`)
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a setting that its annotation does not allow: `rank: Annotated[int, Range(1)] = 4`."""
+        own = type(self)
+        if own.__module__.startswith("lora_repro."):  # else what builds it from a configuration has checked it
+            check(f"{own.__module__}.{own.__qualname__}", vars(self), "method")
 
     @property
     def virtual_tokens(self) -> tuple[int, int]:

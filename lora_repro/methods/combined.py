@@ -28,6 +28,7 @@ class Combined(AbstractMethod):
     methods: Sequence[AbstractMethod] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "methods", tuple(self.methods))
         for method in self.methods:
             fits = isinstance(method, AbstractMethod) and method.needs_model

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, final
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lora_repro.backbone import weights
+from lora_repro.config.validation import Range
 from lora_repro.methods._targets import check_targets, modules, sizes
 from lora_repro.methods.base import (
     AbstractMethod,
@@ -20,7 +21,6 @@ from lora_repro.methods.base import (
     match_dtype,
     named,
     require,
-    require_whole,
 )
 from lora_repro.methods.update import PartUpdate
 
@@ -83,15 +83,13 @@ class Dora(AbstractMethod):
     """
 
     name: str = "dora"
-    rank: int = 4
-    alpha: float = 32
-    dropout: float = 0.1
+    rank: Annotated[int, Range(1)] = 4
+    alpha: Annotated[float, Range(0, above=True)] = 32
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
     targets: Sequence[str] = ("query", "value")
 
     def __post_init__(self) -> None:
-        require_whole("DoRA rank", self.rank, 1)
-        require(self.alpha > 0, f"DoRA alpha must be > 0, not {self.alpha}")
-        require(0 <= self.dropout < 1, f"DoRA dropout must be in [0, 1), not {self.dropout}")
+        super().__post_init__()
         object.__setattr__(self, "targets", check_targets("DoRA", self.targets))
 
     def insert(self, backbone: Backbone) -> Trainable:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from lora_repro.backbone import weights
+from lora_repro.config.validation import Range
 from lora_repro.methods._fastfood import Fastfood
 from lora_repro.methods._subspace import Moved, Subspace
 from lora_repro.methods.base import (
@@ -19,14 +20,11 @@ from lora_repro.methods.base import (
     Trainable,
     named,
     require,
-    require_choice,
-    require_whole,
 )
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
 
-FORMS = ("did", "said")
 
 
 @dataclass
@@ -72,16 +70,11 @@ class IntrinsicDimension(AbstractMethod):
     """
 
     name: str = "intrinsic_dimension"
-    d: int = 1000
-    form: str = "did"
+    d: Annotated[int, Range(1)] = 1000
+    form: Literal["did", "said"] = "did"
     embeddings: bool = False
     projection_seed: int = 0
     released: bool = False
-
-    def __post_init__(self) -> None:
-        require_whole("intrinsic_dimension d", self.d, 1)
-        require_whole("intrinsic_dimension projection_seed", self.projection_seed, 0)
-        require_choice("intrinsic_dimension form", self.form, FORMS)
 
     @property
     def covers_head(self) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lora_repro.backbone import weights
+from lora_repro.config.validation import Range
 from lora_repro.methods._targets import check_targets, modules, sizes
 from lora_repro.methods.base import (
     AbstractMethod,
@@ -20,17 +21,12 @@ from lora_repro.methods.base import (
     match_dtype,
     named,
     require,
-    require_choice,
-    require_whole,
 )
 from lora_repro.methods.update import PartUpdate
 
 if TYPE_CHECKING:
     from lora_repro.backbone.architecture import Projection
     from lora_repro.backbone.model import Backbone
-
-INITS = ("kaiming", "gaussian")
-SCALINGS = ("rank", "sqrt_rank")
 
 
 class LoraPart(nn.Module):
@@ -82,23 +78,17 @@ class Lora(AbstractMethod):
     """
 
     name: str = "lora"
-    rank: int = 4
-    alpha: float = 32
-    dropout: float = 0.1
+    rank: Annotated[int, Range(1)] = 4
+    alpha: Annotated[float, Range(0, above=True)] = 32
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
     targets: Sequence[str] = ("query", "value")
-    init: str = "kaiming"
-    std: float = 0.02
-    scaling: str = "rank"
-    lr_ratio: float = 1
+    init: Literal["kaiming", "gaussian"] = "kaiming"
+    std: Annotated[float, Range(0, above=True)] = 0.02
+    scaling: Literal["rank", "sqrt_rank"] = "rank"
+    lr_ratio: Annotated[float, Range(0, above=True)] = 1
 
     def __post_init__(self) -> None:
-        require_whole("LoRA rank", self.rank, 1)
-        require(self.alpha > 0, f"LoRA alpha must be > 0, not {self.alpha}")
-        require(0 <= self.dropout < 1, f"LoRA dropout must be in [0, 1), not {self.dropout}")
-        require_choice("LoRA init", self.init, INITS)
-        require_choice("LoRA scaling", self.scaling, SCALINGS)
-        require(self.std > 0, f"LoRA std must be > 0, not {self.std}")
-        require(self.lr_ratio > 0, f"LoRA lr_ratio must be > 0, not {self.lr_ratio}")
+        super().__post_init__()
         object.__setattr__(self, "targets", check_targets("LoRA", self.targets))
 
     @property

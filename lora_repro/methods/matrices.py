@@ -54,6 +54,7 @@ class Matrices(AbstractMethod):
     targets: Sequence[str] = ("query", "value")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "targets", check_targets("matrices'", self.targets))
 
     def insert(self, backbone: Backbone) -> Trainable:

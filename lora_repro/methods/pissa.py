@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, final
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lora_repro.backbone import weights
+from lora_repro.config.validation import Range
 from lora_repro.methods._targets import check_targets, modules, sizes
 from lora_repro.methods.base import (
     AbstractMethod,
@@ -19,7 +20,6 @@ from lora_repro.methods.base import (
     match_dtype,
     named,
     require,
-    require_whole,
 )
 from lora_repro.methods.update import PartUpdate
 
@@ -86,15 +86,13 @@ class Pissa(AbstractMethod):
     """
 
     name: str = "pissa"
-    rank: int = 4
-    alpha: float = 4
-    dropout: float = 0.0
+    rank: Annotated[int, Range(1)] = 4
+    alpha: Annotated[float, Range(0, above=True)] = 4
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
     targets: Sequence[str] = ("query", "value")
 
     def __post_init__(self) -> None:
-        require_whole("PiSSA rank", self.rank, 1)
-        require(self.alpha > 0, f"PiSSA alpha must be > 0, not {self.alpha}")
-        require(0 <= self.dropout < 1, f"PiSSA dropout must be in [0, 1), not {self.dropout}")
+        super().__post_init__()
         object.__setattr__(self, "targets", check_targets("PiSSA", self.targets))
 
     def insert(self, backbone: Backbone) -> Trainable:

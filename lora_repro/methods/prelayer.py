@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 import torch
 from torch import nn
 
 from lora_repro.backbone.addressed import cache_name
+from lora_repro.config.validation import Range
 from lora_repro.methods._key_value import KeyValuePrefix
 from lora_repro.methods._slots import LayerActivations, no_slots, random_tokens
 from lora_repro.methods.base import (
@@ -17,15 +18,11 @@ from lora_repro.methods.base import (
     Trainable,
     named,
     require,
-    require_choice,
-    require_whole,
 )
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
 
-FORMS = ("activations", "key_value")
-INITS = ("activations", "gaussian")
 
 
 @final
@@ -47,22 +44,17 @@ class PreLayer(AbstractMethod):
 
     sized: ClassVar[str] = "prefix"
     name: str = "prelayer"
-    form: str = "activations"
+    form: Literal["activations", "key_value"] = "activations"
     prefix: int = 8
     infix: int = 8
-    init: str = "activations"
-    std: float = 0.02
+    init: Literal["activations", "gaussian"] = "activations"
+    std: Annotated[float, Range(0, above=True)] = 0.02
     reparametrise: bool = True
-    mid: int = 512
+    mid: Annotated[int, Range(1)] = 512
 
     def __post_init__(self) -> None:
-        require_choice("PreLayer form", self.form, FORMS)
-        require_whole("PreLayer prefix", self.prefix, 0)
-        require_whole("PreLayer infix", self.infix, 0)
+        super().__post_init__()
         require(self.prefix + self.infix > 0, "PreLayer needs a prefix or an infix; set method.prefix")
-        require_choice("PreLayer init", self.init, INITS)
-        require(self.std > 0, f"PreLayer std must be > 0, not {self.std}")
-        require_whole("PreLayer mid", self.mid, 1)
         if self.form == "key_value":
             require(self.infix == 0, "PreLayer form key_value has no infix; set method.infix=0")
 

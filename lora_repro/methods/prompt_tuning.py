@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 import torch
 from torch import nn
 
+from lora_repro.config.validation import Range
 from lora_repro.methods._slots import Slots, random_tokens
 from lora_repro.methods.base import (
     AbstractMethod,
@@ -15,14 +16,11 @@ from lora_repro.methods.base import (
     Trainable,
     named,
     require,
-    require_choice,
-    require_whole,
 )
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
 
-INITS = ("vocabulary", "gaussian")
 
 
 class VirtualEmbeddings(nn.Module):
@@ -52,15 +50,12 @@ class PromptTuning(AbstractMethod):
     name: str = "prompt_tuning"
     prefix: int = 40
     infix: int = 8
-    init: str = "vocabulary"
-    std: float = 0.02
+    init: Literal["vocabulary", "gaussian"] = "vocabulary"
+    std: Annotated[float, Range(0, above=True)] = 0.02
 
     def __post_init__(self) -> None:
-        require_whole("prompt tuning prefix", self.prefix, 0)
-        require_whole("prompt tuning infix", self.infix, 0)
+        super().__post_init__()
         require(self.prefix + self.infix > 0, "prompt tuning needs a prefix or an infix; set method.prefix")
-        require_choice("prompt tuning init", self.init, INITS)
-        require(self.std > 0, f"prompt tuning std must be > 0, not {self.std}")
 
     @property
     def virtual_tokens(self) -> tuple[int, int]:

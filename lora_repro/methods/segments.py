@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, final
 
 import torch
 from torch import nn
 
+from lora_repro.config.validation import Range
 from lora_repro.methods._slots import Positions, segments_of
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named, require, require_whole
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -47,13 +48,9 @@ class Segments(AbstractMethod):
     """
 
     name: str = "segments"
-    n: int = 2
-    std: float = 0.02
+    n: Annotated[int, Range(2)] = 2
+    std: Annotated[float, Range(0)] = 0.02
     parts: bool = False
-
-    def __post_init__(self) -> None:
-        require_whole("segments n", self.n, 2)
-        require(self.std >= 0, f"segments std must not be negative: {self.std}")
 
     def insert(self, backbone: Backbone) -> Trainable:
         positions = segments_of(backbone, self.n - 1 if self.parts else 0)

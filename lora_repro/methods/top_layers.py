@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, final
 
 from lora_repro.backbone import weights
-from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named, require, require_whole
+from lora_repro.config.validation import Range
+from lora_repro.methods.base import AbstractMethod, Shape, Trainable, named, require
 
 if TYPE_CHECKING:
     from lora_repro.backbone.model import Backbone
@@ -21,10 +22,7 @@ class TopLayers(AbstractMethod):
     """
 
     name: str = "top_layers"
-    n: int = 2
-
-    def __post_init__(self) -> None:
-        require_whole("number of top layers", self.n, 1)
+    n: Annotated[int, Range(1)] = 2
 
     def insert(self, backbone: Backbone) -> Trainable:
         require(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Annotated, final
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from lora_repro.backbone import weights
+from lora_repro.config.validation import Range
 from lora_repro.methods._targets import check_targets, modules, sizes
 from lora_repro.methods.base import (
     AbstractMethod,
@@ -20,7 +21,6 @@ from lora_repro.methods.base import (
     match_dtype,
     named,
     require,
-    require_whole,
 )
 from lora_repro.methods.update import PartUpdate
 
@@ -88,16 +88,14 @@ class Vera(AbstractMethod):
     """
 
     name: str = "vera"
-    rank: int = 256
-    dropout: float = 0.0
+    rank: Annotated[int, Range(1)] = 256
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
     targets: Sequence[str] = ("query", "value")
     initial: float = 0.1
     projection_seed: int = 0
 
     def __post_init__(self) -> None:
-        require_whole("VeRA rank", self.rank, 1)
-        require(0 <= self.dropout < 1, f"VeRA dropout must be in [0, 1), not {self.dropout}")
-        require_whole("VeRA projection_seed", self.projection_seed, 0)
+        super().__post_init__()
         require(self.initial != 0, "VeRA initial must not be 0: neither vector would get a gradient")
         object.__setattr__(self, "targets", check_targets("VeRA", self.targets))
 
