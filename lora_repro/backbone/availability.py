@@ -1,22 +1,25 @@
-"""Checks, without downloading, whether a backbone is already on this machine."""
+"""Checks, without downloading, whether a backbone is already on this machine; transformers is imported for a tokenizer only."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lora_repro.backbone.byte_tokenizer import byte_tokenizer
-from lora_repro.backbone.fetch import backbone_folder
-from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.backbone.fetch import backbone_folder, has_wheel
 from lora_repro.sources import hub
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-def has_weights(spec: BackboneSpec) -> bool:
-    """Whether `spec.load()` would find its weights here."""
+    from lora_repro.backbone.spec import BackboneSpec
+
+
+def has_weights(spec: BackboneSpec | DictConfig) -> bool:
+    """Whether the weights of a backbone, or of the one that a configuration's node stands for, would be found here."""
     if spec.source == "random":
         return True
     if spec.source == "wheel":
-        return not spec.unfetched()
+        return has_wheel(spec.name)
     if spec.source == "folder":
         return Path(str(spec.hub_id)).is_dir()
     return bool(spec.hub_id and spec.revision and hub.model_here(spec.hub_id, spec.revision))
@@ -25,6 +28,8 @@ def has_weights(spec: BackboneSpec) -> bool:
 def local_tokenizer(spec: BackboneSpec) -> Any | None:
     """The backbone's own tokenizer, or None if it is not on this machine."""
     if spec.source == "random":
+        from lora_repro.backbone.byte_tokenizer import byte_tokenizer
+
         return byte_tokenizer(*filter(None, (spec.cls, spec.eos, spec.pad)))
     name: str | None = str(backbone_folder(spec.name)) if spec.source == "wheel" else spec.hub_id
     if spec.source == "hub":

