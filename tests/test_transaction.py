@@ -66,9 +66,8 @@ def test_publish_interrupted_at_any_write_can_be_repeated(root: Path) -> None:
 
 def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert publish_command.main(["profile=mini", "--force"], root) == 0
-    wanted: Any = SimpleNamespace(signature="s", asked={})
+    wanted: Any = SimpleNamespace(signature="s", setting="none")
     monkeypatch.setattr(publish, "requested_runs", lambda profile: [wanted])
-    monkeypatch.setattr(publish.rates, "setting_signature", lambda asked: "none")
 
     def after(number: int) -> None:
         kept = {name.rsplit("/", 1)[1].split(".")[0] for name in left(root / "results") if name.count("/") == 2}

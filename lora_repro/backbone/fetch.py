@@ -37,9 +37,9 @@ from lora_repro.files import sha256, share_weights
 MANIFEST = "manifest.json"
 
 
-def has_wheel(name: str) -> bool:
-    """Whether the weights of a wheel are in the cache."""
-    return (backbone_folder(name) / "model.safetensors").is_file()
+def fetched(folder: Path) -> bool:
+    """Whether a wheel's weights lie in its folder of the cache."""
+    return (folder / "model.safetensors").is_file()
 
 
 def backbone_folder(name: str) -> Path:

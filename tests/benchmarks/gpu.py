@@ -63,7 +63,7 @@ def measure(
     first, *others = arms
     lines = [Row(f"LoRA step of {BATCH} rows, {backbone}, {first}", middle[first], arm, middle[arm]) for arm in others]
     short = ["data.n_test=0", f"train.steps={steps}", f"train.eval_every={steps}", f"seed={','.join(map(str, range(TOGETHER)))}"]
-    runs = {n: sweep([*given, *short], n, device.type) for n in (TOGETHER, 1)}
+    runs = {n: sweep([*given, *short], n, device.type) for n in dict.fromkeys((TOGETHER, 1))}
     what = f"{TOGETHER} runs of {steps} steps at a time, {backbone}"
     lines.append(Row(what, runs[TOGETHER], "one after another", runs[1], "2.0"))
     return {"rows": told(lines), "seconds": seconds, "sweeps": {str(n): wall for n, wall in runs.items()}}
