@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from lora_repro.commands import run
 from lora_repro.config.compose import build, compose, resolved, target
-from lora_repro.config.validation import Range, check
+from lora_repro.config.validation import Range, check, check_root
 from lora_repro.errors import UserError
 from lora_repro.train.ranks import world_size
 
@@ -158,3 +159,14 @@ def test_a_field_needs_nothing_but_its_type() -> None:
     with pytest.raises(UserError, match=r"x\.shot is not a setting of DataConfig; did you mean shots\?"):
         check("lora_repro.data.DataConfig", {"shot": 0}, "x")
     assert str(Range(0, 1, above=True, below=True)) == " above 0 and below 1"
+
+
+@pytest.mark.parametrize(
+    "text, refused",
+    [("a\x1b[2J", True), ("a\ud800", True), ("https://me:word@host/x", True), ("a\nb\té", False)],
+)
+def test_a_text_that_must_not_be_recorded_is_refused(text: str, refused: bool) -> None:
+    asked = resolved(compose(["profile=smoke"]))
+    asked["backbone"]["label"] = text
+    with pytest.raises(UserError, match=r"backbone\.label") if refused else nullcontext():
+        check_root(asked)
