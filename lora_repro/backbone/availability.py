@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_repro.backbone.fetch import backbone_folder, fetched
+from lora_repro.backbone.fetch import backbone_folder, is_fetched
 from lora_repro.sources import hub
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def has_weights(spec: BackboneSpec | DictConfig) -> bool:
     if spec.source == "random":
         return True
     if spec.source == "wheel":
-        return fetched(backbone_folder(spec.name))
+        return is_fetched(backbone_folder(spec.name))
     if spec.source == "folder":
         return Path(str(spec.hub_id)).is_dir()
     return bool(spec.hub_id and spec.revision and hub.model_here(spec.hub_id, spec.revision))

@@ -37,7 +37,7 @@ from lora_repro.files import sha256, share_weights
 MANIFEST = "manifest.json"
 
 
-def fetched(folder: Path) -> bool:
+def is_fetched(folder: Path) -> bool:
     """Whether a wheel's weights lie in its folder of the cache."""
     return (folder / "model.safetensors").is_file()
 

@@ -25,7 +25,7 @@ from lora_repro.backbone import files as checkpoint_files
 from lora_repro.backbone import nf4
 from lora_repro.backbone.architecture import ARCHITECTURES, table_of
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
-from lora_repro.backbone.fetch import backbone_folder, check_fetched, fetch, fetched, wheel_of
+from lora_repro.backbone.fetch import backbone_folder, check_fetched, fetch, is_fetched, wheel_of
 from lora_repro.backbone.files import folder_sha256
 from lora_repro.backbone.loading import check_loading, missing_package_error, unreadable
 from lora_repro.backbone.model import Backbone
@@ -136,7 +136,7 @@ class BackboneSpec:
 
     def unfetched(self) -> bool:
         """Whether its weights come from a wheel that is not here yet."""
-        return self.source == "wheel" and not fetched(backbone_folder(self.name))
+        return self.source == "wheel" and not is_fetched(backbone_folder(self.name))
 
     def assembled(self, model: Any, tokenizer: Any, label: str | None = None, new_pooler: bool = False) -> Backbone:
         """A model and its tokenizer, with what this configuration says of them; `new_pooler`: its checkpoint had none."""

@@ -29,12 +29,12 @@ def render_claims(root: Path) -> None:
     """
     results = root / "results"
     judged = ledger.judge_all(ledger.load(), results)
-    covered = coverage.page(results)
+    runs = coverage.page(results)
     with manifest.changing(results) as change:
         write_text(change.staged / "claims.md", ledger.markdown(judged))
         write_text(change.staged / "claims.csv", ledger.comma_separated(judged))
         report_json.update_report(change, claims=report_json.claim_entries(judged))
-        write_text(change.staged / coverage.NAME, covered)
+        write_text(change.staged / coverage.NAME, runs)
         for profile in judged.scales:
             forest.save(judged, profile, change.staged / profile / "figures" / "claims")
     more = ", README.md" if coverage.write_claim_lines(root) else ""
