@@ -7,6 +7,7 @@ the classes that it names; results/ is copied as it is published. Fences of work
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ import yaml
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
+from lora_repro.config import validation
 from lora_repro.errors import UserError
 from lora_repro.records import manifest
 
@@ -121,7 +123,7 @@ def _library(root: Path, package: str) -> Any:
 
 
 def _keys(root: Path, target: str) -> list[str]:
-    """What a class says of itself, and a line for each of its settings: type, default, meaning."""
+    """What a class says of itself, and a line for each of its settings: what it may be, default, meaning."""
     package, _, name = target.partition(".")
     found = _library(root, package)[name]
     said = found.docstring.value if found.docstring else ""
@@ -130,12 +132,27 @@ def _keys(root: Path, target: str) -> list[str]:
     lines = [" ".join(summary.split()), ""]
     given = [one for one in found.parameters if one.name != "self" and not one.name.startswith("*")]
     if given:
-        lines += ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+        lines += ["| Key | May be | Default | Meaning |", "|---|---|---|---|"]
+    known = validation.kinds(target)
     for one in given:
-        kind, default = ("" if text is None else f"<code>{escape(str(text))}</code>" for text in (one.annotation, one.default))
+        kind = escape(known[one.name].words) if one.name in known else _code(one.annotation)
+        default = _code(one.default and _as_yaml(str(one.default)))
         meaning = " ".join(meanings.get(one.name, "").split()).replace("|", "\\|")
-        lines.append(f"| `{one.name}` | {kind.replace('|', '&#124;')} | {default.replace('|', '&#124;')} | {meaning} |")
+        lines.append(f"| `{one.name}` | {kind} | {default} | {meaning} |")
     return lines
+
+
+def _as_yaml(default: str) -> str:
+    """A default as conf/ and the command line write it: `null`, `true`, `[a, b]`; an expression stays as it is."""
+    try:
+        return json.dumps(ast.literal_eval(default), ensure_ascii=False).strip('"')
+    except ValueError:
+        return default
+
+
+def _code(text: object) -> str:
+    """A cell of a Markdown table that shows code; empty for None."""
+    return "" if text is None else f"<code>{escape(str(text)).replace('|', '&#124;')}</code>"
 
 
 def on_post_build(config: Any) -> None:

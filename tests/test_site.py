@@ -87,7 +87,7 @@ def test_it_begins_with_the_argument_and_every_setting_has_its_type_and_default(
     settings = (project / "site" / "settings.html").read_text(encoding="utf-8")
     rows = re.findall(r"<tr>\s*" + 4 * r"<td>(.*?)</td>\s*" + "</tr>", settings, re.S)
     assert any(key == "<code>batch_size</code>" and "global batch" in meaning for key, _, _, meaning in rows)
-    assert ("<code>rank</code>", "<code>Annotated[int, Range(1)]</code>", "<code>4</code>") in [row[:3] for row in rows]
+    assert ("<code>rank</code>", "a whole number of at least 1", "<code>4</code>") in [row[:3] for row in rows]
     for group in ("data", "backbone", "method", "task", "train", "decode", "tracker"):  # of files, and of blocks of one
         assert f'<h2 id="{group}">' in settings, group
     reference = (project / "site" / "reference.html").read_text(encoding="utf-8")

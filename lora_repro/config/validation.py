@@ -116,7 +116,7 @@ def check(target: str, values: Mapping[str, Any], name: str) -> None:
     ours = bool(taken) and target.startswith("lora_repro.")
     if ours and (unknown := [key for key in values if key not in taken and key != "_target_"]):
         raise UserError(f"{name}.{unknown[0]} is not a setting of {class_name(target)}; {did_you_mean(unknown[0], taken)}")
-    for field, kind in _kinds(target).items():
+    for field, kind in kinds(target).items():
         if field in values and not kind.holds(values[field]):
             raise UserError(f"{name}.{field} must be {kind.words}, not {_shown(values[field])}".removeprefix("."))
 
@@ -181,8 +181,8 @@ def check_node(node: Any, name: str) -> None:
 
 
 @cache
-def _kinds(target: str) -> dict[str, Kind]:
-    """Field -> kind, of the fields that have one."""
+def kinds(target: str) -> dict[str, Kind]:
+    """Field of a class -> what it may be, for the fields whose annotation says it."""
     return {name: kind for name, node in annotated_fields(target).items() if (kind := _kind(node)) is not None}
 
 
