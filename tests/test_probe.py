@@ -45,7 +45,7 @@ def changed(architecture: str, method: AbstractMethod, folder: Path) -> tuple[An
         for parameter in trainable.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
     observer.observe(2, 4)
-    observer.finish(4)
+    observer.finish(4, dict)
     return backbone, load_file(folder / UPDATES), before
 
 
@@ -99,7 +99,7 @@ def test_the_random_column_is_that_of_two_independent_random_bases(tmp_path: Pat
     backbone = tiny_backbone("llama")
     for layer in range(2):
         read(backbone.projections(layer, "query")[0].module).data.copy_(torch.eye(32))
-    PROBE.begin(backbone, tmp_path).finish(1)
+    PROBE.begin(backbone, tmp_path).finish(1, dict)
     arrays = load_file(tmp_path / UPDATES)
     for kind, shape in (("query", (32, 32)), ("value", (16, 32))):
         expected = 4 * arrays[f"{kind}.weight_norm"] / math.sqrt(shape[0] * shape[1])
@@ -149,7 +149,7 @@ def test_what_was_observed_survives_until_the_record_is_written(tmp_path: Path) 
     for step in (2, 4):
         observer.observe(step, 4)
     for _ in range(2):
-        observer.finish(4)
+        observer.finish(4, dict)
         assert load_file(tmp_path / UPDATES)["steps"].tolist() == [2, 4]
     clean(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [UPDATES]

@@ -11,24 +11,29 @@ figures are drawn without the model (L layers, T observed steps, K kept directio
     <kind>.weight_top_<r> (L,)           ||U^T W V||_F, U and V the top r directions of W
     <kind>.weight_random_<r> (L,)        ||U^T W V||_F, U and V r random directions
     <kind>.intruders (L,)                analysis.spectra.intruders of W + D
+    <kind>.intruders_scaled (S, L)       the same of W + lambda D, for the S values of `scales`
     <kind>.spectrum (L, K)               singular values of the final D
     <kind>.basis_<layer> (d_in, K)       right singular vectors of the right factor (LoRA's A), or of D without one; float16
     <kind>.weight_similarity_<layer>     phi(W, basis, i, j), i in `weight_directions`, j up to K
+    scales (S,), scales.<loss> (S,)      the model's losses with lambda times every update (analysis.partial)
+    top (M,), top.<loss> (M,)            its losses with the top k directions of every update
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file
 
+from lora_repro.analysis.partial import Directions, changes, scaled
 from lora_repro.analysis.spectra import (
     Array,
     effective_rank,
@@ -48,11 +53,14 @@ from lora_repro.methods.update import Update
 from lora_repro.records.run_folder import OBSERVED, UPDATES
 from lora_repro.train import checkpoint
 
+Losses = Callable[[], Mapping[str, float | None]]
+
 
 @dataclass(frozen=True)
 class UpdateProbe:
     """What to measure: `kinds` of matrices; `directions`, the r of Table 7; `depths` of the layers whose bases are kept (0 is
-    the first, 1 the last); `points`, the number of equally spaced steps; `keep`, how many directions of an update are kept.
+    the first, 1 the last); `points`, the number of equally spaced steps; `keep`, how many directions of an update are kept;
+    `scales`, the lambda, and `top`, the k, for which the trained model is asked again with a part of its update.
     """
 
     name: str
@@ -61,6 +69,8 @@ class UpdateProbe:
     depths: Sequence[Annotated[float, Range(0, 1)]] = (0.0, 0.5, 1.0)
     points: Annotated[int, Range(1)] = 8
     keep: Annotated[int, Range(1)] = 64
+    scales: Sequence[Annotated[float, Range(0)]] = ()
+    top: Sequence[Annotated[int, Range(1)]] = ()
 
     def __post_init__(self) -> None:
         check(f"{__name__}.UpdateProbe", vars(self), "probe")
@@ -78,6 +88,12 @@ class Observer:
     def __init__(self, probe: UpdateProbe, backbone: Backbone, folder: Path) -> None:
         self.probe, self.path = probe, folder / OBSERVED
         self.final = folder / UPDATES
+        self.backbone = backbone
+        partly = bool(probe.scales or probe.top)
+        if partly and any(isinstance(module, weights.StoredMatrix) for module in backbone.model.modules()):
+            raise UserError("probe.scales and probe.top need a backbone in floats: leave them out, or backbone.quantise")
+        own = backbone.model.named_parameters() if partly else ()
+        self.before = {name: parameter.detach().clone() for name, parameter in own}
         self.places = {
             kind: [backbone.projections(layer, kind)[0] for layer in range(backbone.n_layers)] for kind in probe.kinds
         }
@@ -114,8 +130,11 @@ class Observer:
             kept[name] = np.concatenate([found[name][before], row]) if name in found else row
         write(kept, self.path)
 
-    def finish(self, steps: int) -> None:
-        """Measure the selected weights and write all arrays. The file of observed steps stays until the run has its record."""
+    def finish(self, steps: int, losses: Losses) -> None:
+        """Measure the selected weights and write all arrays. The file of observed steps stays until the run has its record.
+
+        losses: the model's losses as it is at the call, by name; None where it has no such loss.
+        """
         self._measure(steps)
         arrays: dict[str, Array] = dict(load_file(self.path))
         some = self.weights[self.probe.kinds[0]][0]
@@ -123,12 +142,14 @@ class Observer:
         arrays["weight_directions"] = np.arange(stride, min(some.shape) + 1, stride)
         for kind, places in self.places.items():
             found: dict[str, list[float]] = {}
-            spectra = []
+            spectra, parts = [], []
             for layer, (place, weight) in enumerate(zip(places, self.weights[kind], strict=True)):
                 left, values, own = svd(weight)
                 for name, value in self._constants(layer, weight, values).items():
                     found.setdefault(name, []).append(value)
-                found.setdefault("intruders", []).append(intruders(left, weight + update(place, weight)))
+                change = update(place, weight)
+                found.setdefault("intruders", []).append(intruders(left, weight + change))
+                parts.append([intruders(left, weight + factor * change) for factor in self.probe.scales])
                 _, s, v = decomposed(place, weight)
                 spectra.append(padded(s, min(self.probe.keep, *weight.shape)))
                 if layer not in self.layers:
@@ -140,7 +161,21 @@ class Observer:
                 arrays[f"{kind}.weight_similarity_{layer}"] = similarity(own, basis)[index].astype(np.float32)
             arrays |= {f"{kind}.{name}": np.asarray(one, np.float32) for name, one in found.items()}
             arrays[f"{kind}.spectrum"] = np.asarray(spectra, np.float32)
-        write(arrays, self.final)
+            if self.probe.scales:
+                arrays[f"{kind}.intruders_scaled"] = np.asarray(parts, np.float32).T
+        write(arrays | self._partly(losses), self.final)
+
+    def _partly(self, losses: Losses) -> dict[str, Array]:
+        """The losses of the model with a part of its update, for every value of `scales` and `top`."""
+        found: dict[str, Array] = {}
+        if not self.before:
+            return found
+        with changes(self.backbone, self.before) as trained:
+            if self.probe.scales:
+                found |= by_part("scales", self.probe.scales, partial(scaled, trained), losses)
+            if self.probe.top:
+                found |= by_part("top", self.probe.top, Directions(trained, max(self.probe.top)).keep, losses)
+        return found
 
     def _constants(self, layer: int, weight: Array, s: Array) -> dict[str, float]:
         """The measurements of one matrix before training, with singular values `s`."""
@@ -150,6 +185,17 @@ class Observer:
             left, right = (random_basis(n, min(r, n), layer + 1000 * side) for side, n in enumerate(weight.shape))
             found[f"weight_random_{r}"] = projected_norm(weight, left, right)
         return found
+
+
+def by_part(name: str, parts: Sequence[Any], give: Callable[[Any], None], losses: Losses) -> dict[str, Array]:
+    """`name`, the parts themselves, and `name`.<loss>, every loss of a model that `give` gave each of them in turn."""
+    measured = []
+    for part in parts:
+        give(part)
+        measured.append(losses())
+    known = [key for key, value in measured[0].items() if value is not None]
+    losses_of = {f"{name}.{key}": np.asarray([one[key] for one in measured], np.float32) for key in known}
+    return {name: np.asarray(parts), **losses_of}
 
 
 def write(arrays: Mapping[str, Array], path: Path) -> None:

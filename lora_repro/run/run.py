@@ -38,6 +38,7 @@ from lora_repro.run.stages import (
     Adapted,
     Answers,
     adapt,
+    all_losses,
     answer,
     backbone_of,
     encode,
@@ -171,6 +172,9 @@ def measure(
             cut, started = rows.cut, time.monotonic()
             trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
             earlier = max(0.0, trained.seconds - (time.monotonic() - started))
+            if model.observer and trained.status == "finished" and ranks.first:
+                asked_for = (model.backbone, method, objective, rows.dev, settings.eval_batch_size, precision)
+                model.observer.finish(trained.steps, partial(all_losses, *asked_for))
         ask = partial(answer, model.backbone, method, objective, data.max_length, settings.precision, label)
         if ranks.first and test and (trained is None or trained.status == "finished"):
             if before := resume_files.load_answers(folder):

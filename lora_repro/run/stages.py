@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from lora_repro import console
+from lora_repro.analysis.forgetting import general_loss
 from lora_repro.config.compose import build, target
 from lora_repro.data import DataConfig, Encoded, Rows, dev_subset, subset
 from lora_repro.errors import UserError
@@ -216,9 +217,22 @@ def learn(
             trained = train(*parts, pause_after)
             if ranks.first and trained.status != "paused":
                 resume_files.save_trained(folder, trainable.saved, trained)
-    if model.observer and trained.status == "finished" and ranks.first:
-        model.observer.finish(trained.steps)
     return trained
+
+
+def all_losses(
+    backbone: Backbone,
+    method: AbstractMethod,
+    objective: Objective,
+    dev: Sequence[Encoded],
+    batch_size: int,
+    dtype: torch.dtype | None,
+) -> dict[str, float | None]:
+    """What validation says of a model as it is, and its loss on general text as `general_loss`."""
+    backbone.model.eval()
+    with autocast(backbone.device, dtype):
+        found = objective.validate(backbone, dev, batch_size)
+    return {**found, "general_loss": general_loss(backbone, objective, dtype, method)}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,108 @@
+"""What a part of an update gains: the model with lambda times every change D, or with the top k directions of every D.
+
+Scaling after training is how later work sets methods beside one another at equal performance (Shuttleworth et al. 2024, arXiv
+2410.21228, Section 5); truncation asks how many directions of D the model uses, where a spectrum says how many it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from lora_repro.backbone import weights
+from lora_repro.backbone.model import Backbone
+from lora_repro.methods.update import PartUpdate, Update, updates
+
+Part = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What training changed of one tensor.
+
+    change: D, float32. put: writes the tensor that has another D. rows: where D holds the changes of several matrices, the rows
+    of each. matrix: whether D has directions; a bias, a LayerNorm or an embedding has none and stays as trained.
+    """
+
+    change: torch.Tensor
+    put: Callable[[torch.Tensor], None]
+    rows: Sequence[slice]
+    matrix: bool
+
+
+@contextmanager
+def changes(backbone: Backbone, before: Mapping[str, torch.Tensor]) -> Iterator[list[Change]]:
+    """Everything that a method changed in a trained backbone; afterwards the model is as it was, bit for bit.
+
+    before: the backbone's own parameters by name, from before the method was applied. New parameters outside any update, such as
+    a head, are no change of a tensor and stay as trained.
+    """
+    inner, trained = list(updates(backbone.model)), {}
+    blocks = {id(parameter) for layer in backbone.layers for parameter in layer.parameters()}
+    for name, parameter in backbone.model.named_parameters():
+        if name in before and parameter.requires_grad and not torch.equal(parameter, before[name]):
+            trained[name] = parameter.detach().clone()
+    of = dict(backbone.model.named_parameters())
+    try:
+        found = [_of_update(module) for module in inner]
+        for name, now in trained.items():
+            matrix = now.ndim == 2 and id(of[name]) in blocks
+            put = partial(_put, of[name], before[name])
+            found.append(Change(now.float() - before[name].float(), put, [slice(0, len(now))], matrix))
+        yield found
+    finally:
+        for module in reversed(inner):
+            module.unmerge()
+        for name, now in trained.items():
+            of[name].data.copy_(now)
+
+
+def _of_update(module: Update) -> Change:
+    """The change of an update, which is merged meanwhile: the model then multiplies by what `put` writes."""
+    own = module.delta()
+    whole = weights.read(module.base).detach().float() + module.added() - own
+    module.merge()
+    parts = module.ordered() if isinstance(module, PartUpdate) else []
+    rows = [slice(part.start, part.start + part.size) for part in parts] or [slice(0, len(own))]
+    return Change(own, lambda change: weights.write(module.base, whole + change), rows, True)
+
+
+@torch.no_grad()
+def _put(parameter: torch.Tensor, before: torch.Tensor, change: torch.Tensor) -> None:
+    parameter.copy_(before.float() + change)
+
+
+def scaled(found: Sequence[Change], factor: float) -> None:
+    """Give the model `factor` times every change."""
+    for one in found:
+        one.put(factor * one.change)
+
+
+class Directions:
+    """The singular directions of every change, from which the model gets as many as asked for."""
+
+    def __init__(self, found: Sequence[Change], most: int) -> None:
+        """most: the largest number that is asked for."""
+        self.found = [one for one in found if one.matrix]
+        self.rest = [one for one in found if not one.matrix]
+        self.parts = [[_top(one.change[rows], most) for rows in one.rows] for one in self.found]
+
+    def keep(self, k: int) -> None:
+        """Give the model the top k directions of every change, matrix by matrix."""
+        for one in self.rest:
+            one.put(one.change)
+        for one, parts in zip(self.found, self.parts, strict=True):
+            kept = torch.zeros_like(one.change)
+            for rows, (left, right) in zip(one.rows, parts, strict=True):
+                kept[rows] = left[:, :k] @ right[:k]
+            one.put(kept)
+
+
+def _top(change: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(left (out, k), right (k, in)): the leading k = min(most, out, in) singular directions, left with the singular values."""
+    u, s, vt = torch.linalg.svd(change.double(), full_matrices=False)
+    return (u * s)[:, :most].float(), vt[:most].float()
