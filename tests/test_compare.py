@@ -51,7 +51,7 @@ def dry(*words: str, **named: str) -> Callable[[], object]:
 
 
 WORDS: dict[str, tuple[Sequence[str], tuple[str, ...]]] = {
-    "an unknown method": (["--methods", "lora,loraa"], ("loraa", "bitfit")),
+    "an unknown method": (["--methods", "lora,loraa"], ("loraa", "did you mean lora?")),
     "human texts are no method": (["--methods", "lora,human"], ("human",)),
     "an empty method": (["--methods", "lora,,full"], ("--methods",)),
     "a rank of 0": (["--ranks", "0,8"], ("--ranks",)),
@@ -336,6 +336,6 @@ def test_dry_run_trains_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
         == 0
     )
     said = capsys.readouterr().out
-    assert "untuned" not in said and "5 rows with 2 seeds: 10 runs" in said
+    assert "untuned, full" in said and "5 methods with 2 seeds, 10 runs" in said
     assert not (folder / "compare-texts" / "runs").exists()
     assert partial(command.main, ["--model", "random_gpt2"])() == 2

@@ -265,8 +265,8 @@ def test_a_decoder_without_an_end_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path, words", [
-    ("/no/such/folder", ("/no/such/folder", "backbone.path")),
-    ("./my-modle", ("./my-modle", "backbone.path")),
+    ("/no/such/folder", ("no folder /no/such/folder",)),
+    ("./my-modle", ("no folder ./my-modle",)),
     ("my-modle", ("no folder my-modle",)),
 ])  # fmt: skip
 def test_no_such_folder(path: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def describe(path: str, revision: str | None = None) -> BackboneSpec:
     if folder.is_dir():
         return _described(path, folder.resolve(), None, _stamp(folder))
     if not HUB_ID.fullmatch(path):
-        raise UserError(f"there is no folder {path}: correct backbone.path")
+        raise UserError(f"there is no folder {path}")
     try:
         commit = revision or hub.newest(path)
         return _described(path, hub.words(path, commit), commit, ())

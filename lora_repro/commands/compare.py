@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from lora_repro import console
 from lora_repro.compare.compare import compare, folder_of
-from lora_repro.compare.request import SEEDS, Request, counts, names, seconds
+from lora_repro.compare.request import SEEDS, Request, count, counts, names, seconds
 from lora_repro.errors import UserError
 from lora_repro.tasks.own.columns import ROLES
 
@@ -103,7 +103,7 @@ def requested(arguments: Sequence[str]) -> tuple[Request, bool]:
         targets,
         given.metric,
         given.function,
-        counts("--seeds", given.seeds)[0] if given.seeds else SEEDS,
+        count("--seeds", given.seeds) if given.seeds else SEEDS,
         seconds(given.budget) if given.budget else None,
         given.with_texts,
         tuple(given.overrides),

@@ -77,7 +77,8 @@ class Plan:
         disk = sum(line.forecast.kept for line in self.lines)
         done = sum(line.state == "yes" for line in self.lines)
         said = [
-            f"{len(rows)} rows with {seeds} seed{'s' * (seeds > 1)}: {len(rows) * seeds} runs, {done} of them here already",
+            f"{', '.join(row.name for row in rows)}: {len(rows)} methods with {seeds} seed{'s' * (seeds > 1)}, "
+            f"{len(rows) * seeds} runs, {done} of them here already",
             f"a rate for each of {len(searched)}: {trials} each, chosen on {len(self.request.data.parts.dev):,} held-out rows"
             if searched
             else "no rate is to be chosen",

@@ -52,11 +52,11 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
         from lora_repro.compare.declare import declare  # here: bad files are told before torch is imported
 
         guesses = declare(request)
-        plan = budget.plan(request, arguments_of(request))
+        plan = budget.plan(request, request.arguments)
         if plan.request is not request:
             request = plan.request
             declare(request)
-            plan = budget.again(plan, arguments_of(request))
+            plan = budget.again(plan, request.arguments)
         print(f"\n{plan.text}", flush=True)
         if dry_run:
             return None
@@ -74,7 +74,7 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
         from lora_repro.sweep.launch import swept
 
         print(flush=True)
-        swept(arguments_of(request))
+        swept(request.arguments)
         return answered(request, guesses, plan)
 
 
@@ -93,16 +93,6 @@ def configured(request: Request) -> Iterator[None]:
         else:
             os.environ[paths.OWN] = before
         read_again()
-
-
-def arguments_of(request: Request) -> list[str]:
-    """The arguments of `run` for every run of the comparison."""
-    profile = (
-        []
-        if any(item.startswith("profile=") for item in request.overrides)
-        else [f"profile={request.profile}"]
-    )
-    return [f"experiment={request.name}", *profile, *request.overrides]
 
 
 def audited(request: Request) -> None:
@@ -134,7 +124,7 @@ def searched(request: Request, plan: budget.Plan) -> None:
 
     rows = [variant.name for variant in request.variants if variant.method != UNTUNED]
     print("\nlearning rates, searched on held-out rows:", flush=True)
-    tune([f"row/{request.name}={','.join(rows)}", *arguments_of(request), "seed=0", f"tune.most={plan.most}"])
+    tune([f"row/{request.name}={','.join(rows)}", *request.arguments, "seed=0", f"tune.most={plan.most}"])
 
 
 def seeds_left(request: Request, plan: budget.Plan, began: float) -> int:
@@ -143,7 +133,7 @@ def seeds_left(request: Request, plan: budget.Plan, began: float) -> int:
         return request.seeds
     took: Mapping[str, float] = {
         cell.row.name: fmean(one["train_seconds"] for one in search["searches"][-1]["trials"] if one["status"] != PRUNED)
-        for cell in budget.declared(request, arguments_of(request))
+        for cell in budget.declared(request, request.arguments)
         if (search := cell.search)
     }
     rows = [budget.Cost(row.name, 0.0, row.run * took[row.name] / row.trial if row.trial and row.name in took else row.run)
@@ -157,7 +147,7 @@ def answered(request: Request, guesses: Mapping[str, Guess], plan: budget.Plan) 
     from lora_repro.compare.answer import answer
     from lora_repro.report.terminal import terminal
 
-    cells: list[Cell] = budget.declared(request, arguments_of(request))
+    cells: list[Cell] = budget.declared(request, request.arguments)
     shown = set(cells[0].asked["task"]["metrics"])
     title = f"{request.backbone.label} on {request.data.names['train']}, by {len(request.variants)} methods"
     found = answer(title, cells, own(cells[0].folder.parent), guesses, shown.__contains__)
@@ -194,5 +184,5 @@ def write(request: Request, found: Answer, words: Sequence[str], plan: budget.Pl
     lines = [f"wrote {place(f'{STEM}.html')}, .json and .csv", f"the best method's median seed: {folder}",
              *([f"  as a peft adapter, with a card: {adapter}"] if adapter else []),
              f"  use it: lora-repro generate {folder}; lora-repro export {folder} --to DIR --format merged",
-             f"  again or further: lora-repro run --config-dir {request.configs} {' '.join(arguments_of(request))}"]  # fmt: skip
+             f"  again or further: lora-repro run --config-dir {request.configs} {' '.join(request.arguments)}"]  # fmt: skip
     print("\n" + "\n".join(lines), flush=True)

@@ -167,7 +167,7 @@ def _experiment(request: Request) -> str:
         "paths": {"runs": str((request.folder / "runs").absolute())},
         "hydra": {"mode": "MULTIRUN", "sweeper": {"params": {f"row/{name}": "glob(*)", "seed": seeds}}},
     }
-    command = f"lora-repro run --config-dir {request.configs} experiment={name} profile={request.profile}"
+    command = f"lora-repro run --config-dir {request.configs} {' '.join(request.arguments)}"
     return _yaml(
         f"A comparison on your own data. Written by lora-repro compare; yours to edit.\nCommand:  {command}",
         values,

@@ -13,6 +13,7 @@ from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.detect import describe
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import build, compose
+from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.config.paths import choices, own
 from lora_repro.costs.meta_model import shape_of
 from lora_repro.errors import UserError
@@ -98,6 +99,12 @@ class Request:
             "laptop",
         )
 
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments of `run` for every run of the comparison."""
+        others = [item for item in self.overrides if not item.startswith("profile=")]
+        return [f"experiment={self.name}", f"profile={self.profile}", *others]
+
     @cached_property
     def data(self) -> OwnData:
         """The user's data as a run divides them. Raises UserError for whatever cannot be used."""
@@ -155,9 +162,7 @@ class Request:
             every = dict.fromkeys(
                 [*(row for one in TABLES[self.family] for row in choices(f"row/{one}")), *known]
             )
-            raise UserError(
-                f"no method {name!r}; choose from {', '.join(one for one in every if one != 'human')}"
-            )
+            raise UserError(f"no method {name!r}; {did_you_mean(name, (one for one in every if one != 'human'))}")
         method = compose([f"method={name}"]).method if name in known else {}
         ranks: Sequence[int | None] = (
             self.ranks if {"rank", "alpha"} <= {*method} and self.ranks else (None,)
@@ -189,6 +194,13 @@ def seconds(text: str) -> float:
     if not found or not (value := float(found[1]) * UNITS[found[2]]):
         raise UserError(f"--budget {text}: write a time such as 30m, 2h or 1d")
     return value
+
+
+def count(option: str, text: str) -> int:
+    """`3` as a number. Raises UserError for anything else."""
+    if not COUNT.fullmatch(text.strip()):
+        raise UserError(f"{option} {text}: write one whole number above 0, such as {option} {SEEDS}")
+    return int(text)
 
 
 def counts(option: str, text: str) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ OWN = {  # what to write for a file or folder of one's own
     "task": ": for a file of your own, task=own_labels task.train=FILE (classes; also own_numbers, own_texts)",
     "backbone": ": for a model of your own, backbone=own backbone.path=FOLDER",
 }
+GROUPS = ("experiment", "profile", "task", "backbone", "method", "tracker", "recipe")  # what a whole command is made of
 ELSEWHERE = ("hydra.launcher.n_jobs",)  # settings that people look for but that are not in a run's configuration
 
 
@@ -51,7 +52,8 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
         if (table := key.removeprefix("row/")) in choices("experiment"):
             return f"{key} is a row of experiment={table}: add that"
         every = "lora-repro run --cfg job shows them all"
-        return f"no setting {key!r}; {every if config is None else did_you_mean(key, alike(key, config), every)}"
+        known = alike(key, config) if config else GROUPS
+        return f"no setting {key!r}; {did_you_mean(key, known, every)}"
     if found := MERGED.search(said):
         return f"{found['text']} has the wrong type: see lora-repro run --cfg hydra"
     if found := PARSED.search(said):
@@ -71,10 +73,21 @@ def empty_profile_message(profile: str, said: str) -> str:
 
 
 def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
-    """`did you mean x?`; without a close match, `otherwise` or all names."""
-    names = list(known)
-    same = [name for name in names if name.rpartition(".")[2] == given]  # `lr` for train.lr
-    near = same or difflib.get_close_matches(str(given), names, 1, 0.6)  # a key of yaml may be a number
+    """`did you mean x?`; without a close match, `otherwise` or all names.
+
+    Close are the same last part (`lr` for train.lr), its initials (train.learning_rate for train.lr), a longer name that ends
+    with it (num_train_epochs for train.epochs), and what is spelt alike apart from the group that both are in.
+    """
+    names, typed = list(known), str(given)  # a key of yaml may be a number
+    group, dot, last = typed.rpartition(".")
+    short = {name.removeprefix(group + dot): name for name in names if name.startswith(group + dot)}
+    if not short:
+        short, last = {name: name for name in names}, typed
+    ends = {name: name.rpartition(".")[2] for name in short}
+    initials = "".join(word[:1] for word in last.split("_"))
+    near = [name for name, end in ends.items() if end == last]
+    near += [name for name, end in ends.items() if len(end) > 1 and (end == initials or last.endswith(f"_{end}"))]
+    near = [short[name] for name in near or difflib.get_close_matches(last, short, 1, 0.6)]
     return f"did you mean {near[0]}?" if near else otherwise or f"choose from {', '.join(names)}"
 
 
