@@ -123,6 +123,6 @@ def told(error: Exception, code: int | None, hub_id: str, revision: str) -> User
     if among(errors.RepositoryNotFoundError):
         return UserError(f"the hub has no {hub_id}, or it is private: correct its hub_id in conf/, or log in (hf auth login)")
     if among(errors.OfflineModeIsEnabled):
-        return NotAvailable(f"{hub_id} at {revision[:8]} is not here, and HF_HUB_OFFLINE forbids requests: unset it once, or give a folder")
+        return NotAvailable(f"{hub_id} at {revision[:8]} is not here, and HF_HUB_OFFLINE forbids requests: unset it once")
     why = f"HTTP {code}" if code else (str(error).splitlines() or [type(error).__name__])[-1][:80]
     return NotAvailable(f"cannot get {hub_id} at {revision[:8]} from the model hub ({why}); connect, or use profile=mini")
