@@ -59,6 +59,7 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
             plan = budget.again(plan, request.arguments)
         print(f"\n{plan.text}", flush=True)
         if dry_run:
+            print(f"nothing was trained; the comparison stands as configuration in {request.configs}")
             return None
         if asked.seconds:
             budget.keep(plan, asked)
