@@ -228,7 +228,8 @@ def test_a_budget_gives_up_seeds_then_rows_then_methods(
     cut = [item for item in fitted.request.overrides if item.startswith("task.max_train=")][1:]
     train = len(whole.request.data.parts.train)
     assert fitted.request.seeds == seeds
-    assert cut == ([] if share == 1 else [f"task.max_train={int(share * train)}"])
+    assert bool(cut) == (share < 1)
+    assert len(fitted.request.data.parts.train) == pytest.approx(share * train, abs=2)
     assert len(fitted.request.variants) == methods and {"full", "lora"} <= {
         one.name for one in fitted.request.variants
     }
@@ -339,3 +340,34 @@ def test_dry_run_trains_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "untuned, full" in said and "5 methods with 2 seeds, 10 runs" in said
     assert not (folder / "compare-texts" / "runs").exists()
     assert partial(command.main, ["--model", "random_gpt2"])() == 2
+
+
+@pytest.mark.parametrize("to, name", [
+    ("glue", "compare_glue"),  # a table of the suite
+    ("own_labels", "compare_own_labels"),  # a task of it
+    ("compare-train", "compare_train"),
+    ("compare", "compare"),
+    ("отзывы", None),
+])  # fmt: skip
+def test_a_comparison_s_name_is_none_of_the_suite_s_and_hydra_reads_it(
+    to: str, name: str | None, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = asked("--to", to, "--methods", "lora,linear_probe", "--seeds", "1")
+    assert request.name == (name or request.name) and request.name.isascii()
+    assert request.name != asked("--to", "данные").name
+    compare(request, dry_run=True)
+    assert "lora, linear_probe: 2 methods" in capsys.readouterr().out
+
+
+def test_numbers_are_compared_at_given_rates_even_where_a_model_gives_a_constant(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A correlation with equal numbers is undefined, so it counts as the worst."""
+    write_csv(folder / "numbers.csv", [(f"text {n}", str(n / 7)) for n in range(30)], "text", "score")
+    write_csv(folder / "test.csv", [(f"more {n}", "1.5") for n in range(6)], "text", "score")
+    words = ("--methods", "lora,linear_probe", "--seeds", "1", "--test", "test.csv")
+    found = compare(asked(*words, "train.lr=1e-9", train="numbers.csv"))
+    assert found is not None and found.constant == 0.0 and {row.mean.mean for row in found.rows} == {0.0}
+    told = json.loads((folder / "compare-numbers" / "comparison.json").read_text(encoding="utf-8"))
+    assert told["constant"] == 0.0
+    assert "no rate is to be chosen" in capsys.readouterr().out

@@ -83,6 +83,26 @@ FORMATS: dict[str, Callable[[Path], Path]] = {
 }
 
 
+@pytest.mark.parametrize("name", ["A.CSV", "A.Csv.GZ", "A.PARQUET"])
+def test_a_kind_in_capitals_is_the_same(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "A.PARQUET":
+        parquet(path)
+    elif name == "A.CSV":
+        write_csv(path, REVIEWS, "text", "label")
+    else:
+        packed(path, gzip.compress)
+    assert len(tables.read(str(path)).rows) == len(REVIEWS)
+
+
+def test_bytes_of_a_parquet_file_are_texts(tmp_path: Path) -> None:
+    rows = [{"text": text.encode(), "label": label} for text, label in REVIEWS]
+    Dataset.from_list(rows).to_parquet(str(tmp_path / "a.parquet"))
+    assert [row["text"] for row in tables.read(str(tmp_path / "a.parquet")).rows] == [text for text, _ in REVIEWS]
+    Dataset.from_list([{"text": b"\xff", "label": "a"}]).to_parquet(str(tmp_path / "b.parquet"))
+    refused(lambda: tables.read(str(tmp_path / "b.parquet")), "UTF-8")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_rows_and_leaves_nothing_beside_them(name: str, tmp_path: Path) -> None:
     path = FORMATS[name](tmp_path / name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import refused, tiny_backbone
 from test_own_data import CHAT, REVIEWS, objects, write_csv, write_lines
 
@@ -19,14 +20,16 @@ from lora_repro.config.compose import build, compose
 from lora_repro.costs.forecast import data_of
 from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.exchange.score import score_checkpoint
-from lora_repro.metrics import chrf
+from lora_repro.metrics import chrf, rouge
 from lora_repro.metrics.corpus import METRICS, columns
 from lora_repro.objectives.chat import Chat
+from lora_repro.objectives.classification import Classification, Labeller
 from lora_repro.planning import cells
 from lora_repro.planning.rerun_command import command
 from lora_repro.records import record
 from lora_repro.records.record import load_predictions
 from lora_repro.records.run_folder import PREDICTIONS
+from lora_repro.report.claims.settled import held_out_rows
 from lora_repro.report.integrity import score_mismatch
 from lora_repro.report.numbers import difference
 from lora_repro.results import long, own, runs
@@ -333,3 +336,63 @@ def test_a_prompt_that_is_too_long_loses_its_first_words_and_a_completion_is_nev
     cut = task.fit(example, lambda one: len(one.input.split()) <= 30)
     assert cut.input.endswith("w98 w99") and 25 < len(cut.input.split()) <= 30 and task.fit(example, lambda one: True) is example
     refused(lambda: task.fit(example, lambda one: False), "'the end'", "data.max_length")
+
+
+def perfect(outputs: Sequence[str], *metrics: str) -> dict[str, float]:
+    """The scores of outputs that are exactly what was expected."""
+    examples = [Example(str(n), "q", "", (text,)) for n, text in enumerate(outputs)]
+    return OwnTexts(metrics=metrics).score([*outputs], examples).values
+
+
+def test_bleu_of_short_completions_lies_between_0_and_1_and_its_bootstrap_agrees() -> None:
+    mixed = ["yes"] * 17 + ["the tower is in Paris"] * 3
+    assert perfect(mixed, "bleu")["bleu"] == pytest.approx(1.0)
+    found = OwnTexts(metrics=("bleu",)).score(mixed, [Example(str(n), "q", "", (text,)) for n, text in enumerate(mixed)])
+    assert float(METRICS["bleu"].corpus(columns(found.per_input, "bleu").sum(axis=0))) == pytest.approx(1.0)
+    assert 0 <= perfect(["yes", "no"], "bleu")["bleu"] <= 1
+
+
+@pytest.mark.parametrize("text", ["привет большой мир", "今天天气很好", "สวัสดีชาวโลก", "नमस्ते दुनिया", "a café, déjà vu"])
+def test_rouge_counts_words_of_any_script(text: str) -> None:
+    right, half = "rougeL_rouge_score", text[: len(text) // 2]
+    assert perfect([text], right)[right] == pytest.approx(1.0)
+    some = OwnTexts(metrics=(right,)).score([half], [Example("1", "q", "", (text,))]).values[right]
+    assert 0 < some < 1
+
+
+def test_rouge_of_ascii_texts_is_rouge_score_s_own() -> None:
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    for text in ("The runners' foot_notes: 3.5 miles, re-reading!", "IT'S  generalisation\n(of cannots)"):
+        assert rouge.words(text) == DefaultTokenizer(use_stemmer=True).tokenize(text)
+
+
+def test_numbers_of_any_scale_are_written_with_their_digits() -> None:
+    task = OwnLabels(kind="number", metrics=("pearson",))
+    objective = Classification.of(task, Labeller(), "loss")
+    assert objective._texts(torch.tensor([[1.23456e-5], [12345.6]])) == ["1.2346e-05", "12346"]
+    assert Classification(())._texts(torch.tensor([[1.23456e-5]])) == ["0.0000"]  # those of published runs
+
+
+@pytest.mark.parametrize("wrong", [
+    ("task.classes=[good,better]", "task.classes", "bad"),
+    ("task.positive=god", "task.positive", "god"),
+])  # fmt: skip
+def test_classes_that_the_data_do_not_have_are_refused_before_training(wrong: tuple[str, ...], folder: Path) -> None:
+    refused(lambda: ran("task=own_labels", "task.train=labels.csv", wrong[0]), *wrong[1:])
+    assert not list(Path("runs").rglob("checkpoints"))
+
+
+def test_a_score_that_fails_for_an_empty_output_is_refused_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "score.py").write_text("def f(output, expected):\n    return 1 / len(output.split())\n")
+    (folder / "wide.py").write_text("import numpy\ndef f(output, expected):\n    return numpy.float32(0.5)\n")
+    monkeypatch.setattr(paths, "trusted", lambda: ("score.py", "wide.py"))
+    task = ["task=own_texts", "task.train=texts.jsonl", f"task.metrics=[{OWN_SCORE}]"]
+    refused(lambda: ran(*task, "task.function=score.py:f"), "score.py:f", "ZeroDivisionError")
+    found, _ = ran(*task, "task.function=wide.py:f")
+    assert found["measured"]["scores"][OWN_SCORE] == 0.5
+
+
+def test_a_record_says_how_many_rows_chose_the_weights(folder: Path) -> None:
+    found, _ = ran("task=own_labels", "task.train=labels.csv", "task.held_out=6")
+    assert found["measured"]["dev_rows"] == held_out_rows(found) == 5  # as many as the audit says, not as many as were asked for

@@ -227,7 +227,10 @@ def _row(each: Sequence[Run], guesses: Mapping[str, Guess], wanted: Callable[[st
     names = [name for name in each[0].record["measured"].get("scores") or {cell.score: 0} if wanted(name)]
     scores = {}
     for name in dict.fromkeys([cell.score, *names]):
-        values = [100 * value for run in each if (value := score(run, name)) is not None]
+        found = [score(run, name) for run in each]
+        if name == cell.score:  # a correlation of equal answers is undefined
+            found = [worst(name) if value is None else value for value in found]
+        values = [100 * value for value in found if value is not None]
         if len(values) == len(each):
             scores[name] = summarise(values)
     early = unsettled(cell.row.label, [run.record for run in each])
@@ -241,6 +244,11 @@ def _row(each: Sequence[Run], guesses: Mapping[str, Guess], wanted: Callable[[st
         guesses.get(cell.row.name),
         doubt,
     )
+
+
+def worst(metric: str) -> float:
+    """What an undefined score counts as."""
+    return METRICS[metric].worst if metric in METRICS else 0.0
 
 
 def _pairs(rows: Sequence[Row], metric: str, against: str = "") -> dict[tuple[str, str], Difference]:
@@ -277,7 +285,8 @@ def _learnt(rows: Sequence[Row], metric: str) -> tuple[float | None, dict[str, D
     test = subset(splits.test, data.n_test, data.subset_seed)
     ((usual, _),) = Counter(example.target for example in splits.train).most_common(1)
     one = task.score([usual] * len(test), test)
-    return from_constant(trained, metric, one.values.get(metric) or 0.0, one.per_input)
+    value = one.values.get(metric, math.nan)
+    return from_constant(trained, metric, value if math.isfinite(value) else worst(metric), one.per_input)
 
 
 def from_constant(

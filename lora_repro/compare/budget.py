@@ -29,6 +29,7 @@ from lora_repro.costs.plan import Line, clock, plan_runs, size
 from lora_repro.errors import UserError
 from lora_repro.files import write_json
 from lora_repro.planning.cells import Cell, cells, unique
+from lora_repro.tasks.own.splits import SHARE
 
 TRIALS = 4  # of an ordinary search
 FEWEST = 2  # seeds: with one there is no spread
@@ -185,11 +186,14 @@ def fit(whole: Plan, seconds: float) -> Plan:
     most = max(3, min(whole.most, int(SEARCH_SHARE * seconds / searching))) if searching else whole.most
     if most < whole.most:
         given_up.append(f"a search of more than {most} rates")
-    cut = [f"task.max_train={int(share * train)}"] if share < 1 else []
+    kept = int(share * train)
+    if "dev" not in request.files:  # its rows are held out of those that max_train leaves, a share of them at most
+        kept = min(int(kept / (1 - SHARE)), kept + len(request.data.parts.dev))
+    cut = [f"task.max_train={kept}"] if share < 1 else []
     without = tuple(name for name in methods if name not in left)
     shorter = request.shorter(seeds=seeds, without=without, overrides=(*request.overrides, *cut))
-    kept = [line for line in whole.lines if line.cell.row.name in left and line.cell.seed < seeds]
-    return Plan(shorter, tuple(kept), most, tuple(given_up))
+    lines = [line for line in whole.lines if line.cell.row.name in left and line.cell.seed < seeds]
+    return Plan(shorter, tuple(lines), most, tuple(given_up))
 
 
 def costs(lines: Sequence[Line]) -> list[Cost]:

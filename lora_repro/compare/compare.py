@@ -123,6 +123,8 @@ def searched(request: Request, plan: budget.Plan) -> None:
     from lora_repro.compare.request import UNTUNED
     from lora_repro.sweep.tune import tune
 
+    if not any(row.trial for row in plan.costs):  # every rate is given, or was chosen before
+        return
     rows = [variant.name for variant in request.variants if variant.method != UNTUNED]
     print("\nlearning rates, searched on held-out rows:", flush=True)
     tune([f"row/{request.name}={','.join(rows)}", *request.arguments, "seed=0", f"tune.most={plan.most}"])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,11 @@ class Request:
 
     @property
     def name(self) -> str:
-        """Of the experiment and of its table, after the folder: letters, digits and underscores."""
-        plain = re.sub(r"\W+", "_", self.folder.name.lower()).strip("_")
-        return plain if plain[:1].isalpha() else f"compare_{plain}"
+        """Of the experiment and of its table, after the folder: ASCII letters, digits and underscores, and no name of conf/."""
+        given = self.folder.name.lower()
+        plain = re.sub(r"\W+", "_", given, flags=re.ASCII).strip("_")
+        lost = "" if given.isascii() else sha256(given.encode()).hexdigest()[:6]
+        return "_".join(filter(None, ["compare", plain.removeprefix("compare").strip("_"), lost]))
 
     @cached_property
     def configs(self) -> Path:

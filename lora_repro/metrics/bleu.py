@@ -88,6 +88,11 @@ def bleu(counts: Sequence[BleuCounts]) -> float:
     return math.exp(log_brevity + log_precision)
 
 
+def without_negatives(counts: BleuCounts) -> BleuCounts:
+    """The same with totals of at least 0, as multi-bleu counts them: then BLEU lies in [0, 1] for outputs of any length."""
+    return counts._replace(totals=tuple(max(total, 0) for total in counts.totals))
+
+
 def _nist_matches(outputs: Sequence[list[str]], references: Sequence[list[list[str]]]) -> list[float]:
     """[NIST_ORDERS] sums over matched n-grams of their information, log2(count(w1..wn-1) / count(w1..wn)) in all references."""
     seen: Counter[Ngram] = Counter()

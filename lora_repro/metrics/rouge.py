@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import types
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -49,8 +50,11 @@ def per_summary(outputs: Sequence[str], references: Sequence[str]) -> list[dict[
 
 
 def best(metric: str, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """The F1 by rouge_score's `metric` of each output against the reference with which it is highest. Raises NotAvailable."""
-    key, score = METRICS[metric][1], _scorer()
+    """The F1 by rouge_score's `metric`, of `words`, of each output against the reference with which it is highest.
+
+    Raises NotAvailable.
+    """
+    key, score = METRICS[metric][1], _scorer(words)
     return [max(score(output, one)[key] for one in group) for output, group in zip(outputs, references, strict=True)]
 
 
@@ -78,15 +82,35 @@ def py_rouge_tokens(text: str) -> list[str]:
     return " ".join(tokens).replace("_cannot_", "cannot").split()
 
 
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, Lao, Burmese, Khmer, kana, Han
+)
+WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+
+
+def words(text: str) -> list[str]:
+    """The tokens of a text in any script: runs of letters and digits in lower case; a character each where no spaces part words.
+
+    For a text in ASCII they are rouge_score's own, whose tokenizer drops every other letter.
+    """
+    from nltk.stem.porter import PorterStemmer
+
+    stem = PorterStemmer().stem
+    found = WORD.findall(text.lower())
+    return [stem(word) if len(word) > 3 and word.isascii() else word for word in found]
+
+
 Scorer = Callable[[str, str], dict[str, float]]
 
 
-def _scorer() -> Scorer:
+def _scorer(tokens: Callable[[str], list[str]] | None = None) -> Scorer:
+    """By rouge_score's own tokens, or by these."""
     try:
         from rouge_score.rouge_scorer import RougeScorer  # lazy: slow to import
     except ImportError as error:
         raise NotAvailable(f"ROUGE needs the package rouge_score ({error}): pip install rouge_score") from None
-    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
+    tokenizer = tokens and types.SimpleNamespace(tokenize=tokens)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True, tokenizer=tokenizer)
     return lambda output, reference: _f1(scorer.score(reference, output))
 
 

@@ -84,12 +84,6 @@ PROTOCOLS: Mapping[str, Protocol] = {
 }  # fmt: skip
 
 
-def _counts(tokens: list[str], references: list[list[str]]) -> bleu.BleuCounts:
-    """BLEU statistics as multi-bleu counts them: totals are never negative."""
-    counts = bleu.token_counts(tokens, references)
-    return counts._replace(totals=tuple(max(total, 0) for total in counts.totals))
-
-
 def per_input_statistics(
     outputs: Sequence[str], references: Sequence[Sequence[str]], protocol: str
 ) -> list[dict[str, object]]:
@@ -104,7 +98,9 @@ def per_input_statistics(
     outs = [rules.output(output) for output in outputs]
     groups = [[rules.reference(text) for text in group[: rules.most]] for group in references]
     counted = [
-        _counts(rules.bleu_tokens(out), [rules.bleu_tokens(text) for text in _padded(group, rules)])
+        bleu.without_negatives(
+            bleu.token_counts(rules.bleu_tokens(out), [rules.bleu_tokens(text) for text in _padded(group, rules)])
+        )
         for out, group in zip(outs, groups, strict=True)
     ]
     # For METEOR and TER the official scripts treat an empty reference as a missing one.

@@ -116,12 +116,14 @@ class Labeller:
 class Classification(Objective):
     """`labels`: the classes, in the order of the head's outputs; empty if the task asks for a number.
 
-    `score(answers, gold)`, higher is better; if given, it selects the checkpoint in place of the validation loss.
+    `score(answers, gold)`, higher is better; if given, it selects the checkpoint in place of the validation loss. `digits`: how a
+    number is written; of the user's own data, whose scale is unknown, by its significant digits.
     """
 
     labels: tuple[str, ...]
     score: Callable[[list[str], list[str]], float] | None = None
     decoder: Labeller = Labeller()
+    digits: str = ".4f"
     answering: ClassVar[str] = "predict"
     freezes: ClassVar[bool] = True
 
@@ -130,7 +132,8 @@ class Classification(Objective):
         if not isinstance(decoder, Labeller):
             what = f"a {task.kind}, which {type(decoder).__name__} does not give"
             raise UserError(f"task {task.name} answers with {what}: set decode=labels")
-        return cls(tuple(task.labels), task.quality if select_by == "score" else None, decoder)
+        digits = ".5g" if getattr(task, "source", "") == "own" else ".4f"
+        return cls(tuple(task.labels), task.quality if select_by == "score" else None, decoder, digits)
 
     @property
     def decoding(self) -> Labeller:
@@ -233,7 +236,7 @@ class Classification(Objective):
     def answer(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
     ) -> tuple[list[str], int]:
-        """The class (or the number, four decimals) of each row."""
+        """The class (or the number, by `digits`) of each row."""
         if backbone.compares:
             return self._cosines(backbone, rows, progress)
         found, calls = [""] * len(rows), 0
@@ -258,7 +261,7 @@ class Classification(Objective):
 
     def _texts(self, logits: torch.Tensor) -> list[str]:
         if self.regression:
-            return [f"{value:.4f}" for value in logits[:, 0].tolist()]
+            return [f"{value:{self.digits}}" for value in logits[:, 0].tolist()]
         return [self.labels[index] for index in logits.argmax(dim=1).tolist()]
 
     @torch.no_grad()

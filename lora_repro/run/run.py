@@ -160,7 +160,7 @@ def measure(
     model: Adapted | None = None
     trained: Trained | None = None
     answers: Answers | None = None
-    cut, earlier = 0, 0.0  # `earlier`: seconds that earlier attempts trained and answered, without their start-up
+    cut, chosen_by, earlier = 0, 0, 0.0  # `earlier`: seconds that earlier attempts trained and answered, without their start-up
     if method.needs_model:
         on_general_text = partial(general_loss, objective=objective, dtype=precision)
         model = adapt(spec, method, config.seed, ranks.device, starts, probe, folder, on_general_text)
@@ -169,7 +169,7 @@ def measure(
         prompts(model.backbone, method, objective, data.max_length, test, shots)  # refuses before training
         settle(folder, splits, model.backbone, ranks)
         if rows:
-            cut, started = rows.cut, time.monotonic()
+            cut, chosen_by, started = rows.cut, len(rows.dev), time.monotonic()
             trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
             earlier = max(0.0, trained.seconds - (time.monotonic() - started))
             if model.observer and trained.status == "finished" and ranks.first:
@@ -191,7 +191,7 @@ def measure(
         return ranks.led(dict[str, Any])
 
     scores = task.score(outputs, test) if outputs else None
-    measured = facts(model, cut, trained, starts, answers, scores)
+    measured = facts(model, cut, chosen_by, trained, starts, answers, scores)
     if model and answers and data.n_train_scored:
         measured |= scores_on_train(ask, task, subset(splits.train, data.n_train, data.subset_seed), data, test)
     if model and model.alone is not None and (trained is None or trained.status == "finished"):
@@ -228,19 +228,23 @@ def measure(
 def facts(
     model: Adapted | None,
     cut: int,
+    dev_rows: int,
     trained: Trained | None,
     starts: Sequence[Path],
     answers: Answers | None,
     scores: Scores | None,
 ) -> dict[str, Any]:
-    """The measurements of a record, except wall time and peak memory. `cut`: rows that were cut to data.max_length."""
+    """The measurements of a record, except wall time and peak memory.
+
+    cut: rows that were cut to data.max_length. dev_rows: rows that chose the weights.
+    """
     found: dict[str, Any] = {"parameters": {"method": 0, "head": 0, "total": 0}}
     if model:
         found = {"parameters": model.counts, "note": model.note}
     if cut:
         found["rows_cut"] = cut
     if trained:
-        found |= trained.facts()
+        found |= trained.facts() | {"dev_rows": dev_rows}
     if starts:
         found["started_from"] = [start.name for start in starts]
     if answers:

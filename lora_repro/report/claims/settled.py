@@ -117,9 +117,10 @@ def sampling_error(metric: str, score: float, rows: int) -> float:
 
 
 def held_out_rows(record: Record) -> int:
-    """How many rows chose the weights of a run; 0 if its settings do not tell."""
+    """How many rows chose the weights of a run, as its record or else its settings tell; 0 if neither does."""
     task, data = record["asked"]["task"], record["asked"].get("data") or {}
-    return int(data.get("n_dev") or task.get("held_out") or (task.get("rows") or {}).get("dev") or 0)
+    declared = data.get("n_dev") or task.get("held_out") or (task.get("rows") or {}).get("dev")
+    return int(record["measured"].get("dev_rows") or declared or 0)
 
 
 def _third(record: Record, number: int) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks.base import Example, Scores, check_scorable, example_key
+from lora_repro.tasks.base import Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.own.columns import Row
 from lora_repro.tasks.own.splits import content
 from lora_repro.tasks.own.task import OWN_SCORE, OwnTask
@@ -60,6 +60,15 @@ class OwnLabels(OwnTask):
     def labels(self) -> tuple[str, ...]:  # type: ignore[override]
         """The classes; none for a number. Raises UserError if they are neither given nor in a file."""
         return () if self.kind == "number" else tuple(self.classes) or self.data().classes
+
+    def load(self, folder: str | None) -> Splits:
+        if self.kind == "class" and self.train is not None:
+            known = self.data().classes
+            for key, named in (("classes", self.classes), ("positive", [self.positive] if self.positive else [])):
+                if named and (bad := [*(set(known) - {*named} if key == "classes" else {*named} - set(known))]):
+                    said = "leaves out" if key == "classes" else "is no class of the data:"
+                    raise UserError(f"task.{key} {said} {sorted(bad)[0]!r}; the data have {', '.join(known)}")
+        return super().load(folder)
 
     @property
     def found(self) -> dict[str, Any]:

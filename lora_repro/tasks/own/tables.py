@@ -71,8 +71,8 @@ def _read(source: str, split: str, stamped: object, digest: str) -> Table:
         return _of_dataset(_saved(path, split), path.name, digest)
     if not path.exists():
         return _of_dataset(_on_hub(source, split), source.partition("@")[0], digest)
-    kind = path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
-    if kind.lower() not in KINDS:
+    kind = (path.with_suffix("").suffix if path.suffix.lower() in PACKED else path.suffix).lower()
+    if kind not in KINDS:
         raise UserError(f"{path.name} is of no known kind: name it {', '.join(KINDS)} (text also .gz, .bz2, .xz)")
     if kind == ".parquet":
         return _of_dataset(_parquet(path), path.name, digest)
@@ -88,7 +88,7 @@ def _read(source: str, split: str, stamped: object, digest: str) -> Table:
 def _text(path: Path) -> str:
     """A text file's content. Raises UserError for an empty or damaged one, and with the line of what is not UTF-8 or a NUL."""
     try:
-        content = PACKED.get(path.suffix, bytes)(path.read_bytes())
+        content = PACKED.get(path.suffix.lower(), bytes)(path.read_bytes())
         text = content.decode("utf-8-sig")
     except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, ValueError) as error:
         if not isinstance(error, UnicodeDecodeError):
@@ -165,6 +165,11 @@ def _cell(value: Any) -> Cell:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"a cell holds bytes that are not UTF-8 text ({value!r:.40}): write texts") from None
     return value if isinstance(value, str | list | dict) else str(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -79,8 +80,9 @@ class OwnTask(AbstractTask):
         """The splits. Of a task without `train` (from a record) the files are found in `folder` by their content."""
         data = self._data(self._sources(folder))
         if self.function is not None:
-            some = data.parts.test[0].answer  # refuses before the training what scoring would refuse after it
-            _checked(own_function(self.function), some, some, self.function)
+            function, some = own_function(self.function), data.parts.test[0].answer
+            for output in (some, ""):  # refuses before the training what scoring would refuse after it
+                _checked(function, output, some, self.function)
         for split, digest in data.sha256.items():
             if self.sha256.get(split) not in (None, digest):
                 raise UserError(f"{data.names[split]} has changed since this command began: run it again")
@@ -150,6 +152,9 @@ def _checked(score: Score, output: str, expected: str, named: str) -> float:
         value = score(output, expected)
     except TypeError as error:
         raise UserError(f"task.function={named}: {error}; it takes two texts, the output and the expected one") from None
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
+    except (Exception, SystemExit) as error:  # it may fail in any way
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"task.function={named} fails for the output {output[:40]!r}: {said}") from None
+    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
         raise UserError(f"task.function={named} gave {value!r:.40}: it must give a number from 0 (worst) to 1 (best)")
     return float(value)

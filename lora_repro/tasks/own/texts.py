@@ -22,7 +22,8 @@ class OwnTexts(OwnTask):
     """Prompts with a completion, or chats whose last message answers the others. Fields: `OwnTask`.
 
     Test rows with the same input are one input with several references. Metrics: `exact_match` (apart from white space at the
-    ends), `bleu` (mteval's tokens, case ignored), `chrf`, and ROUGE by rouge_score; with several references the best counts.
+    ends), `bleu` (mteval's tokens, case ignored; next to 0 where no output has four tokens), `chrf`, and ROUGE as rouge_score
+    computes it, of words in any script (`rouge.words`); with several references the best counts.
     Of a prompt that is too long the first words are cut, of a chat the first messages. Raises UserError on other values.
     """
 
@@ -113,7 +114,7 @@ class OwnTexts(OwnTask):
                 line["exact_match"] = int(output.strip() in {text.strip() for text in group})
             values["exact_match"] = _mean(statistics, "exact_match")
         if "bleu" in self.metrics:
-            counts = [bleu.bleu_counts(output, group) for output, group in zip(outputs, references, strict=True)]
+            counts = [bleu.without_negatives(bleu.bleu_counts(*one)) for one in zip(outputs, references, strict=True)]
             for line, one in zip(statistics, counts, strict=True):
                 line |= {"matches": list(one.matches), "totals": list(one.totals), "hyp_len": one.hyp_len, "ref_len": one.ref_len}
             values["bleu"] = bleu.bleu(counts)
