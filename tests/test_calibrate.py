@@ -12,9 +12,8 @@ import torch
 from lora_repro.config import compose_cache
 from lora_repro.config.compose import build, compose
 from lora_repro.costs import arithmetic, calibrate
-from lora_repro.costs.forecast import forecast
+from lora_repro.costs.forecast import forecast, workload
 from lora_repro.costs.meta_model import build_meta_model
-from lora_repro.costs.workload import workload
 from lora_repro.run.stages import backbone_of
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import nlg
 from lora_repro.tasks.base import Example, example_key
 from lora_repro.tasks.e2e import files as e2e_files
-from lora_repro.tasks.e2e import original as e2e_original
+from lora_repro.tasks.e2e import files as e2e_original
 from lora_repro.tasks.e2e.task import E2E, grouped
 
 MR_A = "name[Ash, Elm], eatType[coffee shop], priceRange[£20-25], familyFriendly[no]"

@@ -18,8 +18,8 @@ from lora_repro.config import signature
 from lora_repro.errors import UserError
 from lora_repro.files import SEAL, sealed, sha256, write_json, write_text
 from lora_repro.records import manifest, rates, record
-from lora_repro.report import integrity, report_json
-from lora_repro.report.integrity import score_mismatch
+from lora_repro.report import report_json, verify
+from lora_repro.report.verify import score_mismatch
 from lora_repro.results import Store, declared_cells, published, runs
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -116,7 +116,7 @@ def test_a_record_without_its_hashes_is_refused_whatever_the_manifest_says(key: 
         shutil.copytree(path.parent, change.staged / "mini" / "records")
         path.unlink()
     refused(lambda: published(results / "mini"), path.name, "hash")
-    assert any(key in fault for fault in integrity.check_everything(results).faults)
+    assert any(key in fault for fault in verify.check_everything(results).faults)
 
 
 def damaged_everywhere(results: Path) -> list[str]:

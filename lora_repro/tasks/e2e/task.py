@@ -10,14 +10,16 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
 from lora_repro.tasks.base import SPLITS, AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.e2e.files import (
+    Row,
     find_files,
     linearise,
     load_folder,
     load_generated,
     load_hub,
+    refuse_cleaned,
+    rows_sha256,
     tokenised_prices,
 )
-from lora_repro.tasks.e2e.original import Row, refuse_cleaned, rows_sha256
 
 
 def pairs(rows: Sequence[Row]) -> list[Example]:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks import _official
+from lora_repro.tasks import _files
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.glue.files import Row, find_files, load_folder, load_generated, load_hub, rows_sha256
 
@@ -153,11 +153,11 @@ class Glue(AbstractTask):
         for split, found in rows.items():
             self._check(split, found)
         hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
-        others = _official.others(self.name, rows, hashes) if self.source == "folder" else ()
+        others = _files.others(self.name, rows, hashes) if self.source == "folder" else ()
         train, held_out = self._split(rows["train"])
         scored = [row for split in self.scored for row in rows[split]]
         dev = examples(held_out or scored, scored=False)
-        caption = _official.marked(self.caption, others)
+        caption = _files.marked(self.caption, others)
         return Splits(examples(train, False), dev, examples(scored, True), caption, hashes, others)
 
     def ready(self, folder: str | None) -> None:

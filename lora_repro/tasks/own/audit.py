@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from lora_repro.stats.intervals import detectable
 from lora_repro.tasks.own.columns import Row
-from lora_repro.tasks.own.data import OwnData
-from lora_repro.tasks.own.splits import content
+from lora_repro.tasks.own.data import OwnData, content
 
 DISAGREE = 0.1
 SHOWN = 5  # places or classes that are named

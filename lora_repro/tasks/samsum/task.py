@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import rouge
-from lora_repro.tasks import _official
+from lora_repro.tasks import _files
 from lora_repro.tasks._files import find, generated_rows, home, load_json, read_text
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 
@@ -133,9 +133,9 @@ class SAMSum(AbstractTask):
             lost = "" if n == OFFICIAL_TRAIN else f"; {n:,} of {OFFICIAL_TRAIN:,} training rows"
             caption = f"SAMSum (from local files{lost})"
         hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
-        others = _official.others(self.name, rows, hashes) if self.source == "folder" else ()
+        others = _files.others(self.name, rows, hashes) if self.source == "folder" else ()
         train, dev, test = (examples(rows[split], scored=split == "test") for split in FILES)
-        return Splits(train, dev, test, _official.marked(caption, others), hashes, others)
+        return Splits(train, dev, test, _files.marked(caption, others), hashes, others)
 
     def ready(self, folder: str | None) -> None:
         if self.source == "folder":
