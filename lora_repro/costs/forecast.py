@@ -18,8 +18,7 @@ from lora_repro.config import yaml_file
 from lora_repro.config.compose import CONF, build
 from lora_repro.costs import arithmetic
 from lora_repro.costs.arithmetic import Outline, Work
-from lora_repro.costs.calibrate import speed
-from lora_repro.costs.hardware import Card
+from lora_repro.costs.hardware import Card, speed
 from lora_repro.costs.meta_model import MetaModel, build_meta_model
 from lora_repro.data import Encoded, epoch_order, subset
 from lora_repro.errors import UserError
