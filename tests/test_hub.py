@@ -17,6 +17,7 @@ from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.run import run
 from lora_repro.sources import hub as module
+from lora_repro.tasks._files import json_lines_sha256
 from lora_repro.tasks.e2e import files
 
 PIECES = pytest.mark.skipif(not hub_files.PIECES, reason="needs sentencepiece: pip install -e '.[deberta]'")
@@ -149,7 +150,7 @@ def test_e2e_of_the_hub_is_held_to_the_original_and_is_asked_for_once(hub: Local
         task.load(None)
     meanings = ("name : The Vaults | Type : pub", "name : Café Adriatic | near : The Rice Boat")
     rows = list(zip(meanings, hub_files.TEXTS, strict=True)) * (hub_files.ROWS // 2)
-    expected = files.Expected(hub_files.ROWS, 2, files.rows_sha256(rows))
+    expected = files.Expected(hub_files.ROWS, 2, json_lines_sha256(rows))
     monkeypatch.setattr(files, "EXPECTED", {"raw": dict.fromkeys(("train", "dev", "test"), expected)})
     hub.asked.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
@@ -175,6 +176,22 @@ def load_json(text: str, path: Path | str, line: int | None = None) -> Any:
     if half := next((found for found in ESCAPE.finditer(text) if found[1]), None):  # it can be neither encoded nor written
         raise UserError(f"{path}, line {line or line_of(text, half.start())} holds half a character ({half[0]}): {MEND}")
     return value
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a finite decimal number."""
+    try:
+        return math.isfinite(float(text)) and "_" not in text  # only Python reads 1_0 as ten
+    except ValueError:
+        return False
+
+
+def json_lines_sha256(rows: Iterable[Sequence[object]]) -> str:
+    """sha256 over one JSON list per row, each on a line: the same for any form of a file and for any line ends."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+    return digest.hexdigest()
 
 
 def generated_rows(path: Path) -> dict[str, list[list[Any]]]:

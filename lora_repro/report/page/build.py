@@ -147,7 +147,7 @@ def _argument(folder: Path, page: Path) -> tuple[str, Markup | None]:
     text = _read(ARGUMENT) if ARGUMENT.is_file() else ""
     if f"](../results/{folder.name}/figures/" not in text or not page.parent.samefile(folder):
         return "", None
-    return article(text, ARGUMENT, page, link_figure, BEHIND)
+    return article(text, ARGUMENT, page, BEHIND)
 
 
 def _argued() -> list[str]:

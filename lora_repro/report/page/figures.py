@@ -1,7 +1,7 @@
 """Figures and written text on a page.
 
-A figure is linked beside the page or inside it as data, with the statement that is its title as alternative text. Markdown becomes
-HTML: docs/results.md with its figures, and a line such as a claim or a footnote.
+A figure is linked beside the page or inside it as data, with the statement that is its title as alternative text. Markdown
+becomes HTML: docs/results.md with its figures, and a line such as a claim or a footnote.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import base64
 import html
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -82,12 +81,10 @@ def inline(text: str) -> Markup:
     return Markup(PARSER.renderInline(text))
 
 
-def article(
-    text: str, source: Path, page: Path, figure: Callable[[Path, Path], PageFigure], behind: str
-) -> tuple[str, Markup]:
+def article(text: str, source: Path, page: Path, behind: str) -> tuple[str, Markup]:
     """(title, HTML without it) of a whole text, whose figures have their finding as heading.
 
-    figure: makes one from its stem and the page. behind: the folder of the pages of tables and claims, to which links lead.
+    behind: the folder of the pages of tables and claims, to which links lead.
     """
     title, _, rest = text.partition("# ")[2].partition("\n")
     made = []
@@ -98,7 +95,8 @@ def article(
             _to_pages(tokens, behind)
             made.append(Markup(PARSER.renderer.render(tokens, PARSER.options, {})))
         elif i % 3 == 1:
-            found = [figure((source.parent / name).resolve().with_suffix(""), page.resolve()) for name in IMAGE.findall(part)]
+            stems = [(source.parent / name).resolve().with_suffix("") for name in IMAGE.findall(part)]
+            found = [link_figure(stem, page.resolve()) for stem in stems]
             picture = Markup('<img src="{0.source}" alt="{0.title}" width="{0.width}" height="{0.height}">')
         else:
             wide = Markup(' class="wide" tabindex="0"') if any(one.wide for one in found) else Markup()

@@ -8,15 +8,13 @@ Its cleaned variants are recognised and refused: Dušek et al. 2019, "Semantic N
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from lora_repro.errors import UserError
-from lora_repro.tasks._files import generated_rows, hub_parts, own_folder, read_text
+from lora_repro.tasks._files import generated_rows, hub_parts, json_lines_sha256, own_folder, read_text
 from lora_repro.tasks.base import SPLITS
 
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -41,7 +39,7 @@ Row = tuple[str, str]  # (linearised meaning representation, one human text)
 
 @dataclass(frozen=True)
 class Expected:
-    """A split of the original set: rows, distinct inputs, sha256 of its rows as `rows_sha256` computes it."""
+    """A split of the original set: rows, distinct inputs, `json_lines_sha256` of its rows."""
 
     rows: int
     inputs: int
@@ -82,14 +80,6 @@ def refuse_cleaned(name: str) -> None:
         raise UserError(f"{name} {CLEANED_REASON}")
 
 
-def rows_sha256(rows: list[Row]) -> str:
-    """sha256 over one JSON list `[input, text]` per line: the same for any line ends and for hub rows."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
-    return digest.hexdigest()
-
-
 def check(rows: list[Row], form: str, split: str, where: str) -> None:
     """Raise UserError unless `rows` are the original split, by row count, distinct inputs and checksum."""
     expected = EXPECTED[form][split]
@@ -100,7 +90,7 @@ def check(rows: list[Row], form: str, split: str, where: str) -> None:
     inputs = len({row[0] for row in rows})
     if inputs != expected.inputs:
         raise UserError(f"{where}: {inputs:,} distinct MRs, expected {expected.inputs:,}; {MEND}")
-    if (found := rows_sha256(rows)) != expected.sha256:
+    if (found := json_lines_sha256(rows)) != expected.sha256:
         raise UserError(f"{where}: checksum {found[:12]}, expected {expected.sha256[:12]}; {MEND}")
 
 

@@ -5,7 +5,6 @@ One class, many yaml files: conf/task/rte.yaml says which files, columns, labels
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,13 +37,6 @@ def examples(rows: Sequence[Row], scored: bool) -> list[Example]:
         )
         for first, second, label in rows
     ]
-
-
-def _finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text)) and "_" not in text  # only Python reads 1_0 as ten
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +165,7 @@ class Glue(AbstractTask):
             )
         for index, (_, _, label) in enumerate(rows):
             if self.kind == "number":
-                if not _finite(label):
+                if not _files.is_number(label):
                     raise UserError(f"{self.label} {split}, row {index + 1}: score {label!r} is not a number")
                 if self.scale and not self.scale[0] <= float(label) <= self.scale[1]:
                     least, most = self.scale

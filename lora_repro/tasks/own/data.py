@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lora_repro.config.file_hashes import HUB, content_hash
 from lora_repro.errors import UserError
+from lora_repro.tasks._files import is_number
 from lora_repro.tasks.base import SPLITS
 from lora_repro.tasks.own import columns as finding
 from lora_repro.tasks.own import tables
@@ -188,7 +189,7 @@ def _classes(files: Mapping[str, Sequence[Row]], read: Mapping[str, tables.Table
                 some = ", ".join(sorted(known)[:6])
                 said = f"no training row has the class {row.answer[:40]!r} (they have {some})"
                 raise UserError(f"{read[split].at(row.place)}: {said}: correct it, or add rows of it to the training file")
-    return tuple(sorted(known, key=(lambda text: (float(text), text)) if all(map(finding.is_number, known)) else None))
+    return tuple(sorted(known, key=(lambda text: (float(text), text)) if all(map(is_number, known)) else None))
 
 
 def rows_sha256(rows: Sequence[Row]) -> str:

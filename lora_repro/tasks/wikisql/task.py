@@ -12,8 +12,6 @@ Its own files (salesforce/WikiSQL, data.tar.bz2), or the same with column names 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +22,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import sql
 from lora_repro.metrics.sql import Query, Table, from_json
 from lora_repro.tasks import _files
-from lora_repro.tasks._files import find, generated_rows, home, load_json, read_text
+from lora_repro.tasks._files import find, generated_rows, home, json_lines_sha256, load_json, read_text
 from lora_repro.tasks.base import SPLITS, AbstractTask, Example, Scores, Splits, check_scorable, example_key
 
 BAR = " | "
@@ -37,11 +35,9 @@ ROWS = {"train": (OFFICIAL_TRAIN, 56317), "dev": (8421,), "test": (15878,)}
 
 def rows_sha256(rows: Sequence[Row]) -> str:
     """sha256 over one JSON list [header, question, select, aggregate, conditions] per row."""
-    digest = hashlib.sha256()
-    for table, question, query in rows:
-        parts = [table.header, question, query.select, query.aggregate, query.conditions]
-        digest.update((json.dumps(parts, ensure_ascii=False) + "\n").encode("utf-8"))
-    return digest.hexdigest()
+    return json_lines_sha256(
+        (table.header, question, query.select, query.aggregate, query.conditions) for table, question, query in rows
+    )
 
 
 def find_files(root: str | None, folder: str) -> dict[str, tuple[Path, Path]]:
