@@ -85,10 +85,6 @@ def _one_line(text: str) -> str:
     return " ".join(text.encode("utf-8", "replace").decode().splitlines())
 
 
-def _without_punctuation(line: str) -> str:
-    return " ".join(token for token in line.rstrip().split(" ") if token not in PUNCTUATION)
-
-
 def tokenize(texts: list[str]) -> list[str]:
     """Space-separated lower-case PTB tokens of each text, punctuation dropped.
 
@@ -96,11 +92,10 @@ def tokenize(texts: list[str]) -> list[str]:
     line (an abbreviation's point) can depend on the next line.
     """
     lines = jvm.ask("tokenize", "\n".join(map(_one_line, texts))).split("\n")
-    if len(lines) < len(
-        texts
-    ):  # a token swallowed a line break; the official scorer would fail or mix up lines here
+    if len(lines) < len(texts):  # a token swallowed a line break; the official scorer would fail or mix up lines here
         lines = [jvm.ask("tokenize", _one_line(text)) for text in texts]
-    return [_without_punctuation(line) for line in lines[: len(texts)]]
+    split = [line.rstrip().split(" ") for line in lines[: len(texts)]]
+    return [" ".join(token for token in tokens if token not in PUNCTUATION) for tokens in split]
 
 
 @lru_cache(maxsize=4)  # score() and per_input_statistics() are called on the same texts

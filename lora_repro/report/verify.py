@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -29,8 +29,8 @@ from lora_repro.records import manifest
 from lora_repro.records.record import load_predictions, read
 from lora_repro.records.run_folder import PREDICTIONS, UPDATES
 from lora_repro.report import show
+from lora_repro.report.captions import alike, machine
 from lora_repro.report.columns import place_label, score_label
-from lora_repro.report.footnotes import alike, machine
 from lora_repro.report.numbers import Metric, score, summarise
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import EMPTY, Table, signed
@@ -219,30 +219,19 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
 
 
 def check_published(results: Path) -> int:
-    """Print what is wrong with the published files, and how many there are; returns the exit status."""
-    checked = check_everything(results)
-    for fault in checked.faults:
-        print(console.paint("wrong:", console.RED), fault)
-    counts = f"{checked.files} files and {checked.records} records under {results}"
-    print(f"{counts}: {f'{len(checked.faults)} faults' if checked.faults else 'all are what was published'}")
-    return int(bool(checked.faults))
+    """Print what is wrong with the published files, and how many there are; returns the exit status.
 
-
-class Checked(NamedTuple):
-    """How many files and records were looked at, and a line for whatever is wrong."""
-
-    files: int
-    records: int
-    faults: list[str]
-
-
-def check_everything(results: Path) -> Checked:
-    """Check all that lies under results/. Raises UserError if the manifest is damaged."""
+    Raises UserError if the manifest is damaged.
+    """
     faults = manifest.faults(results)
     paths = sorted(results.glob("*/records/*.json"))
     for path in paths:
         faults += [f"{path}: {fault}" for fault in _faults(path)]
-    return Checked(len(manifest.read_manifest(results) or ()), len(paths), faults)
+    for fault in faults:
+        print(console.paint("wrong:", console.RED), fault)
+    counts = f"{len(manifest.read_manifest(results) or ())} files and {len(paths)} records under {results}"
+    print(f"{counts}: {f'{len(faults)} faults' if faults else 'all are what was published'}")
+    return int(bool(faults))
 
 
 def _faults(path: Path) -> Iterator[str]:

@@ -118,10 +118,11 @@ def pages(store: Store, target: Path, shown: Sequence[Shown], data: str | None =
         return filled(HERE / template, contents=_contents(names, name), **common, **values)
 
     title, argument = _argument(folder, target)
+    argued = [folder / "figures" / stem for stem in _argued()]
     found = {FRONT: made(
         "front.html", "", title=title or f"LoRA, reproduced: profile {profile}", argument=argument, ran=ran,
         scale=_scale(kept or runs), summary=_summary(kept, len(runs) - len(kept)), decided=decided([*papers, *later]),
-        figures=[link_figure(folder / "figures" / stem, target) for stem in _argued() if _drawn(folder, stem)],
+        figures=[link_figure(stem, target) for stem in argued if stem.with_suffix(".svg").is_file()],
     )}  # fmt: skip
     for section in ran:
         mine = [one for one in texts if one.table == section.stem]
@@ -153,10 +154,6 @@ def _argument(folder: Path, page: Path) -> tuple[str, Markup | None]:
 def _argued() -> list[str]:
     """The figures of docs/results.md, which another profile shows if it has them."""
     return re.findall(r"\]\(\.\./results/\w+/figures/(\w+)\.svg\)", _read(ARGUMENT)) if ARGUMENT.is_file() else []
-
-
-def _drawn(folder: Path, stem: str) -> bool:
-    return (folder / "figures" / f"{stem}.svg").is_file()
 
 
 def filled(template: Path, **values: Any) -> str:

@@ -78,7 +78,8 @@ def _examples(
     for key in dict.fromkeys(chosen):
         lines = [(label, lines[key]) for label, lines in answers.items() if key in lines]
         example = known.get(key)
-        rows = [[label, str(line.get("output", NOT_OURS)), _errors(line)] for label, line in lines]
+        errors = [f"{line['slot_errors']} of {line['slots']}" if "slots" in line else "—" for _, line in lines]
+        rows = [[label, str(line.get("output", NOT_OURS)), of] for (label, line), of in zip(lines, errors, strict=True)]
         shown.append(
             Shown(
                 key,
@@ -90,10 +91,6 @@ def _examples(
     seeds = sorted({run.seed for run in runs})
     said = f"Test inputs at equal distances in the test set, not chosen by hand; seed {', '.join(map(str, seeds))}. "
     return Examples(table, task, said + note, tuple(shown))
-
-
-def _errors(line: dict[str, Any]) -> str:
-    return f"{line['slot_errors']} of {line['slots']}" if "slots" in line else "—"
 
 
 def texts_of(record: dict[str, Any], data: str | None) -> tuple[dict[str, Example], str]:

@@ -97,7 +97,7 @@ def audit(data: OwnData) -> Audit:
         {split: len(rows) for split, rows in splits.items()},
         data.columns.said,
         tuple(counted),
-        _share(data.parts.test, counted[0][0]) if counted else None,
+        sum(row.answer == counted[0][0] for row in data.parts.test) / len(data.parts.test) if counted else None,
         tuple(one for pair in pairs if (one := _repeated(splits, *pair)).rows),
         _contradicting(data.parts.train),
         {split: tuple(places) for split, places in data.empty.items() if places},
@@ -106,10 +106,6 @@ def audit(data: OwnData) -> Audit:
         dict(data.unit),
         data.parts.said,
     )
-
-
-def _share(rows: Sequence[Row], answer: str) -> float:
-    return sum(row.answer == answer for row in rows) / len(rows)
 
 
 def _repeated(splits: dict[str, tuple[Row, ...]], split: str, other: str) -> Repeated:
