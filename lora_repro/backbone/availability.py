@@ -16,10 +16,8 @@ from lora_repro.sources import hub
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from transformers import PreTrainedTokenizerFast
 
     from lora_repro.backbone.spec import BackboneSpec
-
 
 
 def has_weights(spec: BackboneSpec | DictConfig) -> bool:
@@ -36,6 +34,8 @@ def has_weights(spec: BackboneSpec | DictConfig) -> bool:
 def local_tokenizer(spec: BackboneSpec) -> Any | None:
     """The backbone's own tokenizer, or None if it is not on this machine."""
     if spec.source == "random":
+        from lora_repro.backbone.byte_tokenizer import byte_tokenizer
+
         return byte_tokenizer(*filter(None, (spec.cls, spec.eos, spec.pad)))
     name: str | None = str(backbone_folder(spec.name)) if spec.source == "wheel" else spec.hub_id
     if spec.source == "hub":
@@ -49,26 +49,6 @@ def local_tokenizer(spec: BackboneSpec) -> Any | None:
         return AutoTokenizer.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError):
         return None
-
-
-def byte_tokenizer(*special: str) -> PreTrainedTokenizerFast:
-    """A tokenizer with one token per byte and no file, for random models: ids 0..255 and `<|endoftext|>` = 256.
-
-    `special`: further tokens that the model's yaml names, from 257 on.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|endoftext|>", clean_up_tokenization_spaces=False
-    )  # type: ignore[no-untyped-call]
-    if new := [token for token in dict.fromkeys(special) if token != fast.eos_token]:
-        fast.add_tokens(new, special_tokens=True)
-    return fast
 
 
 def known() -> dict[str, str]:

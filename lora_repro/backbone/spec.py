@@ -24,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from lora_repro.backbone import files as checkpoint_files
 from lora_repro.backbone import nf4
 from lora_repro.backbone.architecture import ARCHITECTURES, table_of
-from lora_repro.backbone.availability import byte_tokenizer
+from lora_repro.backbone.byte_tokenizer import byte_tokenizer
 from lora_repro.backbone.fetch import backbone_folder, check_fetched, fetch, is_fetched, wheel_of
 from lora_repro.backbone.files import check_loading, folder_sha256, missing_package_error, unreadable
 from lora_repro.backbone.model import Backbone
