@@ -30,13 +30,12 @@ from lora_repro.planning.rerun_command import command
 from lora_repro.records import manifest
 from lora_repro.report import render
 from lora_repro.report.exhibit import Exhibit, belonging
-from lora_repro.report.html import FEW, RADIUS, WIDTH, strips
+from lora_repro.report.html import FEW, RADIUS, WIDTH, beside, strips, unrun
 from lora_repro.report.kept import Shown
 from lora_repro.report.page import build
-from lora_repro.report.page.beside import beside, unrun
 from lora_repro.report.page.build import _with_starts, pages
-from lora_repro.report.page.examples import texts_of
 from lora_repro.report.page.figures import article, embed_figure, inline
+from lora_repro.report.page.runs import texts_of
 from lora_repro.report.page.summary import by_experiment, claims_of
 from lora_repro.report.table import Count, Number, Origin, Remark, Reproduce, Source, Table, markdown
 from lora_repro.results import published as stored

@@ -23,12 +23,10 @@ from lora_repro.records.manifest import check
 from lora_repro.report import report_json
 from lora_repro.report.captions import models
 from lora_repro.report.exhibit import Exhibit, belonging
-from lora_repro.report.html import html, strips
+from lora_repro.report.html import beside, html, strips, unrun
 from lora_repro.report.kept import Shown
-from lora_repro.report.page.beside import beside, unrun
-from lora_repro.report.page.examples import examples
 from lora_repro.report.page.figures import PageFigure, article, inline, link_figure
-from lora_repro.report.page.runs import RecordedRun, listed, runs_of
+from lora_repro.report.page.runs import RecordedRun, examples, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, by_experiment, claims_of, counted, decided, reading
 from lora_repro.report.table import Reproduce, Table
 from lora_repro.results import Store
