@@ -24,7 +24,7 @@ from lora_repro.planning import cells
 from lora_repro.records import attempts, rates
 from lora_repro.records.run_folder import PREDICTIONS, RECORD
 from lora_repro.run import run
-from lora_repro.tasks import _official
+from lora_repro.tasks import _files
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_head": 4, "n_positions": 256},
@@ -192,7 +192,7 @@ def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 @pytest.fixture
 def own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests whose files are of their own making: no content is known as the official one."""
-    monkeypatch.setattr(_official, "ROWS", {})
+    monkeypatch.setattr(_files, "ROWS", {})
 
 
 @pytest.fixture(autouse=True)

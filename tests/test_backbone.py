@@ -17,7 +17,7 @@ from transformers.activations import NewGELUActivation
 
 from lora_repro.backbone import spec as module
 from lora_repro.backbone.fetch import write_manifest
-from lora_repro.backbone.loading import check_loading
+from lora_repro.backbone.files import check_loading
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.backbone.wheel import Wheel
 from lora_repro.config.compose import build, compose

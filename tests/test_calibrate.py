@@ -11,10 +11,9 @@ import torch
 
 from lora_repro.config import compose_cache
 from lora_repro.config.compose import build, compose
-from lora_repro.costs import arithmetic, calibrate
-from lora_repro.costs.forecast import forecast
+from lora_repro.costs import arithmetic, hardware
+from lora_repro.costs.forecast import forecast, workload
 from lora_repro.costs.meta_model import build_meta_model
-from lora_repro.costs.workload import workload
 from lora_repro.run.stages import backbone_of
 
 CPU = torch.device("cpu")
@@ -22,8 +21,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "_known", {})
-    monkeypatch.setattr(calibrate, "load_or_make", lambda asked, make, *_: make())  # what is measured here is no machine's speed
+    monkeypatch.setattr(hardware, "_known", {})
+    monkeypatch.setattr(hardware, "load_or_make", lambda asked, make, *_: make())  # what is measured here is no machine's speed
 
 
 @pytest.mark.parametrize("backbone", ["random_gpt2", "random_llama", "random_bert"])
@@ -44,9 +43,9 @@ def test_speed_is_operations_over_time(
         steps.append(step)
         return 0.5
 
-    monkeypatch.setattr(calibrate, "_time", time)
+    monkeypatch.setattr(hardware, "_time", time)
     before = torch.get_rng_state()
-    rate = calibrate.speed(found.shape, found.outline, work, CPU, dtype)
+    rate = hardware.speed(found.shape, found.outline, work, CPU, dtype)
     assert torch.equal(before, torch.get_rng_state())
     length = 2 ** round(math.log2(work.length))
     tuned = found.outline.block if method == "full" else 0
@@ -54,31 +53,31 @@ def test_speed_is_operations_over_time(
     row = arithmetic.forward(one, length, 0) + arithmetic.backward(one, length, 0)
     assert rate.rows == pytest.approx(work.micro * row / 0.5)
     assert len(steps) == (2 if work.new else 1)
-    assert calibrate.speed(found.shape, found.outline, work, CPU, dtype) == rate and len(steps) == (2 if work.new else 1)
+    assert hardware.speed(found.shape, found.outline, work, CPU, dtype) == rate and len(steps) == (2 if work.new else 1)
 
 
 def test_a_speed_is_kept_for_this_machine_and_this_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = compose(["profile=smoke", "backbone=random_gpt2"])
     found = build_meta_model(backbone_of(config), build(config.method))
     work, _ = workload(config, found, build(config.task).load(None))
-    monkeypatch.setattr(calibrate, "load_or_make", compose_cache.load_or_make)
+    monkeypatch.setattr(hardware, "load_or_make", compose_cache.load_or_make)
     monkeypatch.setattr(compose_cache, "CACHE", tmp_path)
     compose_cache._home.cache_clear()
     measured: list[float] = []
-    monkeypatch.setattr(calibrate, "_time", lambda step, device: measured.append(1.0) or float(len(measured)))
+    monkeypatch.setattr(hardware, "_time", lambda step, device: measured.append(1.0) or float(len(measured)))
 
-    def asked() -> calibrate.Speed:
-        monkeypatch.setattr(calibrate, "_known", {})  # as another process
-        return calibrate.speed(found.shape, found.outline, work, CPU, None)
+    def asked() -> hardware.Speed:
+        monkeypatch.setattr(hardware, "_known", {})  # as another process
+        return hardware.speed(found.shape, found.outline, work, CPU, None)
 
     first = asked()
     once = len(measured)
     assert asked() == first and len(measured) == once
-    for module, name in ((calibrate.platform, "node"), (compose_cache, "_text_of")):
+    for module, name in ((hardware.platform, "node"), (compose_cache, "_text_of")):
         monkeypatch.setattr(module, name, lambda *_: "another")
         assert asked() != first and len(measured) > once
         once = len(measured)
-    monkeypatch.setattr(calibrate.time, "time", lambda: 0.0)  # another day
+    monkeypatch.setattr(hardware.time, "time", lambda: 0.0)  # another day
     asked()
     assert len(measured) > once
     compose_cache._home.cache_clear()
@@ -87,19 +86,19 @@ def test_a_speed_is_kept_for_this_machine_and_this_code(monkeypatch: pytest.Monk
 def test_a_step_is_timed_after_one_that_warms_up_by_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan beside two trainings promised an encoder's runs ten times their hours, by the mean of steps that waited."""
     ticks = iter([0.0, 0.05, 0.1, 0.13, 0.2, 0.35])
-    monkeypatch.setattr(calibrate.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: next(ticks))
     calls = []
     # Five timed steps would be the most; three take 0.23 s.
-    assert calibrate._time(lambda: calls.append(1), CPU) == pytest.approx(0.03) and len(calls) == 4
+    assert hardware._time(lambda: calls.append(1), CPU) == pytest.approx(0.03) and len(calls) == 4
 
 
 def test_a_forecast_is_more_than_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose(["experiment=e2e", "row/e2e=lora", "profile=smoke"])
     splits = build(config.task).load(None)
-    monkeypatch.setattr(calibrate, "_time", lambda step, device: 1e-3)
+    monkeypatch.setattr(hardware, "_time", lambda step, device: 1e-3)
     quick = forecast(config, splits).seconds
-    monkeypatch.setattr(calibrate, "_time", lambda step, device: 1.0)
-    monkeypatch.setattr(calibrate, "_known", {})
+    monkeypatch.setattr(hardware, "_time", lambda step, device: 1.0)
+    monkeypatch.setattr(hardware, "_known", {})
     assert arithmetic.LOADING < quick < forecast(config, splits).seconds
 
 

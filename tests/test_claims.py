@@ -52,7 +52,7 @@ from lora_repro.results import declared_cells
 from lora_repro.stats import spread
 from lora_repro.stats.bootstrap import InputVariance
 from lora_repro.stats.comparable import paired
-from lora_repro.stats.multiplicity import pocock
+from lora_repro.stats.intervals import pocock
 from lora_repro.stats.spread import Error
 from lora_repro.stats.verdict import (
     ARITHMETIC,

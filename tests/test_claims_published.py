@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.report import coverage
+from lora_repro.report import render
 from lora_repro.report.claims import ledger
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -29,4 +29,4 @@ def test_the_published_list_of_runs_is_what_the_records_give(tmp_path: Path) -> 
         for kind in ("records", "trials", "measures"):
             if (RESULTS / profile / kind).is_dir():
                 shutil.copytree(RESULTS / profile / kind, copy / profile / kind)
-    assert coverage.page(copy) == (RESULTS / coverage.NAME).read_text(encoding="utf-8")
+    assert render.page(copy) == (RESULTS / render.NAME).read_text(encoding="utf-8")

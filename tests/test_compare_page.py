@@ -34,7 +34,7 @@ from lora_repro.report.figures import points
 from lora_repro.report.figures.points import Panel, Point, undominated
 from lora_repro.results import OWN, Store
 from lora_repro.tasks.base import example_key
-from lora_repro.tasks.own.splits import content
+from lora_repro.tasks.own.data import content
 
 EVIL = '"><script>alert(1)</script>'
 FILE = "<script>alert(2).csv"  # a slash is no part of a name

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lora_repro.files import sealed
-from lora_repro.report import coverage, show
+from lora_repro.report import render, show
 from lora_repro.results import declared_cells
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(show, "names", lambda: ["dart", "glue", "latency"])
-    monkeypatch.setattr(coverage, "declared_cells", lambda name, profile: [])  # which are composed for minutes
+    monkeypatch.setattr(render, "declared_cells", lambda name, profile: [])  # which are composed for minutes
     folder = tmp_path / "mini"
     (folder / "measures").mkdir(parents=True)
     for kind, count in (("records", 2), ("trials", 1)):
@@ -43,7 +43,7 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path, m
     once = "{why: it was wrong, runs: 10, failed: {diverged: 1, collapsed: 2}, hours: 4.0, trials: 5, trial_hours: 1.0}"
     pruned.write_text(f"laptop: {once}\n")
 
-    lines = coverage.page(tmp_path, pruned).splitlines()
+    lines = render.page(tmp_path, pruned).splitlines()
 
     (glue,) = (line for line in lines if line.startswith("| mini | glue |"))
     assert glue.endswith(f" | 2 | 1 diverged | 1.5 | {len(trials) + 2} | 1 diverged | 4.0 |")
@@ -61,7 +61,7 @@ def test_a_run_outside_any_table_has_a_line_of_its_own(tmp_path: Path, monkeypat
     run = json.loads(path.read_text())
     run["row"]["table"], run["status"], run["measured"]["wall_seconds"] = None, "finished", 3600
     (tmp_path / "mini" / "records" / path.name).write_text(json.dumps(sealed(run)))
-    lines = coverage.page(tmp_path).splitlines()
+    lines = render.page(tmp_path).splitlines()
     assert "| mini | *outside any table* | — | — | — | 1 | — | 1.0 | — | — | — |" in lines
 
 
@@ -69,6 +69,6 @@ def test_places_are_counted_once_and_seeds_and_rates_told(unsearched: Path) -> N
     cells = declared_cells("params_vs_quality", "smoke")
     full = next(cell for cell in cells if cell.row.name == "full")
     lora = [cell for cell in cells if cell.row.name == "lora" and cell.seed < 2]
-    assert coverage.covered(cells, set()) == ("0 of 13", "—", "—")
-    assert coverage.covered(cells, {full.signature}) == ("1 of 13", "1", "0 of 1")  # one run at whatever size
-    assert coverage.covered(cells, {full.signature, *(cell.signature for cell in lora)}) == ("3 of 13", "1-2", "0 of 3")
+    assert render.covered(cells, set()) == ("0 of 13", "—", "—")
+    assert render.covered(cells, {full.signature}) == ("1 of 13", "1", "0 of 1")  # one run at whatever size
+    assert render.covered(cells, {full.signature, *(cell.signature for cell in lora)}) == ("3 of 13", "1-2", "0 of 3")

@@ -15,7 +15,7 @@ from planted import note
 
 from lora_repro.commands import render
 from lora_repro.files import write_text
-from lora_repro.report import coverage
+from lora_repro.report import render as rendering
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -142,7 +142,7 @@ def test_the_results_page_names_every_verdict_in_its_section() -> None:
 
 
 def test_the_readme_tells_the_ledger_s_verdicts() -> None:
-    told = (ROOT / "README.md").read_text(encoding="utf-8").split(coverage.MARKS[0])[1].split(coverage.MARKS[1])[0]
+    told = (ROOT / "README.md").read_text(encoding="utf-8").split(rendering.MARKS[0])[1].split(rendering.MARKS[1])[0]
     ledger = (ROOT / "results/claims.md").read_text(encoding="utf-8")
     parts = dict(re.findall(r"^- `(\w+)`(.*\n(?:    .*\n)*)", told, re.MULTILINE))
     assert list(parts) == ["laptop", "mini"]  # real data first
@@ -169,13 +169,13 @@ def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left
             for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
     write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
     note(tmp_path / "results")
-    assert not coverage.write_claim_lines(tmp_path)
+    assert not rendering.write_claim_lines(tmp_path)
     path = tmp_path / "README.md"
     path.write_text("no marks\n")
-    assert not coverage.write_claim_lines(tmp_path) and path.read_text() == "no marks\n"
-    path.write_text(f"before\n{coverage.MARKS[0]}old\n{coverage.MARKS[1]}after\n")
+    assert not rendering.write_claim_lines(tmp_path) and path.read_text() == "no marks\n"
+    path.write_text(f"before\n{rendering.MARKS[0]}old\n{rendering.MARKS[1]}after\n")
     for _ in range(2):
-        assert coverage.write_claim_lines(tmp_path)
+        assert rendering.write_claim_lines(tmp_path)
         first, *lines, last = path.read_text().splitlines()
         assert (first, last) == ("before", "after") and lines[1:-1] == [
             "- `mini`, generated data, [4 claims](results/claims.md), 1 from later work:",

@@ -11,9 +11,10 @@ from conftest import refused
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import nlg
+from lora_repro.tasks._files import json_lines_sha256
 from lora_repro.tasks.base import Example, example_key
 from lora_repro.tasks.e2e import files as e2e_files
-from lora_repro.tasks.e2e import original as e2e_original
+from lora_repro.tasks.e2e import files as e2e_original
 from lora_repro.tasks.e2e.task import E2E, grouped
 
 MR_A = "name[Ash, Elm], eatType[coffee shop], priceRange[£20-25], familyFriendly[no]"
@@ -47,7 +48,7 @@ def expected(monkeypatch):
             if form == "tokenised":
                 plain = [(mr, ref.replace("\n", " ").replace(".", " .")) for mr, ref in plain]
             inputs = len({mr for mr, _ in plain})
-            table[form][split] = e2e_original.Expected(len(plain), inputs, e2e_original.rows_sha256(plain))
+            table[form][split] = e2e_original.Expected(len(plain), inputs, json_lines_sha256(plain))
     monkeypatch.setattr(e2e_original, "EXPECTED", table)
 
 

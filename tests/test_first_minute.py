@@ -17,8 +17,8 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import cell_of, cells
 from lora_repro.records import attempts
 from lora_repro.results import declared_cells
-from lora_repro.sweep.announce import others_of
 from lora_repro.sweep.launch import in_order
+from lora_repro.sweep.progress import others_of
 from lora_repro.sweep.run_summary import duration, summary_line
 from lora_repro.sweep.run_summary import measured as measured_of
 

@@ -18,7 +18,7 @@ from lora_repro.metrics import rouge
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.planning.cells import Cell, cells
 from lora_repro.records import record
-from lora_repro.report import footnotes, report_json, show
+from lora_repro.report import captions, report_json, show
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.results import Run, declared_cells
 from lora_repro.run.stages import backbone_of
@@ -182,10 +182,10 @@ def cut_run(cell: Cell, label: str, task: str, **cut: int) -> Run:
 def test_a_table_says_how_many_inputs_were_cut_by_task_and_row() -> None:
     (cell,) = declared_cells("gpt3", "smoke", ["row/gpt3=full", "task=wikisql", "seed=0"])
     none = [cut_run(cell, "LoRA", "wikisql"), cut_run(cell, "PL", "wikisql")]
-    assert footnotes.on_cut_inputs(none) == []
+    assert captions.on_cut_inputs(none) == []
     alike = [cut_run(cell, label, "samsum", rows_cut=12, test_rows_cut=3) for label in ("LoRA", "LoRA", "PL")]
     some = [cut_run(cell, "PL", "mnli", rows_cut=2), cut_run(cell, "PL", "mnli", rows_cut=5), cut_run(cell, "LoRA", "mnli")]
-    assert footnotes.on_cut_inputs([*none, *alike, *some]) == [
+    assert captions.on_cut_inputs([*none, *alike, *some]) == [
         "SAMSUM: inputs cut to data.max_length in each run: 12 training and dev rows and 3 test inputs (all methods).",
         "MNLI: inputs cut to data.max_length in each run: 2-5 training and dev rows (PL).",
     ]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lora_repro.commands import plan as plan_command
-from lora_repro.costs import gpu_plan, plan
+from lora_repro.costs import plan
 from lora_repro.costs.arithmetic import Outline, Work
-from lora_repro.costs.hardware import _known, card
+from lora_repro.costs.hardware import _cards, card
 from lora_repro.planning.cells import cells
 
 ASKED = ["experiment=e2e", "row/e2e=lora,full", "profile=paper", "backbone=gpt2_medium", "seed=0,1,2"]
@@ -48,7 +48,7 @@ def test_a_beam_search_is_bound_by_what_it_reads() -> None:
 
 def test_every_card_has_its_figures_and_faster_ones_cost_fewer_hours() -> None:
     seconds = {}
-    for name in _known():
+    for name in _cards():
         chosen = card(name)
         assert chosen.source and 0 < chosen.fp32 < chosen.half and chosen.memory >= 16
         seconds[name] = sum(line.seconds for line in plan.plan_runs(cells([*ASKED, "train.batch_size=512"]), chosen))
@@ -62,11 +62,11 @@ def test_a_row_s_seeds_are_added_up(capsys: pytest.CaptureFixture[str], tmp_path
     (full,) = [line.split() for line in shown.splitlines() if line.startswith("full ")]
     made = plan.plan_runs(cells(ASKED), card("a100"))
     hours = sum(line.seconds for line in made if line.cell.row.name == "lora") / 3600
-    assert lora[:4] == ["lora", "e2e", "gpt2_medium", "3"] and lora[7] == gpu_plan.figure(hours)
-    assert full[9] == "0" and lora[9] == gpu_plan.figure(3 * 4 * 393216 / 1e9)
+    assert lora[:4] == ["lora", "e2e", "gpt2_medium", "3"] and lora[7] == plan.figure(hours)
+    assert full[9] == "0" and lora[9] == plan.figure(3 * 4 * 393216 / 1e9)
     kept = cells([*ASKED[:1], "row/e2e=full", *ASKED[2:], "launch.keep_gb=null"])
-    (asked,) = gpu_plan.rows(plan.plan_runs(kept, card("a100")))[1:]
-    assert asked[9] == gpu_plan.figure(3 * 4 * 354823168 / 1e9)
+    (asked,) = plan.gpu_rows(plan.plan_runs(kept, card("a100")))[1:]
+    assert asked[9] == plan.figure(3 * 4 * 354823168 / 1e9)
     assert "NVIDIA A100" in shown and "stated, not measured" in shown and "are free" not in shown
 
 
@@ -85,4 +85,4 @@ def test_an_unknown_card_is_one_line(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize(("value", "text"), [(0.0271, "0.027"), (0.43, "0.43"), (3.14, "3.1"), (120.4, "120"), (0, "0")])
 def test_figures_are_short(value: float, text: str) -> None:
-    assert gpu_plan.figure(value) == text
+    assert plan.figure(value) == text

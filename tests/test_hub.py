@@ -17,7 +17,8 @@ from lora_repro.config.compose import build, compose
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.run import run
 from lora_repro.sources import hub as module
-from lora_repro.tasks.e2e import original
+from lora_repro.tasks._files import json_lines_sha256
+from lora_repro.tasks.e2e import files
 
 PIECES = pytest.mark.skipif(not hub_files.PIECES, reason="needs sentencepiece: pip install -e '.[deberta]'")
 BACKBONES = [pytest.param(name, marks=PIECES) if spec.get("packages") else name for name, spec in hub_files.BACKBONES.items()]
@@ -149,8 +150,8 @@ def test_e2e_of_the_hub_is_held_to_the_original_and_is_asked_for_once(hub: Local
         task.load(None)
     meanings = ("name : The Vaults | Type : pub", "name : Café Adriatic | near : The Rice Boat")
     rows = list(zip(meanings, hub_files.TEXTS, strict=True)) * (hub_files.ROWS // 2)
-    expected = original.Expected(hub_files.ROWS, 2, original.rows_sha256(rows))
-    monkeypatch.setattr(original, "EXPECTED", {"raw": dict.fromkeys(("train", "dev", "test"), expected)})
+    expected = files.Expected(hub_files.ROWS, 2, json_lines_sha256(rows))
+    monkeypatch.setattr(files, "EXPECTED", {"raw": dict.fromkeys(("train", "dev", "test"), expected)})
     hub.asked.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     found = task.load(None)

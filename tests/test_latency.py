@@ -12,8 +12,8 @@ from conftest import tiny_backbone
 
 from lora_repro.commands import latency as latency_command
 from lora_repro.costs import footprint, latency, measures
+from lora_repro.costs.latency import slowdown
 from lora_repro.costs.latency_settings import Bench
-from lora_repro.costs.timing import slowdown
 from lora_repro.errors import UserError
 from lora_repro.methods.adapter_l import AdapterL
 from lora_repro.methods.full import Full

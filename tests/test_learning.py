@@ -10,8 +10,8 @@ import pytest
 from lora_repro.commands.render import main
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.report import exhibit
+from lora_repro.report.exhibit import belonging
 from lora_repro.report.figures import curves
-from lora_repro.report.page.figures import belonging
 from lora_repro.results import Run, declared_cells
 
 CURVE = [[4, 3.0], [8, 2.0], [12, 1.5], [16, 1.25]]

@@ -18,8 +18,8 @@ from lora_repro.config import signature
 from lora_repro.errors import UserError
 from lora_repro.files import SEAL, sealed, sha256, write_json, write_text
 from lora_repro.records import manifest, rates, record
-from lora_repro.report import integrity, report_json
-from lora_repro.report.integrity import score_mismatch
+from lora_repro.report import report_json, verify
+from lora_repro.report.verify import score_mismatch
 from lora_repro.results import Store, declared_cells, published, runs
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -109,14 +109,17 @@ def resealed_without(key: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize("key", [SEAL, "files"])
-def test_a_record_without_its_hashes_is_refused_whatever_the_manifest_says(key: str, results: Path) -> None:
+def test_a_record_without_its_hashes_is_refused_whatever_the_manifest_says(
+    key: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = results / "mini" / "records" / f"{NAME}.json"
     resealed_without(key)(path)
     with manifest.changing(results) as change:
         shutil.copytree(path.parent, change.staged / "mini" / "records")
         path.unlink()
     refused(lambda: published(results / "mini"), path.name, "hash")
-    assert any(key in fault for fault in integrity.check_everything(results).faults)
+    assert verify.check_published(results) == 1
+    assert any(key in line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong:"))
 
 
 def damaged_everywhere(results: Path) -> list[str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.exchange.score import read_pair
 from lora_repro.files import sha256
-from lora_repro.metrics import bleu, coco, jars, jvm, nlg
+from lora_repro.metrics import bleu, coco, jvm, nlg
 
 CASE = Path(__file__).parent / "scorer_case"
 # What tuetschek/e2e-metrics 1b9c4d8 (measure_scores.py -p) gives: BLEU, NIST, METEOR, ROUGE-L, CIDEr.
@@ -169,19 +169,19 @@ def test_what_scored_is_told_once_it_has() -> None:
     jvm.ask("tokenize", "d")
     used = jvm.used()
     assert used["java"].split()[-1][0].isdigit()
-    assert used["meteor-1.5.jar"] == sha256(jars.home() / jars.METEOR)
+    assert used["meteor-1.5.jar"] == sha256(jvm.home() / jvm.METEOR)
 
 
-@pytest.mark.parametrize("name", [jars.METEOR, jars.PTB, jars.PARAPHRASES])
+@pytest.mark.parametrize("name", [jvm.METEOR, jvm.PTB, jvm.PARAPHRASES])
 def test_a_program_that_is_not_the_published_one_scores_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     jvm.close()
-    monkeypatch.setitem(jars.HASHES, name, "0" * 64)
+    monkeypatch.setitem(jvm.HASHES, name, "0" * 64)
     with pytest.raises(UserError, match=f"{name} is not pycocoevalcap 1.2's.*pip install --force-reinstall"):
         jvm.ask("meteor", "SCORE ||| a word ||| a word\n")
     monkeypatch.undo()
-    monkeypatch.setattr(jars, "home", Path)
+    monkeypatch.setattr(jvm, "home", Path)
     with pytest.raises(UserError, match="cannot be read"):
-        jars.checked(name)
+        jvm.checked(name)
 
 
 def test_one_java_process_and_recovery_from_its_death() -> None:

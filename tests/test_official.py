@@ -12,17 +12,17 @@ import pytest
 from lora_repro import console
 from lora_repro.config.compose import build, compose
 from lora_repro.run import run, stages
-from lora_repro.tasks import _official
+from lora_repro.tasks import _files
 from lora_repro.tasks.base import AbstractTask
 from lora_repro.tasks.glue.files import rows_sha256
 from lora_repro.tasks.glue.mixture import Mixture
 from lora_repro.tasks.glue.task import Glue
 from lora_repro.tasks.samsum import task as samsum
 from lora_repro.tasks.samsum.task import SAMSum
-from lora_repro.tasks.wikisql import files as wikisql_files
+from lora_repro.tasks.wikisql import task as wikisql_files
 from lora_repro.tasks.wikisql.task import WikiSQL
 
-SPLITS = {name: tuple(splits) for name, splits in _official.ROWS.items()}
+SPLITS = {name: tuple(splits) for name, splits in _files.ROWS.items()}
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {"train": [("a b", None, "1"), ("c d", None, "0")], "dev": [("e f", None, "1")]}
 
@@ -34,11 +34,11 @@ def test_published_runs_read_the_official_rows() -> None:
         data = json.loads(path.read_text())["where"]["data"]
         for name, digest in (data["hashes"] or {}).items():
             task, _, split = name.partition("/rows/")
-            if known := _official.ROWS.get(task, {}).get(split):
+            if known := _files.ROWS.get(task, {}).get(split):
                 assert digest in known.values(), f"{path.name}: {name}"
                 seen.add(name)
         assert "not the official" not in data["caption"]
-    assert len(seen) == sum(map(len, _official.ROWS.values()))
+    assert len(seen) == sum(map(len, _files.ROWS.values()))
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def cola(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glue:
     for split, rows in ROWS.items():
         (tmp_path / "CoLA" / f"{split}.tsv").write_text("".join(f"s\t{label}\t\t{first}\n" for first, _, label in rows))
     known = {"cola": {split: {len(rows): rows_sha256(rows)} for split, rows in ROWS.items()}}
-    monkeypatch.setattr(_official, "ROWS", known)
+    monkeypatch.setattr(_files, "ROWS", known)
     made = build(compose(["task=cola", "profile=laptop"]).task)
     return replace(made, rows={"train": 2, "dev": 1}, held_out=0)
 
@@ -108,10 +108,10 @@ def test_the_content_of_each_data_set_counts_not_its_rows(
         (tmp_path / path).write_text(text)
     for module in (samsum, wikisql_files):  # which refuse other numbers of rows
         monkeypatch.setattr(module, "ROWS", dict.fromkeys(("train", "dev", "test"), (2,)))
-    monkeypatch.setattr(_official, "ROWS", {})
+    monkeypatch.setattr(_files, "ROWS", {})
     made = task.load(str(tmp_path))
     known = {split: {2: made.hashes[f"{name}/rows/{split}"]} for split in SPLITS[name]}
-    monkeypatch.setattr(_official, "ROWS", {name: known})
+    monkeypatch.setattr(_files, "ROWS", {name: known})
     assert not task.load(str(tmp_path)).others
     *head, first, second = files[altered].rstrip("\n").split("\n")
     other = first.replace("Hi", "Ho").replace("Q", "S")
@@ -131,10 +131,10 @@ def test_a_mixture_says_whose_files_are_others(cola: Glue, tmp_path: Path) -> No
 def test_a_number_of_rows_of_which_no_copy_was_at_hand_is_not_judged() -> None:
     rows: dict[str, Any] = {"train": range(56355), "dev": range(8421), "test": range(15877)}
     hashes = {f"wikisql/rows/{split}": "0" for split in rows} | {
-        "wikisql/rows/dev": str(_official.ROWS["wikisql"]["dev"][8421])
+        "wikisql/rows/dev": str(_files.ROWS["wikisql"]["dev"][8421])
     }
-    assert _official.others("wikisql", rows, hashes) == ("test",)
-    assert _official.others("mine", rows, {}) == ()
+    assert _files.others("wikisql", rows, hashes) == ("test",)
+    assert _files.others("mine", rows, {}) == ()
 
 
 def test_training_rows_in_the_test_set_are_told_before_the_training_and_recorded(

@@ -22,7 +22,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from lora_repro.config.file_hashes import content_hash
 from lora_repro.errors import UserError
 from lora_repro.stats.intervals import detectable
-from lora_repro.tasks.own import columns, data, splits, tables
+from lora_repro.tasks.own import columns, data, tables
 from lora_repro.tasks.own.audit import DISAGREE, audit
 
 REVIEWS = [(f"It was {word}, dish {n}.", "good" if word in ("fine", "great") else "bad")
@@ -192,21 +192,21 @@ def rows(pairs: Sequence[tuple[str, str]]) -> list[columns.Row]:
 
 def test_what_is_held_out_depends_on_the_rows_alone_and_keeps_the_balance_of_classes() -> None:
     pairs = [(f"text {n}", "rare" if n % 10 == 0 else "usual") for n in range(200)]
-    parts = splits.divide({"train": rows(pairs)}, True, held_out=16)
+    parts = data.divide({"train": rows(pairs)}, True, held_out=16)
     assert (len(parts.train), len(parts.dev), len(parts.test)) == (144, 16, 40)
     assert Counter(row.answer for row in parts.test) == {"usual": 36, "rare": 4}
     assert Counter(row.answer for row in parts.dev) == {"usual": 14, "rare": 2}
     assert [row.place for row in parts.test] == sorted(row.place for row in parts.test)
     assert len(parts.said) == 2 and "40" in parts.said[0] and "16" in parts.said[1]
     random.Random(0).shuffle(pairs)
-    other = splits.divide({"train": rows(pairs)}, True, held_out=16)
+    other = data.divide({"train": rows(pairs)}, True, held_out=16)
     for one, two in ((parts.train, other.train), (parts.dev, other.dev), (parts.test, other.test)):
         assert {row.input for row in one} == {row.input for row in two}
 
 
 def test_rows_with_one_input_are_held_out_together() -> None:
     pairs = [(f"text {n % 40}", "ab"[n % 2]) for n in range(200)]
-    parts = splits.divide({"train": rows(pairs)}, True, held_out=30)
+    parts = data.divide({"train": rows(pairs)}, True, held_out=30)
     inputs = [{row.input for row in part} for part in (parts.train, parts.dev, parts.test)]
     assert not inputs[0] & inputs[1] and not inputs[0] & inputs[2] and not inputs[1] & inputs[2]
 
@@ -214,7 +214,7 @@ def test_rows_with_one_input_are_held_out_together() -> None:
 def test_files_of_their_own_are_left_whole_but_for_a_limit() -> None:
     pairs = [(f"text {n}", "ab"[n % 2]) for n in range(50)]
     files = {"train": rows(pairs), "dev": rows(pairs[:9]), "test": rows(pairs[:7])}
-    parts = splits.divide(files, True, held_out=30, max_train=20, max_test=5)
+    parts = data.divide(files, True, held_out=30, max_train=20, max_test=5)
     assert (len(parts.train), len(parts.dev), len(parts.test)) == (20, 9, 5) and len(parts.said) == 2
 
 
@@ -231,8 +231,9 @@ def test_the_audit_tells_what_was_planted(tmp_path: Path) -> None:
     found = audit(planted(tmp_path))
     assert found.counts == {"train": 39, "dev": 2, "test": 20} and sum(n for _, n in found.classes) == 39
     assert found.classes[0][0] == "usual" and found.majority == 18 / 20
-    leak = next(one for one in found.leaks if one.other == "train")
-    dev = sum(one.rows for one in found.leaks if one.other == "dev")
+    leaks = [one for one in found.repeated if one.split != one.other]
+    leak = next(one for one in leaks if one.other == "train")
+    dev = sum(one.rows for one in leaks if one.other == "dev")
     assert leak.split == "test" and leak.rows + dev == 4 and set(leak.places) <= {2, 3, 4, 5}
     assert found.empty == {"train": (43,)} and found.contradicting in (0, 2)  # 0 if both rows are held out
     assert found.points == pytest.approx(100 * detectable(math.sqrt(DISAGREE / 20)))
@@ -240,11 +241,6 @@ def test_the_audit_tells_what_was_planted(tmp_path: Path) -> None:
     assert len(lines) < 20 and max(map(len, lines)) < 200
     for part in ("LEAK", "line 43", "90.0", "39 train, 2 dev, 20 test"):
         assert part in found.text
-
-
-def test_rows_that_will_be_cut_are_counted_by_the_caller_s_tokens(tmp_path: Path) -> None:
-    found = audit(planted(tmp_path), tokens=lambda text: len(text.split()) + 100 * text.startswith("other"), limit=50)
-    assert found.cut == {"train": 0, "dev": 0, "test": 16} and "16 test" in found.text and "50" in found.text
 
 
 def test_data_say_the_settings_of_a_run_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

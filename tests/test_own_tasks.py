@@ -30,8 +30,8 @@ from lora_repro.records import record
 from lora_repro.records.record import load_predictions
 from lora_repro.records.run_folder import PREDICTIONS
 from lora_repro.report.claims.settled import held_out_rows
-from lora_repro.report.integrity import score_mismatch
 from lora_repro.report.numbers import difference
+from lora_repro.report.verify import score_mismatch
 from lora_repro.results import long, own, runs
 from lora_repro.run.run import run
 from lora_repro.stats.comparable import paired

@@ -29,15 +29,13 @@ from lora_repro.files import SEAL, write_text
 from lora_repro.planning.rerun_command import command
 from lora_repro.records import manifest
 from lora_repro.report import render
-from lora_repro.report.exhibit import Exhibit
-from lora_repro.report.html import FEW, RADIUS, WIDTH, strips
+from lora_repro.report.exhibit import Exhibit, belonging
+from lora_repro.report.html import FEW, RADIUS, WIDTH, beside, strips, unrun
 from lora_repro.report.kept import Shown
 from lora_repro.report.page import build
-from lora_repro.report.page.beside import beside, unrun
 from lora_repro.report.page.build import _with_starts, pages
-from lora_repro.report.page.examples import texts_of
-from lora_repro.report.page.figures import belonging, embed_figure, link_figure
-from lora_repro.report.page.markdown import article, inline
+from lora_repro.report.page.figures import article, embed_figure, inline
+from lora_repro.report.page.runs import texts_of
 from lora_repro.report.page.summary import by_experiment, claims_of
 from lora_repro.report.table import Count, Number, Origin, Remark, Reproduce, Source, Table, markdown
 from lora_repro.results import published as stored
@@ -248,7 +246,7 @@ def test_the_argument_is_the_page_of_the_docs_with_its_figures_under_their_findi
     for name in "ab":
         (figures / f"{name}.svg").write_text(f'<svg width="30pt" height="60pt"><title>{name} &lt; c</title></svg>')
     page = tmp_path / "results" / "laptop" / "report.html"
-    title, shown = article(text, tmp_path / "docs" / "results.md", page, link_figure, "report")
+    title, shown = article(text, tmp_path / "docs" / "results.md", page, "report")
     assert title == "What holds" and shown.count("<figure") == 1 and "<figcaption>Both rise.</figcaption>" in shown
     assert re.findall(r'<img src="([^"]+)" alt="([^"]+)" width="(\d+)"', shown) == [
         ("figures/a.svg", "a &lt; c", "40"), ("figures/b.svg", "b &lt; c", "40")]  # fmt: skip

@@ -13,7 +13,7 @@ from planted import note
 
 from lora_repro.commands import plan as plan_command
 from lora_repro.config.paths import CONF
-from lora_repro.costs import calibrate, detectable, plan
+from lora_repro.costs import detectable, hardware, plan
 from lora_repro.errors import UserError
 from lora_repro.files import write_text
 from lora_repro.planning.cells import cells
@@ -24,9 +24,9 @@ SMOKE = ["experiment=e2e", "row/e2e=lora,full", "profile=smoke"]
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every timed step takes a millisecond."""
-    monkeypatch.setattr(calibrate, "_known", {})
-    monkeypatch.setattr(calibrate, "load_or_make", lambda asked, make, *_: make())  # what is measured here is no machine's speed
-    monkeypatch.setattr(calibrate, "_time", lambda step, device: 1e-3)
+    monkeypatch.setattr(hardware, "_known", {})
+    monkeypatch.setattr(hardware, "load_or_make", lambda asked, make, *_: make())  # what is measured here is no machine's speed
+    monkeypatch.setattr(hardware, "_time", lambda step, device: 1e-3)
 
 
 def record(folder: Path, signature: str, status: str = "finished", **changes: Any) -> None:
@@ -75,7 +75,7 @@ def test_the_paper_s_scale_is_planned_without_weights_or_data(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A block of this size would take seconds to time.
-    monkeypatch.setattr("lora_repro.costs.forecast.speed", lambda *a: calibrate.Speed(1e13, 1e12))
+    monkeypatch.setattr("lora_repro.costs.forecast.speed", lambda *a: hardware.Speed(1e13, 1e12))
     asked = ["experiment=e2e", "row/e2e=lora", "profile=paper", "backbone=gpt2_medium", "seed=0"]
     assert plan_command.main(asked) == 0
     shown = capsys.readouterr().out
@@ -94,7 +94,7 @@ def test_what_has_no_single_task_or_moves_every_weight_is_planned(experiment: st
 
 
 def test_qlora_is_planned_with_its_weights_in_four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_repro.costs.forecast.speed", lambda *a: calibrate.Speed(1e13, 1e12))
+    monkeypatch.setattr("lora_repro.costs.forecast.speed", lambda *a: hardware.Speed(1e13, 1e12))
     asked = ["experiment=qlora", "row/qlora=lora_all,qlora_all", "profile=paper", "backbone=gpt2_medium", "train.precision=fp32"]
     made = {line.cell.row.name: line.forecast for line in plan.plan_runs(cells(asked))}
     saved = 24 * 12 * 1024**2 * (32 - 4.127) / 8  # the matrices of the blocks, in bits beside float32's

@@ -22,7 +22,7 @@ from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import rates
 from lora_repro.records.record import save
-from lora_repro.report import footnotes, numbers
+from lora_repro.report import captions, numbers
 from lora_repro.report.captions import Caption
 from lora_repro.report.columns import Column
 from lora_repro.report.numbers import Difference, Mean, Metric, holm, summarise, text_of
@@ -462,7 +462,7 @@ def test_a_table_whose_rows_have_one_seed_from_several_machines_names_them_and_w
             one["where"] |= {"kernels": kind, "precision": precision, "device": f"{device}, 1 threads"}
         shown = [Run(cell, one, "published", Path(), Path()) for cell, one in zip(cells, records, strict=True)]
         ours = [Result(cell.row.name, cell.row.label, "published", {}, 3) for cell in cells]
-        return [note for note in footnotes.of_table((), ours, shown, main, "full FT") if "several machines" in note]
+        return [note for note in captions.of_table((), ours, shown, main, "full FT") if "several machines" in note]
 
     (low,) = notes("x86 AVX2", "x86 AVX512", precision="bf16 autocast")
     assert "(c, x86 AVX2; c, x86 AVX512)" in low and "6 BLEU" in low
@@ -472,7 +472,7 @@ def test_a_table_whose_rows_have_one_seed_from_several_machines_names_them_and_w
     assert notes("x86 AVX512 BF16", "x86 AVX512 AMX BF16", precision="bf16 autocast")
     assert not notes("x86 AVX2", "x86 AVX2") and not notes("x86 AVX2", "x86 AVX512", seeds=(1, 2))
     assert not notes("x86 AVX512", "x86 AVX512 BF16")  # the older record does not say that it lacks BF16
-    assert footnotes.of_table((), [], [], main, "full FT")
+    assert captions.of_table((), [], [], main, "full FT")
 
 
 def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -480,18 +480,18 @@ def test_a_table_says_which_rates_nobody_searched_and_which_lie_at_an_edge(monke
     given = declared_cells("e2e", "smoke", ["row/e2e=full", "seed=0", "train.lr=0.1"])[0]
     found: dict[str, dict[str, Any]] = {}
     monkeypatch.setattr(rates, "load_trials", lambda profile, setting, runs: found.get(setting))
-    assert footnotes.on_rates([full, lora]) == ["Learning rate not searched but a first guess: every row."]
-    assert footnotes.on_rates([given]) == []
+    assert captions.on_rates([full, lora]) == ["Learning rate not searched but a first guess: every row."]
+    assert captions.on_rates([given]) == []
     found[rates.setting_signature(lora.asked)] = {"edge": "high", "length": 0.5}
-    assert footnotes.on_rates([full, lora]) == [
+    assert captions.on_rates([full, lora]) == [
         "Learning rate not searched but a first guess: Full fine-tuning.",
         "The best learning rate lies at an edge of those tried: LoRA.",
         "Learning rate searched on shorter training runs: LoRA.",
     ]
     found |= {rates.setting_signature(cell.asked): {"edge": None, "length": 1} for cell in (full, lora)}
-    assert footnotes.on_rates([full, lora]) == []
+    assert captions.on_rates([full, lora]) == []
     found[rates.setting_signature(full.asked)]["learnt"] = False
-    assert footnotes.on_rates([full, lora]) == [f"{footnotes.CHANCE}: Full fine-tuning."]
+    assert captions.on_rates([full, lora]) == [f"{captions.CHANCE}: Full fine-tuning."]
 
 
 def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -506,9 +506,9 @@ def test_a_table_says_what_each_length_of_a_search_chose(monkeypatch: pytest.Mon
     found[rates.setting_signature(full.asked)] = searches((1, 1, 2e-5), (1, 3, 6.67e-6))  # two at one length
     monkeypatch.setattr(rates, "load_trials", lambda profile, setting, runs: found.get(setting))
     said = "Learning rate chosen at each training length searched: LoRA (E2E): 0.006 at a third of the length, 0.002 at"
-    assert footnotes.on_rates([full, lora]) == [f"{said} the full length."]
+    assert captions.on_rates([full, lora]) == [f"{said} the full length."]
     found[rates.setting_signature(full.asked)] = searches((0.25, 1, 2e-5), (0.4, 3, 2e-5))
-    (part, both) = footnotes.on_rates([full, lora])
+    (part, both) = captions.on_rates([full, lora])
     assert part == "Learning rate searched on shorter training runs: Full fine-tuning."
     assert "Full fine-tuning (E2E): 2e-05 at a quarter of the length, 2e-05 at 40 % of the length; LoRA" in both
 

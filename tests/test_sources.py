@@ -14,7 +14,7 @@ import pytest
 from faults import interrupted
 from local_hub import Fault, LocalHub
 
-from lora_repro.backbone import catalogue
+from lora_repro.backbone import availability
 from lora_repro.commands import fetch
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.sources import data, download
@@ -164,7 +164,7 @@ def test_names_are_listed_and_misspelt_ones_understood(capsys: pytest.CaptureFix
     assert fetch.main([]) == 0
     said = capsys.readouterr().out
     assert "CC BY-SA 4.0" in said and re.search(r"gpt2_medium +backbone, from the model hub", said)
-    assert "random_gpt2" not in catalogue.known()
+    assert "random_gpt2" not in availability.known()
     assert fetch.main(["gleu"]) == 2
     assert capsys.readouterr().err == "error: cannot fetch 'gleu': no such data or backbone; did you mean glue?\n"
     assert fetch.main(["deberta_v2_xxlarge"]) == 2 and "has no pinned revision" in capsys.readouterr().err

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from lora_repro.sweep import time_left
-from lora_repro.sweep.time_left import Pace, steps_of
+from lora_repro.sweep import progress
+from lora_repro.sweep.progress import Pace, steps_of
 
 
 def cell(name: str, folder: Path = Path("/nowhere"), **train: Any) -> Any:
@@ -31,7 +31,7 @@ def log(run: Any, step: int, of: int) -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(time_left.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
 
 

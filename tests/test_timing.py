@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lora_repro.costs.timing import interleaved, slowdown
+from lora_repro.costs.latency import interleaved, slowdown
 
 
 class Machine:

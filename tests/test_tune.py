@@ -25,7 +25,7 @@ from lora_repro.records import manifest, provenance, rates, record
 from lora_repro.run import run
 from lora_repro.run.stages import encode
 from lora_repro.sweep import grid, supervise, trial, tune
-from lora_repro.sweep.trial_sources import resolve_starts
+from lora_repro.sweep.trial import resolve_starts
 from lora_repro.tasks.e2e.task import E2E
 from lora_repro.train.progress import Trained
 from tests.benchmarks import search as search_bench
@@ -602,7 +602,7 @@ def test_no_start_of_a_trial_has_trained_on_what_the_trial_holds_out(elsewhere: 
         names = [start.task.name for start, _ in starts]
         for place, name in enumerate(names):
             started.clear()
-            monkeypatch.setattr("lora_repro.sweep.trial_sources.starts_of", lambda *a, one=starts[place]: [one])
+            monkeypatch.setattr("lora_repro.sweep.trial.starts_of", lambda *a, one=starts[place]: [one])
             with pytest.raises(UserError, match=r"a trial of .* needs the run"):
                 resolve_starts(config, asked)
             (words,) = started

@@ -16,7 +16,7 @@ from conftest import refused
 from lora_repro.metrics import sql
 from lora_repro.metrics.sql import Query, Table
 from lora_repro.tasks.base import Example
-from lora_repro.tasks.wikisql import files as wikisql_files
+from lora_repro.tasks.wikisql import task as wikisql_files
 from lora_repro.tasks.wikisql.task import WikiSQL, header_of, written
 
 pytestmark = pytest.mark.usefixtures("own_rows")

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lora_repro.config.compose import CONF, build, compose
 from lora_repro.costs import arithmetic
+from lora_repro.costs.forecast import rows, workload
 from lora_repro.costs.meta_model import MetaModel, build_meta_model
-from lora_repro.costs.workload import rows, workload
 from lora_repro.errors import UserError
 from lora_repro.records.record import load_records
 from lora_repro.results import declared_cells

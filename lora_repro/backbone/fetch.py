@@ -27,8 +27,7 @@ from safetensors import SafetensorError
 
 from lora_repro import console
 from lora_repro.backbone.files import hashes_of
-from lora_repro.backbone.onnx import read_onnx
-from lora_repro.backbone.wheel import Wheel, find_weights
+from lora_repro.backbone.wheel import Wheel, find_weights, read_onnx
 from lora_repro.config import yaml_file
 from lora_repro.config.paths import CONF, cache_folder, own
 from lora_repro.errors import UserError

@@ -26,8 +26,7 @@ from lora_repro.backbone import nf4
 from lora_repro.backbone.architecture import ARCHITECTURES, table_of
 from lora_repro.backbone.byte_tokenizer import byte_tokenizer
 from lora_repro.backbone.fetch import backbone_folder, check_fetched, fetch, is_fetched, wheel_of
-from lora_repro.backbone.files import folder_sha256
-from lora_repro.backbone.loading import check_loading, missing_package_error, unreadable
+from lora_repro.backbone.files import check_loading, folder_sha256, missing_package_error, unreadable
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.validation import check
 from lora_repro.console import verbose

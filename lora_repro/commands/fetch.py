@@ -23,7 +23,7 @@ from lora_repro.errors import UserError
 
 def overview() -> str:
     """Every name that can be fetched, with where it comes from."""
-    from lora_repro.backbone import catalogue as models
+    from lora_repro.backbone import availability as models
     from lora_repro.sources import data
 
     lines = [f"  {name:<20}{source.title}; {source.licence}" for name, source in data.known().items()]
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if not names:
         print(overview())
         return 0
-    from lora_repro.backbone import catalogue as models
+    from lora_repro.backbone import availability as models
     from lora_repro.sources import data
 
     sources, backbones = data.known(), models.known()

@@ -3,7 +3,7 @@
     lora-repro latency profile=mini                              (device=cuda, bench.threads=1, backbone=gpt2_large ...)
 
 One process holds the plain model and one model per method, and times their forward passes in interleaved rounds
-(`timing.interleaved`); it times training steps of each method and of full fine-tuning the same way. Memory is measured in a
+(`latency.interleaved`); it times training steps of each method and of full fine-tuning the same way. Memory is measured in a
 fresh process per method (`footprint`). A finished measurement of the same settings on the same device is not repeated. Speed
 does not depend on the values of weights, so a hub model is built from its shape with random weights.
 """

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lora_repro import console
-from lora_repro.costs import gpu_plan, plan
+from lora_repro.costs import plan
 from lora_repro.costs.hardware import card
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import cells, with_starts
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     made = plan.plan_runs(with_starts(cells(given)), chosen)
     if not made:
         raise UserError("nothing to plan: its rows have no such seed")
-    print(plan.aligned(gpu_plan.rows(made), gpu_plan.SIDES) if chosen else plan.table(made))
+    print(plan.aligned(plan.gpu_rows(made), plan.GPU_SIDES) if chosen else plan.table(made))
     print("\n".join(["", *plan.totals(made, chosen)]))
     if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
         console.say("times are for this machine's CPU, but profile paper is meant for a GPU: HARDWARE=a100 estimates for one")

@@ -118,7 +118,9 @@ def overlap_table(one: Checkpoint, other: Checkpoint, names: tuple[str, str], ca
     rows = []
     for matrix in sorted(one.keys() & other.keys()):
         bases = [svd(checkpoint[matrix].A)[2] for checkpoint in (one, other)]
-        _same_space(bases[0].shape[0], bases[1].shape[0], names)
+        widths = [basis.shape[0] for basis in bases]
+        if widths[0] != widths[1]:
+            raise UserError(f"{names[0]} and {names[1]} belong to models of different width ({widths[0]} and {widths[1]})")
         grid = similarity(*bases)
         m, n = grid.shape
         cells = [f"{grid[i, i]:.2f}" for i in (0, min(1, m - 1, n - 1), min(m, n) - 1)]
@@ -129,11 +131,6 @@ def overlap_table(one: Checkpoint, other: Checkpoint, names: tuple[str, str], ca
     header = ("Matrix", "Layer", "ranks", "φ(1, 1)", "φ(2, 2)", "φ(min, min)", "φ(all, all)", "chance of the last")
     footnotes = (caveat,) if caveat else ()
     return Table((f"A of {names[0]} against A of {names[1]}",), header, "lrrrrrrr", tuple(rows), footnotes)
-
-
-def _same_space(one: int, other: int, names: tuple[str, str]) -> None:
-    if one != other:
-        raise UserError(f"{names[0]} and {names[1]} belong to models of different width ({one} and {other})")
 
 
 def _chosen(layers: Sequence[int]) -> list[int]:

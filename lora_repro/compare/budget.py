@@ -29,7 +29,7 @@ from lora_repro.costs.plan import Line, clock, plan_runs, size
 from lora_repro.errors import UserError
 from lora_repro.files import write_json
 from lora_repro.planning.cells import Cell, cells, unique
-from lora_repro.tasks.own.splits import SHARE
+from lora_repro.tasks.own.data import SHARE
 
 TRIALS = 4  # of an ordinary search
 FEWEST = 2  # seeds: with one there is no spread

@@ -19,7 +19,7 @@ from lora_repro.records.record import load_predictions
 from lora_repro.report.table import Number, Table
 from lora_repro.stats.comparable import same_inputs
 from lora_repro.tasks.base import example_key
-from lora_repro.tasks.own.splits import content
+from lora_repro.tasks.own.data import content
 
 NUMBERS = ("pearson", "spearman")  # scores of numbers
 SHOWN = 8

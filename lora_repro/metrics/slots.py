@@ -1,6 +1,6 @@
 """Slot error rate of E2E outputs: which slots of the MR a text leaves out, gets wrong or invents.
 
-It matches known wordings (`slot_values.py`, `slot_places.py`), as semantic checkers have done since the E2E
+It matches known wordings (`slot_values.py`), as semantic checkers have done since the E2E
 challenge (Dusek et al. 2020); it was written for this project. Different wordings of one price (cheap, less than
 £20) or one rating (low, 1 out of 5) count as the same value, since the crowd used them so. The matcher is lenient:
 an unclear wording fulfils a slot and never counts as an error.
@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lora_repro.errors import UserError
-from lora_repro.metrics.slot_places import area, eat_type, food, near
 from lora_repro.metrics.slot_text import mask, words
-from lora_repro.metrics.slot_values import PRICE, RATING, family, price, rating
+from lora_repro.metrics.slot_values import PRICE, RATING, area, eat_type, family, food, near, price, rating
 
 VALUES = {
     "type": eat_type,

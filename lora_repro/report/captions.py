@@ -1,19 +1,32 @@
-"""Captions as values: experiment, profile, backbone, data, number of seeds, decoding, and the command."""
+"""What stands around a table: its caption as a value, and its footnotes.
+
+A caption tells experiment, profile, backbone, data, number of seeds, decoding, and the command; footnotes how to read the table,
+its learning rates, the inputs that did not fit, and the machines behind it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_repro.config import paths
 from lora_repro.planning.cells import Cell
-from lora_repro.report.columns import task_label
+from lora_repro.report.columns import Column, place_label, task_label
+from lora_repro.report.numbers import Difference
+from lora_repro.report.scores import Result
 from lora_repro.report.table import Reproduce
-from lora_repro.results import grouped
+from lora_repro.results import Run, grouped
+from lora_repro.stats.comparable import is_generated
 
 Record = dict[str, Any]
 NO_RECORD = "no record yet"
 DRAWN = ", its weights drawn at random"  # how the label of an untrained twin ends (BackboneSpec)
+CHANCE = "No learning rate tried rose above a constant prediction's score on held-out rows, so the one chosen is best by noise"
+COUNTED = {"rows_cut": "training and dev rows", "test_rows_cut": "test inputs"}  # key of a record -> what it counts
+# How far another machine moves the score of one seed.
+MOVED = "In bf16 one seed of E2E moved by up to 6 BLEU between two CPUs: these rows compare less closely than their digits say."
+ROUNDED = "float32 sums round differently on another machine; how far that moves the score of one seed was not measured."
 
 
 @dataclass(frozen=True)
@@ -111,3 +124,147 @@ def _bare(text: str) -> str:
     """`text` without the comma or the brackets that separate it from a name."""
     text = text.strip(" ,")
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text
+
+
+def of_table(
+    remarks: Sequence[str], ours: Sequence[Result], shown: Sequence[Run], main: Column, reference: str
+) -> list[str]:
+    """The footnotes of a table of scores.
+
+    remarks: what the experiment itself says. ours: the measured results. shown: the runs behind them. main: the column whose
+    difference from the row called `reference` is shown.
+    """
+    notes = list(remarks)
+    if not shown:
+        away = "Published results are no part of an installed package, and no run of this table is here"
+        none = "No cell of this table has been run under the present protocol yet"
+        notes.append(f"{away if paths.INSTALLED else none}: only the paper's values are shown.")
+    notes += [*on_rates([run.cell for run in shown]), *on_cut_inputs(shown)]
+    notes.append(
+        "Mean ± sample sd over n seeds. ↑ or ↓: higher or lower is better. —: not run, not measured or not printed; it "
+        "never means 0."
+    )
+    if any(result.n == 1 for result in ours):
+        notes.append("† n = 1: no spread over seeds, supports no verdict.")
+    first = [run for run in shown if run.source == shown[0].source]
+    seeds = grouped(first, lambda run: (run.cell.task, run.cell.seed))
+    together = [[run.record["where"] for run in group] for group in seeds]
+    if mixed := [where for group in together if len(machines(group)) > 1 for where in group]:
+        low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in mixed)
+        names = "; ".join(machines(mixed))
+        notes.append(f"Rows of one seed come from several machines ({names}). {MOVED if low else ROUNDED}")
+    if versus := [result.differences[main.key] for result in ours if main.key in result.differences]:
+        notes.append(
+            f"{main.metric.label} − {reference}: mean difference over the seeds that both rows have, with the 95 "
+            f"% interval of a paired bootstrap over test inputs and seeds. {_over_seeds(versus)}"
+            "*: p < 0.05 after Holm's correction over all comparisons of this table. Δ: the smallest true difference that "
+            "the comparison would detect with a power of 80 %. A row scored against other references is not compared."
+        )
+    if is_generated([run.record for run in shown]):
+        notes.append("The data are generated: compare these scores with each other, not with the paper's.")
+    if not all(run.finished for run in shown):
+        notes.append(
+            "Every mean includes collapsed and diverged runs; Notes counts them. A collapsed run (the same answer to 99 of "
+            "100 inputs or more) has its own score, 0 where a correlation is undefined, a diverged one the worst possible."
+        )
+    return notes
+
+
+def _over_seeds(versus: Sequence[Difference]) -> str:
+    """How the spread over seeds is known in these differences."""
+    pooled = {one.over_seeds.pooled: one for one in versus if one.over_seeds.pooled}
+    said = [
+        f"Their spread over seeds is that of {common.rows} rows trained alike ({common.freedom} degrees of freedom), unless both "
+        "share start and rate. "
+        for common in pooled
+    ]
+    alone = [one for one in versus if one.n == 1 and not one.over_seeds.pooled]
+    return "".join(said) + ("†: one seed; the interval covers the inputs alone. " if alone else "")
+
+
+def on_rates(cells: Sequence[Cell]) -> list[str]:
+    """The footnotes on the learning rates of the cells shown, apart from prescribed rates.
+
+    They name the cells whose rate was not searched, whose best rate lies at an edge of the grid, whose rates all stayed at
+    chance, and whose rate was searched on shorter trainings; then what each length chose where there were several.
+    """
+    by_setting = {cell.setting: cell for cell in reversed(cells) if cell.guess}
+    shown = list(by_setting.values())[::-1]
+    searched = [(cell, search) for cell in shown if (search := cell.search)]
+    lists = [
+        ("Learning rate not searched but a first guess", [cell for cell in shown if cell.unsearched]),
+        ("The best learning rate lies at an edge of those tried", [cell for cell, search in searched if search["edge"]]),
+        (CHANCE, [cell for cell, search in searched if not search.get("learnt", True)]),
+        ("Learning rate searched on shorter training runs", [cell for cell, search in searched if search["length"] < 1]),
+    ]
+    said = [f"{text}: {_names(wanted, shown)}." for text, wanted in lists if wanted]
+    both = [f"{cell.row.label} ({place_label(cell)}): {chosen}" for cell, search in searched if (chosen := _by_length(search))]
+    return said + ([f"Learning rate chosen at each training length searched: {'; '.join(both)}."] if both else [])
+
+
+def _by_length(search: Mapping[str, Any]) -> str:
+    """`0.006 at a third of the length, 0.002 at the full length`; empty for a setting that was searched at one length."""
+    chosen = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # per length, the one with most seeds
+    if len(chosen) < 2:
+        return ""
+    return ", ".join(f"{rate:.3g} at {_part(length)}" for length, rate in sorted(chosen.items()))
+
+
+def _part(length: float) -> str:
+    """A fraction of a training's length, in words."""
+    parts = {1: "the full length", 1 / 2: "half of the length", 1 / 3: "a third of the length", 1 / 4: "a quarter of the length"}
+    near = min(parts, key=lambda part: abs(part - length))
+    return parts[near] if abs(near - length) < 0.001 else f"{100 * length:.3g} % of the length"
+
+
+def _names(wanted: Sequence[Cell], shown: Sequence[Cell]) -> str:
+    """`every row`, or the labels of the wanted rows, each with its tasks and places if only some of them are wanted."""
+    if len(wanted) == len(shown):
+        return "every row"
+    parts = []
+    for label in dict.fromkeys(cell.row.label for cell in wanted):
+        mine = [cell for cell in wanted if cell.row.label == label]
+        everywhere = len(mine) == sum(cell.row.label == label for cell in shown)
+        parts.append(label if everywhere else f"{label} ({', '.join(place_label(cell) for cell in mine)})")
+    return "; ".join(parts)
+
+
+def on_cut_inputs(shown: Sequence[Run]) -> list[str]:
+    """One line per task with cut inputs: how many in each run, and of which rows where they differ (prefixes take positions)."""
+    sentences = []
+    for runs in grouped(shown, lambda run: run.cell.task):
+        cut: dict[str, list[str]] = {}  # how many were cut -> the rows
+        for each in grouped(runs, lambda run: run.cell.row.label):
+            cut.setdefault(_counts(each), []).append(each[0].cell.row.label)
+        whose = {counts: "all methods" if len(cut) == 1 else "; ".join(labels) for counts, labels in cut.items() if counts}
+        if parts := [f"{counts} ({labels})" for counts, labels in whose.items()]:
+            sentences.append(f"{task_label(runs[0].cell)}: inputs cut to data.max_length in each run: {', '.join(parts)}.")
+    return sentences
+
+
+def _counts(runs: Sequence[Run]) -> str:
+    """`12 training and dev rows and 3-5 test inputs`: the fewest and the most over these runs; empty if none were cut."""
+    parts = []
+    for key, what in COUNTED.items():
+        counts = [int(run.record["measured"].get(key, 0)) for run in runs]
+        if most := max(counts):
+            parts.append(f"{most if min(counts) == most else f'{min(counts)}-{most}'} {what}")
+    return " and ".join(parts)
+
+
+def machine(where: Mapping[str, Any]) -> str:
+    """Processor without its thread count, and its instruction set: `AMD EPYC, x86_64 AVX512 BF16`. where: from a record."""
+    processor, _, threads = str(where.get("device", "")).rpartition(", ")
+    parts = [processor or threads, str(where.get("kernels") or "")]
+    return ", ".join(filter(None, parts)) or "an unknown device"
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two descriptions may be the same machine: older records do not say which units multiply bf16."""
+    return one == other or one.startswith(f"{other} ") or other.startswith(f"{one} ")
+
+
+def machines(places: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Each machine once. A description is dropped if a longer one that begins with it is listed."""
+    names = sorted({machine(where) for where in places})
+    return [one for one in names if not any(other.startswith(f"{one} ") for other in names)]

@@ -73,3 +73,15 @@ class Declaration(Protocol):
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """The exhibits of what the stores have of `ask`; empty if they have nothing to show."""
+
+
+def belonging(stems: list[str], figures: list[str]) -> dict[str, list[str]]:
+    """Table stem -> its figures. A figure belongs to the longest table stem with which its name begins: `rank_cost` to `rank`.
+
+    A figure without a table is a section of its own.
+    """
+    by_stem: dict[str, list[str]] = {stem: [] for stem in stems}
+    for name in sorted(figures):
+        homes = [stem for stem in stems if name == stem or name.startswith(f"{stem}_")]
+        by_stem.setdefault(max(homes, key=len, default=name), []).append(name)
+    return by_stem

@@ -16,7 +16,7 @@ import numpy as np
 from lora_repro.metrics.corpus import counted_score
 from lora_repro.report.table import EMPTY, SINGLE, Number, bound, signed
 from lora_repro.results import Run
-from lora_repro.stats import multiplicity, spread
+from lora_repro.stats import intervals, spread
 from lora_repro.stats.bootstrap import interval, p_of, standard_error
 from lora_repro.stats.comparable import Pair, resampled
 from lora_repro.stats.intervals import LEVEL, detectable
@@ -118,8 +118,8 @@ class Difference:
 
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:
-    """The differences with p corrected for one another (`multiplicity.holm`)."""
-    corrected = multiplicity.holm([one.p for one in differences])
+    """The differences with p corrected for one another (`intervals.holm`)."""
+    corrected = intervals.holm([one.p for one in differences])
     return [replace(one, p=p) for one, p in zip(differences, corrected, strict=True)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from lora_repro.config.paper_values import check_columns
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell
-from lora_repro.report import footnotes
+from lora_repro.report import captions
 from lora_repro.report.captions import Caption, data_of_tasks, decoding
 from lora_repro.report.columns import (
     columns_of,
@@ -143,7 +143,7 @@ class Pivot:
         caption = self._caption(ask, group, shown, counts, other)
         main = main_column(self.by, columns)
         metric_notes = dict.fromkeys(column.metric.note for column in columns if column.metric.note)
-        notes = (*footnotes.of_table(self.remarks, ours, shown, main, self.reference_label), *metric_notes, *refused)
+        notes = (*captions.of_table(self.remarks, ours, shown, main, self.reference_label), *metric_notes, *refused)
         return Scores(
             self.title,
             self.reference_label,
@@ -194,7 +194,7 @@ class Pivot:
             return []
         label = scores[0].compared.metric.label
         made = points.save(panels, label, stem, title, caption)
-        if both := scored.panels_beside_paper(scores):
+        if both := [panel for one in scores if (panel := scored.panel_beside_paper(one))]:
             to = stem.with_name(f"{stem.name}_beside_paper")
             versus = f"{label} − {self.reference_label}"
             made += points.save(both, versus, to, scored.statement_beside_paper(scores[0]), scored.BESIDE_PAPER.format(caption))

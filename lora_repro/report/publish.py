@@ -21,7 +21,7 @@ from lora_repro.records.record import defect, load_predictions, load_records, re
 from lora_repro.records.run_folder import METRICS, PREDICTIONS, RECORD, UPDATES
 from lora_repro.records.transaction import Change
 from lora_repro.report import show
-from lora_repro.report.integrity import score_mismatch
+from lora_repro.report.verify import score_mismatch
 from lora_repro.results import declared_cells
 
 # The fields that a published prediction may have. Any other could hold the data's own texts, which are not ours to publish.

@@ -189,7 +189,8 @@ def _sentence(result: Result, one: Difference, reference: Result, unit: str, sco
     digits = scores.compared.metric.digits
     other = _inside(reference.label)
     size = _size(result, reference)
-    side = "as much" if not float(f"{one.mean:.{digits}f}") else f"{abs(one.mean):.{digits}f}{unit} {_side(one.mean)}"
+    direction = "higher" if one.mean > 0 else "lower"
+    side = "as much" if not float(f"{one.mean:.{digits}f}") else f"{abs(one.mean):.{digits}f}{unit} {direction}"
     ends = f"[{bound(one.low, digits)}, {bound(one.high, digits)}]"
     said = f"{result.label}{f' trains {size} and' if size else ''} scores {side} {ends}: "
     better = one.mean * scores.compared.metric.direction > 0
@@ -209,10 +210,6 @@ def _size(result: Result, reference: Result) -> str:
         return "its new head alone" if result.head_parameters else "nothing"
     share = 100 * result.method_parameters / reference.method_parameters
     return f"{share:.2g} % as many values" if share < 99.5 else f"{result.method_parameters:,} values"
-
-
-def _side(value: float) -> str:
-    return "higher" if value > 0 else "lower"
 
 
 def _inside(label: str) -> str:

@@ -20,9 +20,8 @@ from lora_repro.planning.rerun_command import command_of
 from lora_repro.records import manifest, rates
 from lora_repro.records.transaction import Change
 from lora_repro.report import kept
-from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest
+from lora_repro.report.exhibit import Declaration, Exhibit, ReportRequest, belonging
 from lora_repro.report.kept import Shown
-from lora_repro.report.page.figures import belonging
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import comma_separated, latex, markdown
 from lora_repro.report.terminal import paragraph, terminal

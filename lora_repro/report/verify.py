@@ -1,23 +1,36 @@
-"""Finished runs compared with published ones, cell by cell; `commands/verify.py` says by which rule."""
+"""Finished runs against published ones, cell by cell, and all that results/ says of itself; `commands/verify.py` has the rules.
+
+Of results/ each file's hash is checked, each record's seal, name and files, and its scores. These are computed again from the
+statistics of its predictions where a sum over inputs gives them (`score_mismatch`): all but NIST and rank correlations.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from scipy.special import stdtrit
 
 from lora_repro import console
 from lora_repro.config.compose import profile_of
 from lora_repro.config.paths import ROOT
+from lora_repro.config.signature import signature
 from lora_repro.costs import measures
+from lora_repro.errors import UserError
+from lora_repro.files import SEAL, sha256
+from lora_repro.metrics.corpus import METRICS, columns
 from lora_repro.planning.cells import Cell, unique
-from lora_repro.report import integrity, show
+from lora_repro.records import manifest
+from lora_repro.records.record import load_predictions, read
+from lora_repro.records.run_folder import PREDICTIONS, UPDATES
+from lora_repro.report import show
+from lora_repro.report.captions import alike, machine
 from lora_repro.report.columns import place_label, score_label
-from lora_repro.report.footnotes import alike, machine
 from lora_repro.report.numbers import Metric, score, summarise
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.table import EMPTY, Table, signed
@@ -206,10 +219,68 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
 
 
 def check_published(results: Path) -> int:
-    """Print what is wrong with the published files, and how many there are; returns the exit status."""
-    checked = integrity.check_everything(results)
-    for fault in checked.faults:
+    """Print what is wrong with the published files, and how many there are; returns the exit status.
+
+    Raises UserError if the manifest is damaged.
+    """
+    faults = manifest.faults(results)
+    paths = sorted(results.glob("*/records/*.json"))
+    for path in paths:
+        faults += [f"{path}: {fault}" for fault in _faults(path)]
+    for fault in faults:
         print(console.paint("wrong:", console.RED), fault)
-    counts = f"{checked.files} files and {checked.records} records under {results}"
-    print(f"{counts}: {f'{len(checked.faults)} faults' if checked.faults else 'all are what was published'}")
-    return int(bool(checked.faults))
+    counts = f"{len(manifest.read_manifest(results) or ())} files and {len(paths)} records under {results}"
+    print(f"{counts}: {f'{len(faults)} faults' if faults else 'all are what was published'}")
+    return int(bool(faults))
+
+
+def _faults(path: Path) -> Iterator[str]:
+    """What is wrong with a record and the files that belong to it."""
+    try:
+        record = read(path)
+    except UserError as error:
+        yield str(error)
+        return
+    if lacking := [key for key in (SEAL, "files", "signature", "asked", "where", "measured") if key not in record]:
+        yield f"it has no {', '.join(lacking)}"
+        return
+    try:
+        if not record["signature"] == path.stem == signature(record["asked"]):
+            yield "what it asks for has another signature"
+        predictions = path.parents[1] / "predictions" / f"{path.stem}.jsonl"
+        lines = load_predictions(predictions)
+        if sha256(predictions) != record["files"].get(PREDICTIONS) and not _without_outputs(record, lines):
+            yield f"{predictions} is not what its run wrote"
+        arrays = path.parents[1] / "updates" / f"{path.stem}.safetensors"
+        if (sha256(arrays) if arrays.is_file() else None) != record["files"].get(UPDATES):
+            yield f"{arrays} is not what its run wrote"
+        if wrong := score_mismatch(record, lines):
+            yield wrong
+    except (UserError, OSError) as error:
+        yield str(error)
+
+
+def _without_outputs(record: dict[str, Any], lines: list[dict[str, Any]]) -> bool:
+    """Whether `publish` left the outputs out, which are then the data's own texts or under a licence that forbids them."""
+    private = record["where"].get("data", {}).get("outputs_private") or record["asked"]["method"].get("name") == "human"
+    return bool(private) and not any("output" in line for line in lines)
+
+
+def score_mismatch(record: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> str | None:
+    """The first score that the predictions contradict, in words; None if there is none.
+
+    Not checked: scores that no sum over inputs gives (NIST, a rank correlation) or whose statistics an older record lacks.
+    """
+    for name, value in (record["measured"].get("scores") or {}).items():
+        if name not in METRICS or value is None or not predictions:
+            continue
+        try:
+            sums = np.sum(columns(predictions, name), axis=0)
+        except UserError:
+            continue
+        if value == 0 and name.startswith("bleu") and not sums[:4].all():
+            continue  # an order without a match: multi-bleu (WebNLG, DART) gives 0, E2E's scorer a smoothed number next to it
+        again = float(METRICS[name].corpus(sums))
+        if not math.isclose(again, value, rel_tol=1e-9, abs_tol=1e-9):
+            return f"its predictions give {name} {again:.6g}, not {value:.6g}"
+    return None

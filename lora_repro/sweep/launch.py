@@ -37,11 +37,9 @@ from lora_repro.report.pivot import Pivot
 from lora_repro.results import grouped, published_records
 from lora_repro.run.cleanup import tidy
 from lora_repro.sweep import gpus, parallel, preflight, ray_launcher, supervise
-from lora_repro.sweep.announce import announce, others_of
 from lora_repro.sweep.grid import ranking_key
-from lora_repro.sweep.progress import Progress, growing_table
+from lora_repro.sweep.progress import Pace, Progress, announce, growing_table, others_of
 from lora_repro.sweep.run_summary import Status, exit_code, summary_line, table
-from lora_repro.sweep.time_left import Pace
 
 _met: set[Path] | None = None  # folders that this process's sweep has begun: a row without a rank is the same run at every rank
 _progress: Progress | None = None  # of this process's sweep

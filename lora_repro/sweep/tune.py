@@ -34,8 +34,7 @@ from lora_repro.sweep.grid import (
     mean_ranking_key,
     next_place,
 )
-from lora_repro.sweep.trial import TRIAL, Trial, give_up, trial, trial_config
-from lora_repro.sweep.trial_sources import resolve_starts
+from lora_repro.sweep.trial import TRIAL, Trial, give_up, resolve_starts, trial, trial_config
 
 WAIT_SECONDS = 5.0
 

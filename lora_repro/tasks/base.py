@@ -146,9 +146,13 @@ class AbstractTask(abc.ABC):
             return example
         shortened = next((shorter for shorter in self.shorter(example) if fits(shorter)), None)
         if shortened is None:
-            what = f"only {self.cut} may be cut" if self.cut else "nothing of it may be cut"
-            raise UserError(f"input {example.key} is too long, and {what}: raise data.max_length")
+            raise UserError(self.too_long(example))
         return shortened
+
+    def too_long(self, example: Example) -> str:
+        """The error for an example of which no form fits."""
+        what = f"only {self.cut} may be cut" if self.cut else "nothing of it may be cut"
+        return f"input {example.key} is too long, and {what}: raise data.max_length"
 
     def remark(self, example: Example, output: str) -> str:
         """A remark on one output that needs no reference; empty for most tasks."""

@@ -11,7 +11,7 @@ import torch
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import profile_of
-from lora_repro.costs.timing import Call, interleaved
+from lora_repro.costs.latency import Call, interleaved
 from lora_repro.data import Encoded, collate
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.objectives.base import Objective

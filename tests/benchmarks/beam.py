@@ -26,7 +26,7 @@ import torch
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
-from lora_repro.costs.timing import Call
+from lora_repro.costs.latency import Call
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
 from lora_repro.run.stages import objective_of

@@ -32,8 +32,8 @@ from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import build, compose
 from lora_repro.costs import arithmetic
+from lora_repro.costs.forecast import workload
 from lora_repro.costs.meta_model import build_meta_model, shape_of
-from lora_repro.costs.workload import workload
 from lora_repro.data import Batch, Encoded, collate
 from lora_repro.methods.base import AbstractMethod
 from lora_repro.objectives.base import Objective

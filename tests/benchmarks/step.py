@@ -26,8 +26,8 @@ from lora_repro.backbone.architecture import KINDS
 from lora_repro.backbone.model import Backbone
 from lora_repro.config.compose import build, compose
 from lora_repro.costs.arithmetic import backward, forward
+from lora_repro.costs.latency import interleaved
 from lora_repro.costs.meta_model import build_meta_model
-from lora_repro.costs.timing import interleaved
 from lora_repro.data import Encoded, collate, epoch_order, subset
 from lora_repro.errors import NotAvailable, UserError
 from lora_repro.run.stages import objective_of

@@ -34,7 +34,8 @@ from lora_repro.config.compose import compose
 from lora_repro.records import manifest, rates
 from lora_repro.records.record import read
 from lora_repro.records.transaction import JOURNAL, STAGED
-from lora_repro.report import coverage, show
+from lora_repro.report import show
+from lora_repro.report.render import MARKS
 from lora_repro.run import run as line
 from lora_repro.sources import data
 from lora_repro.sweep import tune
@@ -112,7 +113,7 @@ def published(root: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, place)
     note(root / "results")
-    (root / "README.md").write_text("".join(coverage.MARKS))
+    (root / "README.md").write_text("".join(MARKS))
 
 
 def unpublished(root: Path) -> None:

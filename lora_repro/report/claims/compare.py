@@ -22,8 +22,7 @@ from lora_repro.results import Run, backbone_name, by_place, grouped
 from lora_repro.stats import spread
 from lora_repro.stats.bootstrap import SIGNS, Draws, InputVariance, interval, standard_error
 from lora_repro.stats.comparable import check_same_origin, inputs, is_generated, resampled, same_inputs
-from lora_repro.stats.intervals import LEVEL, detectable
-from lora_repro.stats.multiplicity import Levels
+from lora_repro.stats.intervals import LEVEL, Levels, detectable
 from lora_repro.stats.spread import Error
 from lora_repro.stats.verdict import (
     HOW,

@@ -18,8 +18,7 @@ from lora_repro.report.captions import models
 from lora_repro.report.claims.base import ClaimTest, Evidence
 from lora_repro.report.claims.reading import Reading, sentence
 from lora_repro.stats.comparable import is_generated
-from lora_repro.stats.intervals import LEVEL
-from lora_repro.stats.multiplicity import pocock
+from lora_repro.stats.intervals import LEVEL, pocock
 from lora_repro.stats.verdict import INCONCLUSIVE, NOT_RUN, combined
 
 PROFILES = ("smoke", "mini", "laptop", "paper")  # from small to large

@@ -316,7 +316,3 @@ def _paper_point(scores: Scores, result: Result, reference: Result) -> Point:
 
 def _share(value: float) -> str:
     return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
-
-
-def panels_beside_paper(scores: Sequence[Scores]) -> list[Panel]:
-    return [drawn for one in scores if (drawn := panel_beside_paper(one))]

@@ -22,14 +22,11 @@ from lora_repro.errors import UserError
 from lora_repro.records.manifest import check
 from lora_repro.report import report_json
 from lora_repro.report.captions import models
-from lora_repro.report.exhibit import Exhibit
-from lora_repro.report.html import html, strips
+from lora_repro.report.exhibit import Exhibit, belonging
+from lora_repro.report.html import beside, html, strips, unrun
 from lora_repro.report.kept import Shown
-from lora_repro.report.page.beside import beside, unrun
-from lora_repro.report.page.examples import examples
-from lora_repro.report.page.figures import PageFigure, belonging, link_figure
-from lora_repro.report.page.markdown import article, inline
-from lora_repro.report.page.runs import RecordedRun, listed, runs_of
+from lora_repro.report.page.figures import PageFigure, article, inline, link_figure
+from lora_repro.report.page.runs import RecordedRun, examples, listed, runs_of
 from lora_repro.report.page.summary import VERDICTS, by_experiment, claims_of, counted, decided, reading
 from lora_repro.report.table import Reproduce, Table
 from lora_repro.results import Store
@@ -119,10 +116,11 @@ def pages(store: Store, target: Path, shown: Sequence[Shown], data: str | None =
         return filled(HERE / template, contents=_contents(names, name), **common, **values)
 
     title, argument = _argument(folder, target)
+    argued = [folder / "figures" / stem for stem in _argued()]
     found = {FRONT: made(
         "front.html", "", title=title or f"LoRA, reproduced: profile {profile}", argument=argument, ran=ran,
         scale=_scale(kept or runs), summary=_summary(kept, len(runs) - len(kept)), decided=decided([*papers, *later]),
-        figures=[link_figure(folder / "figures" / stem, target) for stem in _argued() if _drawn(folder, stem)],
+        figures=[link_figure(stem, target) for stem in argued if stem.with_suffix(".svg").is_file()],
     )}  # fmt: skip
     for section in ran:
         mine = [one for one in texts if one.table == section.stem]
@@ -148,16 +146,12 @@ def _argument(folder: Path, page: Path) -> tuple[str, Markup | None]:
     text = _read(ARGUMENT) if ARGUMENT.is_file() else ""
     if f"](../results/{folder.name}/figures/" not in text or not page.parent.samefile(folder):
         return "", None
-    return article(text, ARGUMENT, page, link_figure, BEHIND)
+    return article(text, ARGUMENT, page, BEHIND)
 
 
 def _argued() -> list[str]:
     """The figures of docs/results.md, which another profile shows if it has them."""
     return re.findall(r"\]\(\.\./results/\w+/figures/(\w+)\.svg\)", _read(ARGUMENT)) if ARGUMENT.is_file() else []
-
-
-def _drawn(folder: Path, stem: str) -> bool:
-    return (folder / "figures" / f"{stem}.svg").is_file()
 
 
 def filled(template: Path, **values: Any) -> str:

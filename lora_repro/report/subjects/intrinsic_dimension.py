@@ -15,13 +15,12 @@ from typing import Any
 from lora_repro import bisection
 from lora_repro.metrics.corpus import counted_score
 from lora_repro.planning.cells import Cell, unique
-from lora_repro.report.captions import Caption, data_of_tasks
+from lora_repro.report.captions import Caption, data_of_tasks, on_rates
 from lora_repro.report.columns import score_label, task_label
 from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.figures import brackets, curves
 from lora_repro.report.figures.brackets import Bracket, BracketPanel, BracketRow
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot
-from lora_repro.report.footnotes import on_rates
 from lora_repro.report.numbers import Mean, summarise, text_of
 from lora_repro.report.table import EMPTY, Number, Table, format_count, signed
 from lora_repro.results import FINISHED, Store, grouped

@@ -27,11 +27,6 @@ PEAK = "peak memory of the process"
 Entry = dict[str, Any]
 
 
-def above_mb(entry: Entry) -> float:
-    """Measured megabytes that training adds to the loaded model."""
-    return float((entry["peak_mib"] - entry["loaded_mib"]) * MIB / MB)
-
-
 def step_text(step: Entry | None) -> str:
     """`0.70 [0.68, 0.73]`: a training step's time over that of full fine-tuning."""
     if step is None or step["slowdown"] is None:
@@ -108,7 +103,7 @@ def _line(entry: Entry, full: Entry | None, step: Entry | None, source: str, sho
         _one(gradients),
         *_pair(entry["file_bytes"] / MB, floor.checkpoint / MB),
         _one(activations),
-        *_pair(above_mb(entry), floor.above_model / MB, 0),
+        *_pair(float((entry["peak_mib"] - entry["loaded_mib"]) * MIB / MB), floor.above_model / MB, 0),
         *_pair(peak, floor.training / MB, 0),
         share,
         EMPTY if step is None else _number(statistics.median(step["ms"]), ".0f", n=len(step["ms"])),
@@ -274,11 +269,6 @@ class MeasuredStep(ClaimTest):
         return readings
 
 
-def saving(rank: int, width: int) -> float:
-    """1 − 2 r d / d^2 = 1 − 2 r / d: the share of a d x d matrix's parameters that B (d, r) and A (r, d) save."""
-    return 1 - 2 * rank / width
-
-
 def decoder_parameters(layers: int, width: int, vocabulary: int, positions: int) -> int:
     """L (12 d^2 + 13 d) + (V + P) d + 2 d: all parameters of a GPT-2-shaped decoder whose head is tied to its embedding."""
     return layers * (12 * width**2 + 13 * width) + (vocabulary + positions) * width + 2 * width
@@ -290,7 +280,10 @@ def lora_parameters(layers: int, width: int, rank: int, matrices: int) -> int:
 
 
 class MatrixSaving(ClaimTest):
-    """1 − 2 r / d in per cent, to `digits`. The paper prints no such number: `expected` is what the claim states."""
+    """1 − 2 r d / d^2 = 1 − 2 r / d in per cent, to `digits`: the share of a d x d matrix that B (d, r) and A (r, d) save.
+
+    The paper prints no such number: `expected` is what the claim states.
+    """
 
     anywhere = True
 
@@ -303,7 +296,7 @@ class MatrixSaving(ClaimTest):
         return f"{formula}; agrees if it rounds to {self.expected:.{self.digits}f}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        value = 100 * saving(self.rank, self.width)
+        value = 100 * (1 - 2 * self.rank / self.width)
         agrees = f"{value:.{self.digits}f}" == f"{self.expected:.{self.digits}f}"
         said = f"{value:.4f} %: {'rounds' if agrees else 'does not round'} to the expected {self.expected:.{self.digits}f} %"
         return [Reading(f"1 − 2·{self.rank}/{self.width}", "%", ARITHMETIC, value, digits=self.digits, notes=(said,))]

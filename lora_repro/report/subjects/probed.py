@@ -63,7 +63,7 @@ def region_rule(region: Region) -> str:
 
 def of_values(
     what: str, unit: str, values: Sequence[tuple[Sequence[ProbedRun], Array]], region: Region, evidence: Evidence,
-    digits: int = 2, notes: Sequence[str] = (), versus: bool = False,
+    notes: Sequence[str] = (), versus: bool = False,
 ) -> list[Reading]:  # fmt: skip
     """The reading of `values`, each (run or pair of runs, its values over the layers); empty without a finite value.
 
@@ -79,8 +79,8 @@ def of_values(
     every = np.concatenate([layers for _, layers in kept])
     value, low, high, n = over_seeds(means)
     spread = np.percentile(every, [2.5, 50, 97.5])
-    shown = " to ".join(f"{end:.{digits}f}" for end in spread[[0, 2]])
-    all_notes = [f"layers: median {spread[1]:.{digits}f}, middle 95 % {shown}".replace("-", "−"), *notes]
+    shown = " to ".join(f"{end:.2f}" for end in spread[[0, 2]])
+    all_notes = [f"layers: median {spread[1]:.2f}, middle 95 % {shown}".replace("-", "−"), *notes]
     if lost := sum(len(each) for _, each in values) - len(every):
         all_notes.append(f"{lost} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
@@ -88,7 +88,7 @@ def of_values(
     wanting = [f"{label}: rate not searched" for label in dict.fromkeys(run.label for run in runs if run.unsearched)]
     verdict = INCONCLUSIVE if wanting else judge(region, low, high, n)
     least = detectable_by(low, high) if versus else None
-    return [Reading(what, unit, verdict, value, low, high, n, digits, notes=(*all_notes, *wanting), sources=tuple(files),
+    return [Reading(what, unit, verdict, value, low, high, n, 2, notes=(*all_notes, *wanting), sources=tuple(files),
                     generated=is_generated([run.record for run in runs]), detectable=least,
                     inside=inside(region, [mean for _, mean in means], "values"), region=region,
                     reason="rate not searched" if wanting else "" if n >= LEAST else f"{n} of {LEAST} seeds")]  # fmt: skip

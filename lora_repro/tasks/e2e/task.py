@@ -8,16 +8,18 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import nlg, slots
+from lora_repro.tasks._files import json_lines_sha256
 from lora_repro.tasks.base import SPLITS, AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.e2e.files import (
+    Row,
     find_files,
     linearise,
     load_folder,
     load_generated,
     load_hub,
+    refuse_cleaned,
     tokenised_prices,
 )
-from lora_repro.tasks.e2e.original import Row, refuse_cleaned, rows_sha256
 
 
 def pairs(rows: Sequence[Row]) -> list[Example]:
@@ -86,7 +88,7 @@ class E2E(AbstractTask):
             rows, hashes = load_folder(folder, self.text_form)
         else:
             rows, hashes = load_generated() if self.source == "embedded" else load_hub(), {}
-        hashes |= {f"rows/{split}": rows_sha256(rows[split]) for split in SPLITS}
+        hashes |= {f"rows/{split}": json_lines_sha256(rows[split]) for split in SPLITS}
         return Splits(pairs(rows["train"]), pairs(rows["dev"]), grouped(rows["test"]), self.caption, hashes)
 
     def ready(self, folder: str | None) -> None:

@@ -5,7 +5,6 @@ One class, many yaml files: conf/task/rte.yaml says which files, columns, labels
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks import _official
+from lora_repro.tasks import _files
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.glue.files import Row, find_files, load_folder, load_generated, load_hub, rows_sha256
 
@@ -38,13 +37,6 @@ def examples(rows: Sequence[Row], scored: bool) -> list[Example]:
         )
         for first, second, label in rows
     ]
-
-
-def _finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text)) and "_" not in text  # only Python reads 1_0 as ten
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +145,11 @@ class Glue(AbstractTask):
         for split, found in rows.items():
             self._check(split, found)
         hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
-        others = _official.others(self.name, rows, hashes) if self.source == "folder" else ()
+        others = _files.others(self.name, rows, hashes) if self.source == "folder" else ()
         train, held_out = self._split(rows["train"])
         scored = [row for split in self.scored for row in rows[split]]
         dev = examples(held_out or scored, scored=False)
-        caption = _official.marked(self.caption, others)
+        caption = _files.marked(self.caption, others)
         return Splits(examples(train, False), dev, examples(scored, True), caption, hashes, others)
 
     def ready(self, folder: str | None) -> None:
@@ -173,7 +165,7 @@ class Glue(AbstractTask):
             )
         for index, (_, _, label) in enumerate(rows):
             if self.kind == "number":
-                if not _finite(label):
+                if not _files.is_number(label):
                     raise UserError(f"{self.label} {split}, row {index + 1}: score {label!r} is not a number")
                 if self.scale and not self.scale[0] <= float(label) <= self.scale[1]:
                     least, most = self.scale

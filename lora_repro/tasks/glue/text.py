@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
-from lora_repro.tasks import _official
+from lora_repro.tasks import _files
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.glue.files import load_generated, rows_sha256
 from lora_repro.tasks.glue.task import ATTRIBUTION, Glue
@@ -126,7 +126,7 @@ class GlueText(AbstractTask):
             lost = [len(part) - len(kept) for part, kept in zip(whole, parts, strict=True)]
             left_out = sum(lost) if self.held_out else lost[0] + lost[2]  # without held-out rows dev and test are the same
         train, dev, test = ([self._asked(example) for example in part] for part in parts)
-        return Splits(train, dev, test, _official.marked(self.caption(left_out), others), hashes, others)
+        return Splits(train, dev, test, _files.marked(self.caption(left_out), others), hashes, others)
 
     def _is_whole(self, pair: Example) -> bool:
         return self.longest is None or len(pair.input) + len(pair.second or "") <= self.longest

@@ -1,4 +1,4 @@
 """Tasks on the user's own files: texts with a class or a number (`classes`), prompts with a completion (`texts`).
 
-`tables` reads a file, `columns` finds its columns, `splits` holds rows out, `data` does all three, `audit` says what it found.
+`tables` reads a file, `columns` finds its columns, `data` does both and holds rows out, `audit` says what it found.
 """

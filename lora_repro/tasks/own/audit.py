@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lora_repro.stats.intervals import detectable
 from lora_repro.tasks.own.columns import Row
-from lora_repro.tasks.own.data import OwnData
-from lora_repro.tasks.own.splits import content
+from lora_repro.tasks.own.data import OwnData, content
 
 DISAGREE = 0.1
 SHOWN = 5  # places or classes that are named
@@ -40,7 +39,6 @@ class Audit:
     - classes: (class, training rows), most first. majority: the accuracy on test of always answering the first.
     - repeated: inputs that occur again. contradicting: training rows whose input has another answer elsewhere in training.
     - empty: split -> places of rows that are left out. unseen: classes of the test rows of which no training row is left.
-    - cut: split -> rows longer than `limit` tokens; empty if none were counted.
     - points: the smallest difference of accuracies (of texts: exact matches) that the test rows can show; None for numbers.
     """
 
@@ -53,16 +51,9 @@ class Audit:
     contradicting: int
     empty: dict[str, tuple[int, ...]]
     unseen: tuple[str, ...]
-    cut: dict[str, int]
-    limit: int | None
     points: float | None
     unit: dict[str, str]
     said: tuple[str, ...]
-
-    @property
-    def leaks(self) -> tuple[Repeated, ...]:
-        """The dev and test rows that were trained on, and the test rows that were chosen by."""
-        return tuple(one for one in self.repeated if one.split != one.other)
 
     @property
     def text(self) -> str:
@@ -84,9 +75,6 @@ class Audit:
             lines.append(f"{len(places):,} rows of the {split} file are empty and left out{self._at(split, places, len(places))}")
         if self.unseen:
             lines.append(f"after holding out no training row is left of: {', '.join(self.unseen[:SHOWN])}")
-        if any(self.cut.values()):
-            shown = ", ".join(f"{n:,} {split}" for split, n in self.cut.items() if n)
-            lines.append(f"rows longer than {self.limit} tokens, to be cut: {shown}")
         if self.points is not None:
             of = "accuracy" if self.classes else "exact match"
             lines.append(f"{self.counts['test']:,} test rows can show a difference of about {self.points:.1f} points of {of} "
@@ -98,39 +86,26 @@ class Audit:
         return f": {unit} {', '.join(map(str, places[:SHOWN]))}{', ...' if n > SHOWN else ''}"
 
 
-def audit(data: OwnData, tokens: Callable[[str], int] | None = None, limit: int | None = None) -> Audit:
-    """What is to be said of these data. tokens: counts those of a text; limit: the most that a row may have (data.max_length)."""
+def audit(data: OwnData) -> Audit:
+    """What is to be said of these data."""
     splits = {"train": data.parts.train, "dev": data.parts.dev, "test": data.parts.test}
     of_classes = data.columns.kind == "class"
     counted = Counter(row.answer for row in data.parts.train).most_common() if of_classes else []
     pairs = [("train", "train"), ("dev", "train"), ("test", "train"), ("test", "dev"), ("test", "test")]
-    cut = {}
-    if tokens is not None and limit is not None:
-        cut = {split: sum(tokens(_whole(row, data)) > limit for row in rows) for split, rows in splits.items()}
     return Audit(
         data.names["train"],
         {split: len(rows) for split, rows in splits.items()},
         data.columns.said,
         tuple(counted),
-        _share(data.parts.test, counted[0][0]) if counted else None,
+        sum(row.answer == counted[0][0] for row in data.parts.test) / len(data.parts.test) if counted else None,
         tuple(one for pair in pairs if (one := _repeated(splits, *pair)).rows),
         _contradicting(data.parts.train),
         {split: tuple(places) for split, places in data.empty.items() if places},
         tuple(sorted({row.answer for row in data.parts.test} - {label for label, _ in counted})) if of_classes else (),
-        cut,
-        limit,
         None if data.columns.kind == "number" else 100 * detectable(math.sqrt(DISAGREE / len(data.parts.test))),
         dict(data.unit),
         data.parts.said,
     )
-
-
-def _whole(row: Row, data: OwnData) -> str:
-    return content(row) if data.columns.kind in ("class", "number") else f"{row.input}\n{row.answer}"
-
-
-def _share(rows: Sequence[Row], answer: str) -> float:
-    return sum(row.answer == answer for row in rows) / len(rows)
 
 
 def _repeated(splits: dict[str, tuple[Row, ...]], split: str, other: str) -> Repeated:

@@ -10,7 +10,7 @@ from lora_repro.errors import UserError
 from lora_repro.metrics import glue as metrics
 from lora_repro.tasks.base import Example, Scores, Splits, check_scorable, example_key
 from lora_repro.tasks.own.columns import Row
-from lora_repro.tasks.own.splits import content
+from lora_repro.tasks.own.data import content
 from lora_repro.tasks.own.task import OWN_SCORE, OwnTask
 
 OF_CLASSES, OF_NUMBERS = ("accuracy", "f1", "matthews"), ("pearson", "spearman")

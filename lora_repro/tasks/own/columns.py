@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lora_repro.errors import UserError
+from lora_repro.tasks._files import is_number
 from lora_repro.tasks.own.tables import Cell, Table
 
 ROLES = ("text", "text_pair", "label", "prompt", "completion", "messages")
@@ -143,14 +143,6 @@ def _of_labels(table: Table, found: Columns, kind: str | None) -> Columns:
         raise UserError(f"{table.name}: {found.answer} has {many}, which are no classes: {how}")
     what = f"{len(different)} classes" if decided == "class" else "a number"
     return Columns(decided, found.input, found.second, found.answer, f"{found.said} ({what})")
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a finite decimal number."""
-    try:
-        return math.isfinite(float(text)) and "_" not in text  # only Python reads 1_0 as ten
-    except ValueError:
-        return False
 
 
 def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:

@@ -25,7 +25,7 @@ Score = Callable[[str, str], float]
 class OwnTask(AbstractTask):
     """A task on the user's own files.
 
-    - `train`, `dev`, `test`: a file each (`tables.read`); without dev or test, rows of train are held out (`splits.divide`).
+    - `train`, `dev`, `test`: a file each (`tables.read`); without dev or test, rows of train are held out (`data.divide`).
     - `columns`: role -> column (`columns.ROLES`), where their names do not tell. `label`: what captions call the data.
     - `metrics`: the scores; the first one is the task's main score in a table.
     - `held_out`: dev rows at most, if there is no dev file. `max_train`, `max_test`: rows at most.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -93,15 +93,10 @@ class OwnTexts(OwnTask):
         for start in sorted({len(words) * step // STEPS for step in range(1, STEPS)} - {0}):
             yield replace(example, input=" ".join(words[start:]))
 
-    def fit(self, example: Example, fits: Callable[[Example], bool]) -> Example:
-        if fits(example):
-            return example
-        shortened = next((shorter for shorter in self.shorter(example) if fits(shorter)), None)
-        if shortened is None:
-            begins = " ".join((example.target or example.input).split())[:40]
-            way = "raise data.max_length, or leave that row out"
-            raise UserError(f"the row whose text begins {begins!r} is too long, and only {self.cut} may be cut: {way}")
-        return shortened
+    def too_long(self, example: Example) -> str:
+        begins = " ".join((example.target or example.input).split())[:40]
+        way = "raise data.max_length, or leave that row out"
+        return f"the row whose text begins {begins!r} is too long, and only {self.cut} may be cut: {way}"
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """Corpus scores of one output per example, and each input's statistics. Raises UserError when lengths differ."""

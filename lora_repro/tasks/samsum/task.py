@@ -9,9 +9,7 @@ the real corpus only keys and statistics are published.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +17,8 @@ from typing import ClassVar
 
 from lora_repro.errors import UserError
 from lora_repro.metrics import rouge
-from lora_repro.tasks import _official
-from lora_repro.tasks._files import find, generated_rows, home, load_json, read_text
+from lora_repro.tasks import _files
+from lora_repro.tasks._files import find, generated_rows, home, json_lines_sha256, load_json, read_text
 from lora_repro.tasks.base import AbstractTask, Example, Scores, Splits, check_scorable, example_key
 
 Row = tuple[str, str]  # dialogue, summary
@@ -47,8 +45,7 @@ def examples(rows: Sequence[Row], scored: bool) -> list[Example]:
 
 def rows_sha256(rows: Sequence[Row]) -> str:
     """sha256 over one JSON list [input, summary] per row, the same for any line ends."""
-    lines = [json.dumps([written(dialogue), " ".join(summary.split())], ensure_ascii=False) + "\n" for dialogue, summary in rows]
-    return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
+    return json_lines_sha256((written(dialogue), " ".join(summary.split())) for dialogue, summary in rows)
 
 
 def find_files(root: str | None, folder: str) -> dict[str, Path]:
@@ -133,9 +130,9 @@ class SAMSum(AbstractTask):
             lost = "" if n == OFFICIAL_TRAIN else f"; {n:,} of {OFFICIAL_TRAIN:,} training rows"
             caption = f"SAMSum (from local files{lost})"
         hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
-        others = _official.others(self.name, rows, hashes) if self.source == "folder" else ()
+        others = _files.others(self.name, rows, hashes) if self.source == "folder" else ()
         train, dev, test = (examples(rows[split], scored=split == "test") for split in FILES)
-        return Splits(train, dev, test, _official.marked(caption, others), hashes, others)
+        return Splits(train, dev, test, _files.marked(caption, others), hashes, others)
 
     def ready(self, folder: str | None) -> None:
         if self.source == "folder":

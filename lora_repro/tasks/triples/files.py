@@ -130,7 +130,9 @@ def load(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> tupl
         paths = sorted(place.rglob("*.xml")) if place.is_dir() else [place]
         digest, found = hashlib.sha256(), list[Entry]()
         for path in paths:
-            data = _bytes(path)
+            data, _ = read_bytes(path)
+            if not data.strip():
+                raise UserError(f"{path}: empty file; download it again")
             digest.update(data)
             found += _parse(data, path)
         check(which, split, found, str(place))
@@ -155,13 +157,6 @@ def check(which: str, split: str, entries: Sequence[Entry], where: str) -> None:
         raise UserError(f"{where}: {texts:,} texts, expected {expected.texts:,}; {mend}")
     if expected.sha256 is not None and (found := entries_sha256(entries)) != expected.sha256:
         raise UserError(f"{where}: checksum {found[:12]}, expected {expected.sha256[:12]}; {mend}")
-
-
-def _bytes(path: Path) -> bytes:
-    data, _ = read_bytes(path)
-    if not data.strip():
-        raise UserError(f"{path}: empty file; download it again")
-    return data
 
 
 def _parse(data: bytes, path: Path) -> list[Entry]:
