@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,33 @@ def noted(folder: Path) -> Store:
     """`published(folder)` of a planted results/<profile>, after `note`."""
     note(folder.parent, folder.name)
     return published(folder)
+
+
+def edited(old: str, new: str, name: str = "") -> Callable[[Path], None]:
+    """A change of a file, or of the file `name` of a folder: the first `old` becomes `new`."""
+
+    def change(place: Path) -> None:
+        path = place / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8", newline="")
+
+    return change
+
+
+def flipped(path: Path) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def without(key: str, name: str = "") -> Callable[[Path], None]:
+    """A change of a record that loses `key` and has the hash of what is left, unless that hash is what it loses."""
+
+    def change(place: Path) -> None:
+        path = place / name
+        found = {name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name != key}
+        write_json(path, found if key == SEAL else sealed(found))
+
+    return change

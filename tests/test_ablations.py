@@ -183,14 +183,6 @@ def test_every_ablation_cell_has_a_rate_of_its_own_to_search() -> None:
     assert len({cell.seed for cell in declared_cells("which_weights", "laptop", ["row/which_weights=v", "task=stsb"])}) == 5
 
 
-def test_curves_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:
-    spots = (curves.CurvePoint(1, 50, 1.0), curves.CurvePoint(4, 55, 2.0))
-    full = curves.Curve("full", (curves.CurvePoint(None, 60, 1.0),))
-    plot = curves.Plot("title", "r", "score", (curves.Curve("LoRA", spots), full), ((1.0, "1"), (4.0, "4")))
-    first, second = ([p.read_bytes() for p in curves.save([plot], tmp_path / name / "x")] for name in "ab")
-    assert first == second and len(first) == 2
-
-
 def test_one_task_has_no_average_in_table_csv_or_figure(tmp_path: Path) -> None:
     first = declared_cells("which_weights", "smoke")[0]
     fabricate(tmp_path, "which_weights", {("q", None): 0.5, ("q_v", None): 0.6}, first.score)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import SHAPES, refused, tiny_backbone
+from planted import edited, flipped
 from safetensors.torch import load_file, save_file
 from torch.profiler import profile
 from transformers.activations import NewGELUActivation
@@ -56,14 +57,6 @@ def test_every_kind_is_where_the_table_says(architecture: str, sizes: dict[str, 
     for path in backbone.table.layer_norms:
         assert backbone.layers[0].get_submodule(path).weight.shape == (32,)
     assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
-
-
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "qwen2"])
-def test_the_head_is_the_last_matrix(architecture: str) -> None:
-    backbone = tiny_backbone(architecture)
-    ids = torch.tensor([[65, 66]])
-    hidden = backbone.decoder(input_ids=ids).last_hidden_state
-    torch.testing.assert_close(backbone.head.module(hidden), backbone.model(input_ids=ids).logits)
 
 
 def test_gpt_2_s_gelu_is_one_kernel_and_the_same_function() -> None:
@@ -144,25 +137,10 @@ def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(fetched: Path)
         spec().load()
 
 
-def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        text = (folder / name).read_text()
-        assert old in text
-        (folder / name).write_text(text.replace(old, new, 1))
-
-    return change
-
-
-def one_bit(folder: Path) -> None:
-    data = bytearray((folder / "model.safetensors").read_bytes())
-    data[-2] ^= 1
-    (folder / "model.safetensors").write_bytes(data)
-
-
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "heads": (replaced("config.json", '"num_attention_heads": 4', '"num_attention_heads": 2'), "config.json"),
-    "a word's number": (replaced("tokenizer.json", '"a": ', '"a": 1'), "tokenizer.json"),
-    "a weight": (one_bit, "model.safetensors"),
+    "heads": (edited('"num_attention_heads": 4', '"num_attention_heads": 2', "config.json"), "config.json"),
+    "a word's number": (edited('"a": ', '"a": 1', "tokenizer.json"), "tokenizer.json"),
+    "a weight": (lambda folder: flipped(folder / "model.safetensors"), "model.safetensors"),
     "a file more": (lambda folder: (folder / "added_tokens.json").write_text('{"b": 3}'), "added_tokens.json"),
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "no manifest"),
     "a FIFO": (lambda folder: [(folder / "config.json").unlink(), os.mkfifo(folder / "config.json")], "config.json"),
@@ -186,19 +164,19 @@ def test_a_file_that_the_yaml_pins_is_checked_in_a_folder_too(fetched: Path) -> 
     pins = {"config.json": sha256(fetched / "config.json")}
     pinned = spec(source="folder", hub_id=str(fetched), files=pins)
     assert pinned.load().sha256 == sha256(fetched / "model.safetensors")
-    replaced("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02')(fetched)
+    edited('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02', "config.json")(fetched)
     refused(pinned.load, "config.json", "backbone.files")
 
 
 def test_one_hash_is_over_configuration_tokenizer_and_weights_but_not_over_who_wrote_them(fetched: Path) -> None:
     folder = spec(source="folder", hub_id=str(fetched))
     first = folder.load().files_sha256
-    replaced("config.json", '"transformers_version": "', '"transformers_version": "9')(fetched)
+    edited('"transformers_version": "', '"transformers_version": "9', "config.json")(fetched)
     (fetched / "trainer_state.json").write_text("{}")  # nothing reads it
     assert folder.load().files_sha256 == first
     seen = {first}
-    eps = replaced("config.json", '"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02')
-    for change in (eps, CHANGES["a word's number"][0], one_bit):
+    eps = edited('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02', "config.json")
+    for change in (eps, CHANGES["a word's number"][0], CHANGES["a weight"][0]):
         change(fetched)
         seen.add(folder.load().files_sha256)
     assert len(seen) == 4

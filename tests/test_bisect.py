@@ -67,6 +67,32 @@ def steep(at: int) -> Any:
     return lambda d, seed: 0.8 if d >= at else 0.4
 
 
+def store(scores: dict[str, Any], seeds: range = range(2)) -> Store:
+    _, records = search(scores, seeds)
+    return Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in declared(seeds) if records[one.folder]})
+
+
+def exhibit(kept: Store, cells: list[Cell]) -> Any:
+    """What the table shows of these cells; nothing if `kept` has no search."""
+    ask = ReportRequest("intrinsic_dimension", "mini")
+    ask.__dict__["cells"] = cells
+    return next(iter(Dimensions("Intrinsic dimension").exhibits(ask, [kept])), None)
+
+
+def evidence_of(kept: Store, cells: list[Cell], monkeypatch: pytest.MonkeyPatch) -> Evidence:
+    evidence = object.__new__(Evidence)
+    evidence.profile, evidence.store = "mini", kept
+    monkeypatch.setattr(Evidence, "cells", lambda self, table: cells)
+    return evidence
+
+
+def reading_of(
+    kept: Store, monkeypatch: pytest.MonkeyPatch, over: str = "did_untrained", ceiling: float = 1, seeds: range = range(3)
+) -> Any:
+    (reading,) = Dimension("did", ["full", "full_untrained"], ceiling, over).read(evidence_of(kept, declared(seeds), monkeypatch))
+    return reading
+
+
 def test_it_halves_what_is_left_and_ends_between_neighbours() -> None:
     rounds, records = search({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)})
     assert [value for values in rounds for value in values] == [4, 16384, 256, 2048, 1024, 512]
@@ -166,18 +192,13 @@ def test_a_twin_waits_for_its_full_training_and_is_not_searched_where_that_falls
     assert {one.row.name for one in first} == {"full", "full_untrained", "did"}
     _, records = search(scores)
     assert not any(record and folder.name.startswith("did_untrained") for folder, record in records.items())
-    ask = ReportRequest("intrinsic_dimension", "mini")
-    ask.__dict__["cells"] = declared()
-    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [store(scores)])
+    shown = exhibit(store(scores), declared())
     answers, points = shown.tables
     assert answers.rows[1] == ("DID_UNTRAINED", "RTE", "88.0 ± 0.0", "79.2", "—", "—", "—", "—")
     assert "No d was run where training all values falls short, too: DID_UNTRAINED on RTE." in answers.footnotes
     assert points.rows[-1][:4] == ("FULL_UNTRAINED", "RTE", "—", "79.0 ± 0.0")
     assert [path.suffix for path in shown.draw(tmp_path / "figure")] == [".svg", ".png"]
-    evidence = object.__new__(Evidence)
-    evidence.profile, evidence.store = "mini", store(scores)
-    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared())
-    (reading,) = Dimension("did", ["full", "full_untrained"], 1, over="did_untrained").read(evidence)
+    reading = reading_of(store(scores), monkeypatch, seeds=range(2))
     assert reading.verdict == "inconclusive" and "cannot reach the threshold" in reading.notes[0]
 
 
@@ -209,28 +230,20 @@ def test_a_share_that_every_score_or_none_reaches_is_refused(share: float) -> No
         replace(RULE, share=share)
 
 
-def store(scores: dict[str, Any], seeds: range = range(2)) -> Store:
-    _, records = search(scores, seeds)
-    return Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in declared(seeds) if records[one.folder]})
-
-
 def test_the_table_says_that_nobody_searched_its_rates(unsearched: Path) -> None:
     scores = {"full": 0.88, "did": steep(300)}
-    ask = ReportRequest("intrinsic_dimension", "mini")
     guessed = {"profile_name": "mini", "method": {}, "train": {}, "data": {}}
     mine = [one for one in declared() if one.row.name in scores]
-    ask.__dict__["cells"] = [replace(one, guess=1e-2, asked={**one.asked, **guessed}) for one in mine]
+    cells = [replace(one, guess=1e-2, asked={**one.asked, **guessed}) for one in mine]
     _, records = search({**scores, "full_untrained": 0.6, "did_untrained": steep(300)})
-    kept = Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in ask.cells if records[one.folder]})
-    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    kept = Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in cells if records[one.folder]})
+    shown = exhibit(kept, cells)
     assert "Learning rate not searched but a first guess: every row." in shown.tables[0].footnotes
 
 
 def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     scores = {"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}
-    ask = ReportRequest("intrinsic_dimension", "mini")
-    ask.__dict__["cells"] = declared(range(3))  # a row asks for more seeds than were run
-    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [store(scores)])
+    shown = exhibit(store(scores), declared(range(3)))  # a row asks for more seeds than were run
     answers, points = shown.tables
     assert shown.said == f"{len(store(scores).records)} runs"
     assert answers.rows[0] == ("DID", "RTE", "88.0 ± 0.0", "79.2", "256", "512", "512, 512", "0.512 %")
@@ -242,14 +255,11 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     assert [row[2] for row in points.rows if row[0] == "DID"] == ["4", "256", "512", "1,024", "2,048", "16,384"]
     assert points.header[5] == "gap" and points.rows[-2][:6] == ("FULL", "RTE", "—", "88.0 ± 0.0", "100 %", "6.0 ± 0.0")
     assert [path.suffix for path in shown.draw(tmp_path / "figure")] == [".svg", ".png"]
-    assert not Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), {})])
+    assert exhibit(Store(PUBLISHED, Path(), {}), declared()) is None
 
 
 def test_of_a_reference_that_diverged_there_is_no_share() -> None:
-    ask = ReportRequest("intrinsic_dimension", "mini")
-    ask.__dict__["cells"] = declared()
-    kept = store({"full": None, "full_untrained": 0.6, "did": 0.5, "did_untrained": 0.5})
-    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    shown = exhibit(store({"full": None, "full_untrained": 0.6, "did": 0.5, "did_untrained": 0.5}), declared())
     assert {row[4] for row in shown.tables[1].rows} == {"—"} and "50.0 ± 0.0" in {row[3] for row in shown.tables[1].rows}
 
 
@@ -263,19 +273,8 @@ def test_claims_on_d90(at: int, over: str, whole: float, seeds: int, verdict: st
     scores = {"full": 0.88, "full_untrained": whole, "did": steep(at), "did_untrained": steep(5000)}
     claim = Dimension("did", ["full", "full_untrained"], ceiling=1, over=over)
     assert claim.rows() == {"intrinsic_dimension": {"did", "full", "full_untrained", *filter(None, [over])}}
-    evidence = object.__new__(Evidence)
-    evidence.profile, evidence.store = "mini", store(scores, range(seeds))
-    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(seeds)))
-    (reading,) = claim.read(evidence)
+    reading = reading_of(store(scores, range(seeds)), monkeypatch, over, seeds=range(seeds))
     assert reading.verdict == verdict and "RTE" in reading.unit
-
-
-def quotient(kept: Store, monkeypatch: pytest.MonkeyPatch, over: str = "did_untrained", ceiling: float = 1) -> Any:
-    evidence = object.__new__(Evidence)
-    evidence.profile, evidence.store = "mini", kept
-    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(3)))
-    (reading,) = Dimension("did", ["full", "full_untrained"], ceiling, over).read(evidence)
-    return reading
 
 
 def test_a_reading_is_the_median_of_the_seeds_within_all_that_their_d90_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,34 +282,34 @@ def test_a_reading_is_the_median_of_the_seeds_within_all_that_their_d90_can_be(m
     scores: dict[str, Any] = {"full": 0.8, "full_untrained": 0.8, "did_untrained": steep(5000)}
     scores["did"] = lambda d, seed: 0.8 if d >= (30, 300, 3000)[seed] else 0.4
     every = Store(PUBLISHED, Path(), {one.signature: result(one, scores) for one in declared(range(3))})
-    alone = quotient(every, monkeypatch, over="", ceiling=5)  # per cent of 100,000 values
+    alone = reading_of(every, monkeypatch, over="", ceiling=5)  # per cent of 100,000 values
     assert (alone.value, alone.low, alone.high) == pytest.approx((0.512, 0.016, 4.096)) and alone.verdict == "replicated"
-    both = quotient(every, monkeypatch)
+    both = reading_of(every, monkeypatch)
     assert (both.value, both.low, both.high) == pytest.approx((512 / 8192, 16 / 8192, 4096 / 4096))
     assert both.high < 1 and both.verdict == "replicated"
     some = {key: one for key, one in every.records.items() if not key.startswith("full_untrained")}
-    assert quotient(Store(PUBLISHED, Path(), some), monkeypatch).verdict == "inconclusive"  # does the twin reach it at all?
+    assert reading_of(Store(PUBLISHED, Path(), some), monkeypatch).verdict == "inconclusive"  # does the twin reach it at all?
 
 
 def test_a_threshold_of_a_training_that_still_rises_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = store({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}, range(3))
-    assert quotient(kept, monkeypatch, over="").verdict == "replicated"
+    assert reading_of(kept, monkeypatch, over="").verdict == "replicated"
     for key, found in kept.records.items():
         if key.startswith("full") and not key.startswith("full_untrained"):
             found["measured"] |= {"steps": 100, "train_losses": [[step, 1 - step / 200] for step in range(5, 101, 5)]}
-    reading = quotient(kept, monkeypatch, over="")
+    reading = reading_of(kept, monkeypatch, over="")
     assert reading.verdict == "inconclusive" and reading.reason == "still rising"
 
 
 def test_a_twin_that_no_value_is_enough_for_bounds_the_quotient_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(10**9)}, range(3))
-    reading = quotient(kept, monkeypatch)
+    reading = reading_of(kept, monkeypatch)
     assert (reading.value, reading.low, reading.high) == pytest.approx((512 / 16384, 0, 512 / 16384))
     assert reading.verdict == "replicated" and reading.notes == (
         "3 of 3 are upper bounds: did_untrained reaches the threshold at no d that was run",
     )
     back = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(1)}, range(3))
-    reading = quotient(back, monkeypatch)  # the smallest d suffices for the twin, so there is no upper bound
+    reading = reading_of(back, monkeypatch)  # the smallest d suffices for the twin, so there is no upper bound
     assert (reading.value, reading.high, reading.verdict) == (512 / 4, None, "inconclusive")
 
 
@@ -319,7 +318,7 @@ def test_seeds_that_no_value_is_enough_for_are_counted(monkeypatch: pytest.Monke
         return 0.9 if d >= 300 and not seed else 0.4
 
     kept = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": steep(300)}, range(3))
-    reading = quotient(kept, monkeypatch, over="")
+    reading = reading_of(kept, monkeypatch, over="")
     assert reading.value is None and reading.verdict == "inconclusive"
     assert "2 of 3 seeds reach the threshold at no d above the largest that fell short" in reading.notes
 
@@ -336,26 +335,23 @@ def test_a_seed_s_d90_is_only_known_to_the_values_that_were_run(monkeypatch: pyt
     kept = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": twin}, range(3))
     ran, twins = find_searches(declared(range(3)), kept)
     assert ran.by_seed[0] == (256, 512) and twins.by_seed[0][1] is not None and twins.by_seed[0][1] > 512
-    reading = quotient(kept, monkeypatch)
+    reading = reading_of(kept, monkeypatch)
     assert (reading.value < 1, reading.verdict) == (True, "inconclusive") and reading.high > 1
     # Only both ends of the twin were run so far: 16,384 is enough and 4 is not.
     whole = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(300)}, range(3))
     middle = [key for key in whole.records if key.startswith("did_untrained") and key[13:-1] not in ("4", "16384")]
     early = {key: one for key, one in whole.records.items() if key not in middle}
-    assert quotient(Store(PUBLISHED, Path(), early), monkeypatch).verdict == "inconclusive"
+    assert reading_of(Store(PUBLISHED, Path(), early), monkeypatch).verdict == "inconclusive"
 
 
 def test_no_verdict_on_d90_at_rates_that_nobody_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the runs that are behind it: the twin's say nothing of the pre-trained model."""
-    evidence = object.__new__(Evidence)
-    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
-    evidence.profile, evidence.store = "mini", store(scores, range(3))
+    kept = store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}, range(3))
     claim = Dimension("did", ["full"], ceiling=1)
     monkeypatch.setattr(Cell, "search", None)
     for guessed, verdict, notes in (("full", "inconclusive", ("FULL: rate not searched",)), ("full_untrained", "replicated", ())):
         cells = [replace(cell, guess=1e-3 if cell.row.name == guessed else None) for cell in declared(range(3))]
-        monkeypatch.setattr(Evidence, "cells", lambda self, table, cells=cells: cells)
-        (reading,) = claim.read(evidence)
+        (reading,) = claim.read(evidence_of(kept, cells, monkeypatch))
         assert (reading.verdict, reading.notes) == (verdict, notes) and reading.value == pytest.approx(0.512)
 
 
@@ -365,17 +361,12 @@ def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool,
     kept = store(scores, range(3))
     for found in kept.records.values():
         found["measured"]["one_answer_scores"] = {"accuracy": one_answer}
-    ask = ReportRequest("intrinsic_dimension", "mini")
-    ask.__dict__["cells"] = declared(range(3))
-    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    shown = exhibit(kept, declared(range(3)))
     line = shown.tables[0].rows[0]
     assert line[4:] == (("—", "—", "—", "—") if idle else ("256", "512", "512, 512, 512", "0.512 %"))
     said = [note for note in shown.tables[0].footnotes if "predicting the most frequent training label" in note]
     assert len(said) == idle and all("DID on RTE (79.2)" in note for note in said)
-    evidence = object.__new__(Evidence)
-    evidence.profile, evidence.store = "mini", kept
-    monkeypatch.setattr(Evidence, "cells", lambda self, table: declared(range(3)))
-    (reading,) = Dimension("did", ["full", "full_untrained"], ceiling=1).read(evidence)
+    reading = reading_of(kept, monkeypatch, over="")
     assert (reading.verdict, bool(reading.notes)) == (("inconclusive", True) if idle else ("replicated", False))
 
 
@@ -387,18 +378,16 @@ def test_a_seed_whose_threshold_takes_no_learning_has_no_d90(monkeypatch: pytest
         found["measured"]["one_answer_scores"] = {"accuracy": 0.75}
     one = next(one for one in find_searches(declared(range(3)), kept) if one.cell.row.name == "did")
     assert not one.idle and one.idle_seeds == [0] and one.by_seed[0] == (None, None) and one.by_seed[1] == (256, 512)
-    ask = ReportRequest("intrinsic_dimension", "mini")
-    ask.__dict__["cells"] = declared(range(3))
-    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    shown = exhibit(kept, declared(range(3)))
     assert shown.tables[0].rows[0][6] == "—, 512, 512"
     assert shown.tables[1].rows[-2][5] == "6.0 ± 3.5"
     first = next(cell for cell in declared(range(3)) if cell.row.name == "full")
     del kept.records[first.signature]["measured"]["train_scored"]
-    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [kept])
+    shown = exhibit(kept, declared(range(3)))
     assert shown.tables[1].rows[-2][5:7] == ("4.0 ± 0.0 (2)", "3")  # of so many runs that scored their training rows
     assert any("reaches that seed's line" in note for note in shown.tables[0].footnotes)
     said = "a constant prediction already reaches the threshold of seed 0"
-    reading = quotient(kept, monkeypatch, over="")
+    reading = reading_of(kept, monkeypatch, over="")
     assert (reading.verdict, reading.notes) == ("inconclusive", (said,))
 
 
@@ -444,18 +433,14 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
             where = {**record["where"], "backbone": {"label": "MPNet (saw NLI)", "sha256": "2"}}
             apart = {"signature": f"m{one.signature}", "measured": grown, "asked": asked, "where": where}
             both[f"m{one.signature}"] = {**record, **apart}
-    ask = ReportRequest("intrinsic_dimension", "mini")
-    ask.__dict__["cells"] = cells
-    (shown,) = Dimensions("Intrinsic dimension").exhibits(ask, [Store(PUBLISHED, Path(), both)])
+    shown = exhibit(Store(PUBLISHED, Path(), both), cells)
     answers, _, by_size = shown.tables
     assert all(table.facts[1] == "Backbones: MiniLM; MPNet (saw NLI)" for table in shown.tables)
     assert {row[0]: row[5] for row in answers.rows}["DID, MPNet"] == "64" and len(answers.rows) == 4
     assert [row[2:] for row in by_size.rows if row[0] == "DID"] == [
         ("MiniLM", "100,000", "256", "512"), ("MPNet", "300,000", "32", "64"),
     ]  # fmt: skip
-    evidence = object.__new__(Evidence)
-    evidence.profile, evidence.store = "mini", Store(PUBLISHED, Path(), both)
-    monkeypatch.setattr(Evidence, "cells", lambda self, table: cells)
+    evidence = evidence_of(Store(PUBLISHED, Path(), both), cells, monkeypatch)
     readings = Dimension("did", ["full", "full_untrained"], ceiling=1, over="did_untrained").read(evidence)
     assert [reading.value for reading in readings] == [512 / 8192, 64 / 8192]
     by_size_claim = DimensionBySize("did", ["full"], ceiling=1)
@@ -523,9 +508,6 @@ def test_a_task_that_was_not_run_leaves_a_claim_on_d90_open(monkeypatch: pytest.
     cells = declared(range(3))
     other = {"task": {**cells[0].asked["task"], "name": "mrpc", "label": "MRPC"}}
     more = [replace(cell, signature=f"mrpc{cell.signature}", asked={**cell.asked, **other}) for cell in cells]
-    evidence = object.__new__(Evidence)
-    scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
-    evidence.profile, evidence.store = "mini", store(scores, range(3))
-    monkeypatch.setattr(Evidence, "cells", lambda self, table: [*cells, *more])
-    readings = Dimension("did", ["full"], ceiling=1).read(evidence)
+    kept = store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}, range(3))
+    readings = Dimension("did", ["full"], ceiling=1).read(evidence_of(kept, [*cells, *more], monkeypatch))
     assert [reading.verdict for reading in readings] == ["replicated", "not run at this scale"] and "MRPC" in readings[1].unit

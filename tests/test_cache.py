@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 import torch
 from decode_models import EOS, PAD, Pieces, Table, V, agree, asked, random_model, random_prompts
-from torch import nn
 from transformers import MistralConfig, MistralForCausalLM
-from transformers.cache_utils import DynamicCache
 
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.decode.cache import attend
@@ -34,40 +32,6 @@ def test_cache_rows_hold_each_beams_own_prompt_and_tokens() -> None:
         assert row[:longest] in padded
     for i, tokens in enumerate(found.tokens):  # the winner's whole history was the content of a row
         assert padded[i] + tokens[:-1] in rows
-
-
-class Prefix(nn.Module):
-    """A method's hook that puts a key/value prefix in the cache and lengthens the mask by itself."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        self.length = length
-        self.kv = torch.randn(
-            2, 2, 1, 2, length, 4, generator=torch.Generator().manual_seed(0)
-        )  # layer, k/v, 1, h, t, d
-
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
-        rows, width = kwargs["input_ids"].shape
-        mask = kwargs.get("attention_mask")
-        mask = torch.ones(rows, width, dtype=torch.long) if mask is None else mask
-        kwargs["attention_mask"] = torch.cat([torch.ones(rows, self.length, dtype=torch.long), mask], 1)
-        if kwargs.get("position_ids") is None:
-            kwargs["position_ids"] = torch.arange(width)[None].expand(rows, -1)
-        if kwargs.get("cache") is None:
-            kwargs["cache"] = DynamicCache()
-            for layer, (key, value) in enumerate(self.kv):
-                kwargs["cache"].update(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1), layer)
-        return args, kwargs
-
-
-def test_a_method_may_put_a_prefix_in_the_cache() -> None:
-    model, prompts = random_model("llama", 11), random_prompts(random.Random(11), 4)
-    search = BeamSearch(beam=4, max_new_tokens=8, batch_size=4)
-    plain = search.decode(model, Pieces(), prompts, EOS, PAD)
-    model.model.register_forward_pre_hook(Prefix(3), with_kwargs=True)
-    assert agree(search, model, Pieces(), prompts).tokens != plain.tokens
 
 
 def test_long_searches_outgrow_the_first_cache_block() -> None:

@@ -1232,10 +1232,3 @@ def test_tasks_of_a_mean_are_drawn_apart_in_a_claim(tmp_path: Path) -> None:
     (mean,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
     one, _ = Compare([["t/a", "t/b"]], floor=0, tasks="each").read(evidence)
     assert mean.value == pytest.approx(one.value) and mean.detectable == pytest.approx(one.detectable / math.sqrt(2), rel=0.15)
-
-
-def test_one_of_many_that_fails_does_so_at_its_share(tmp_path: Path) -> None:
-    right = planted((115, 115, 115), (120, 120, 120))  # five of 200 inputs differ, the seeds alike
-    for n, verdict in ((1, REFUTED), (20, INCONCLUSIVE)):
-        readings = Compare([["t/a", "t/b"]] * n, floor=0).read(evidence_of(tmp_path / str(n), dict(right)))
-        assert {reading.verdict for reading in readings} == {verdict}

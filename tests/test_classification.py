@@ -184,27 +184,6 @@ def literal(first: str, second: str | None, room: int) -> tuple[str, str, int]:
     return a, b, steps
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "room", "kept"),
-    [
-        ("abcdefgh", "xyz", 7, ("abcd", "xyz", 4)),
-        ("abc", "stuvwxyz", 7, ("abc", "stuv", 4)),
-        ("abcdefgh", "stuvwxyz", 7, ("abcd", "stu", 9)),
-        ("abcdefgh", "stuvwxyz", 2, ("a", "s", 14)),
-        ("abcdefgh", None, 3, ("abc", "", 5)),
-        ("a", "b", 2, ("a", "b", 0)),
-        ("", "stuv", 2, ("", "st", 2)),
-    ],
-)
-def test_truncation_by_hand(first: str, second: str | None, room: int, kept: tuple[str, str, int]) -> None:
-    assert literal(first, second, room) == kept
-    backbone = shared("gpt2")
-    overhead = 1 + (second is not None)
-    row, cut = row_of(example(first, second), 0.0, backbone, (0, 0), room + overhead)
-    between = [] if second is None else [byte("|")]
-    assert row.ids == [*codes(kept[0]), *between, *codes(kept[1]), 256] and cut == kept[2]
-
-
 @pytest.mark.parametrize("architecture, slots", [("gpt2", (0, 0)), ("roberta", (2, 1))])
 def test_truncation_equals_a_literal_loop(architecture: str, slots: tuple[int, int]) -> None:
     backbone = shared(architecture)

@@ -94,26 +94,6 @@ def test_what_cannot_be_meant_is_one_line_before_anything_trains(name: str, fold
     assert not (folder / "compare-train" / "runs").exists()
 
 
-FILES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "empty": ("", ("bad.csv",)),
-    "only a header": ("text,label\n", ("bad.csv",)),
-    "one class": ("text,label\na,x\nb,x\nc,x\n", ("only the class", "'x'")),
-    "no label": ("text,other,more\na,b,c\n", ("bad.csv",)),
-    "a row too long": ("text,label\na,x\nb,y,z\n", ("line 3",)),
-    "a number among no numbers": (
-        "text,label\n" + "".join(f"t{n},{n / 7}\n" for n in range(30)) + "a,high\n",
-        ("label",),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_bad_file_is_one_line(name: str, folder: Path) -> None:
-    text, parts = FILES[name]
-    (folder / "bad.csv").write_text(text, encoding="utf-8")
-    refused(dry(train="bad.csv"), *parts)
-
-
 def test_a_pipe_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.csv")
     refused(dry(train="pipe.csv"), "pipe.csv", "pipe")
@@ -124,13 +104,6 @@ def test_a_score_s_file_that_fails_is_one_line(code: str, folder: Path, monkeypa
     (folder / "s.py").write_text(code)
     monkeypatch.setenv(paths.TRUSTED, "s.py")
     refused(dry("--function", "s.py:f", train="texts.jsonl", model="random_gpt2"), "s.py cannot be run")
-
-
-def test_bytes_that_are_no_utf8_and_labels_that_training_lacks_are_one_line(folder: Path) -> None:
-    (folder / "bad.csv").write_bytes(b"text,label\ncaf\xe9,x\nb,y\n")
-    refused(dry(train="bad.csv"), "bad.csv", "UTF-8")
-    write_csv(folder / "test.csv", [("a meal", "superb")], "text", "label")
-    refused(dry("--test", "test.csv"), "superb", "test.csv")
 
 
 def test_it_writes_an_experiment_that_every_command_takes(

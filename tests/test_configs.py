@@ -223,44 +223,6 @@ def test_a_published_search_is_of_committed_code_bracketed_or_says_so(profile: s
 
 
 @pytest.mark.parametrize(
-    "override, names",
-    [
-        ("method=lroa", "lroa"),
-        ("backbone=gpt5", "gpt5"),
-        ("task=e3e", "e3e"),
-        ("profile=huge", "huge"),
-        ("methd.rank=3", "methd"),
-        ("method.rnk=3", "rnk"),
-    ],
-)
-def test_misspelt_configuration_is_one_clear_line(override: str, names: str) -> None:
-    with pytest.raises(UserError) as caught:
-        compose([override])
-    assert names in str(caught.value) and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "override, message",
-    [
-        ("method.rank=0", "rank"),
-        ("method.targets=[query,keys]", "keys"),
-        ("method.dropout=1.5", "dropout"),
-        ("train.lr=-1", "lr"),
-        ("train.beta1=1", "beta1"),
-        ("train.weight_decay=-1", "weight_decay"),
-        ("train.eval_every=-1", "eval_every"),
-        ("decode.beam=0", "beam"),
-        ("task.source=cloud", "source"),
-    ],
-)
-def test_nonsense_values_are_refused_by_name(override: str, message: str) -> None:
-    config = compose([override])
-    with pytest.raises(UserError, match=message):
-        for group in ("method", "task", "train", "decode"):
-            build(config[group])
-
-
-@pytest.mark.parametrize(
     "target", [
         "os.system",
         "lora_repro.records.record.os.system",  # a walk through a module of ours: an adapter from elsewhere may ask for it
@@ -274,8 +236,3 @@ def test_build_calls_nothing_but_classes_of_the_project(target: str, tmp_path: P
     with pytest.raises(UserError, match=f"{target} is not a class of lora_repro"):
         build(OmegaConf.create({"_target_": target, "command": f"touch {tmp_path}/ran"}))
     assert not list(tmp_path.iterdir())
-
-
-def test_build_refuses_an_unknown_key() -> None:
-    with pytest.raises(UserError, match="colour"):
-        build(OmegaConf.create({"_target_": "lora_repro.train.loop.TrainConfig", "lr": 1, "colour": "red"}))

@@ -110,11 +110,6 @@ def test_tokenised_folder_uses_the_txt_files_alone(folder):
     refused(lambda: load(folder, "raw"), "train.csv or trainset.csv", "raw")
 
 
-def test_the_folder_may_start_at_home(folder, monkeypatch):
-    monkeypatch.setenv("HOME", str(folder.parent))
-    assert load(f"~/{folder.name}").hashes == load(folder).hashes
-
-
 def test_linearise_keeps_order_and_values():
     assert e2e_files.linearise(MR_A) == IN_A
     assert e2e_files.linearise("near[X], name[Y, Z]") == "near : X | name : Y, Z"

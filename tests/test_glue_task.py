@@ -546,11 +546,6 @@ def test_each_cut_or_re_split_file_is_refused(name: str, tmp_path: Path) -> None
             )
 
 
-def test_without_counts_any_number_of_rows_will_do(tmp_path: Path) -> None:
-    rows = write(tmp_path, "rte")
-    assert plain(replace(task_of("rte"), rows={}).load(str(tmp_path)).test) == rows["dev"]
-
-
 @pytest.mark.parametrize(
     ("name", "label"), [*((name, "Entailment") for name in IN_FILES), *(("rte", label) for label in ("2", "", "-"))]
 )
@@ -830,7 +825,3 @@ def test_a_score_that_is_no_number_of_its_scale_is_refused(score: str, tmp_path:
 def test_a_yaml_that_forgets_something_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
     write(tmp_path, "rte")
     refused(lambda: replace(task_of("rte"), **changes).load(str(tmp_path)))
-
-
-def test_matthews_needs_a_positive_class() -> None:
-    refused(lambda: replace(task_of("cola"), positive=None), "positive")

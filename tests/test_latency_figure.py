@@ -11,13 +11,6 @@ from matplotlib.figure import Figure
 from lora_repro.report.subjects import latency
 
 
-def test_figure_bytes_repeat_and_hold_no_date(tmp_path: Path) -> None:
-    first = [path.read_bytes() for path in latency.draw(measurement(), tmp_path / "a" / "x")]
-    second = [path.read_bytes() for path in latency.draw(measurement(), tmp_path / "b" / "x")]
-    assert first == second and len(first) == 2
-    assert b"<dc:date>" not in first[0] and b"Matplotlib v" not in first[0] and b"Software" not in first[1]
-
-
 def test_a_panel_says_each_value_where_it_belongs() -> None:
     axis = Figure().subplots()
     entries = [entry("adapter_l_large", batch, length) for batch, length in ((1, 64), (1, 128), (2, 128))]

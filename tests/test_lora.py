@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import loralib
-import peft
 import pytest
 import torch
 from conftest import tiny_backbone
@@ -90,27 +89,6 @@ def test_dropout_is_one_draw_on_the_input_of_the_update_only() -> None:
     torch.randn(6, 8)
     dropped = dropout(x, 0.5)
     torch.testing.assert_close(update[:, :8], 2.0 * dropped @ same.A.T @ same.B.T, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft reads the old name
-def test_whole_model_equals_peft() -> None:
-    """Llama, where no matrix is fused, so that peft has the same function class."""
-    backbone, other = tiny_backbone("llama"), tiny_backbone("llama")
-    Lora(rank=3, alpha=6, dropout=0.0, targets=["query", "value", "output", "mlp"]).apply(backbone)
-    layers = randomise(backbone.model)
-    names = ["q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=names, lora_dropout=0.0)
-    theirs = peft.get_peft_model(other.model, config)
-    wanted = {
-        id(layer): name for name, layer in backbone.model.named_modules() if isinstance(layer, LoraLinear)
-    }
-    for layer in layers:
-        twin = theirs.base_model.model.get_submodule(wanted[id(layer)])
-        twin.lora_A["default"].weight.data.copy_(layer.ordered()[0].A)
-        twin.lora_B["default"].weight.data.copy_(layer.ordered()[0].B)
-    torch.testing.assert_close(logits(backbone.model), logits(theirs), rtol=1e-5, atol=1e-5)
-    merge(backbone.model)
-    torch.testing.assert_close(logits(backbone.model), logits(theirs), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])
@@ -198,25 +176,6 @@ def test_half_precision_base() -> None:
     assert torch.equal(read(layer.base), (weight.float() + layer.delta()).to(torch.bfloat16))
     unmerge(backbone.model)
     assert torch.equal(read(layer.base), weight)
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"rank": 0}, "rank"),
-        ({"rank": 2.0}, "rank"),
-        ({"alpha": 0}, "alpha"),
-        ({"dropout": 1.0}, "dropout"),
-        ({"init": "zeros"}, "kaiming, gaussian"),
-        ({"targets": []}, "query, key, value, output, mlp"),
-        ({"targets": "query"}, "must be a list"),
-        ({"targets": ["qkv"]}, "query, key, value, output, mlp"),
-        ({"targets": ["query", "query"]}, "repeat"),
-    ],
-)
-def test_nonsense_is_refused(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        Lora(**settings)
 
 
 def test_rank_is_bounded_by_the_narrow_matrix() -> None:

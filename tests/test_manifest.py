@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import refused
-from planted import note
+from planted import edited, flipped, note, without
 
 from lora_repro.commands import verify as verify_command
 from lora_repro.config import signature
@@ -100,20 +100,12 @@ def test_without_its_manifest_nothing_published_is_read(results: Path, monkeypat
     assert manifest.faults(results)
 
 
-def resealed_without(key: str) -> Callable[[Path], None]:
-    def change(path: Path) -> None:
-        found = {name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name != key}
-        write_json(path, found if key == SEAL else sealed(found))
-
-    return change
-
-
 @pytest.mark.parametrize("key", [SEAL, "files"])
 def test_a_record_without_its_hashes_is_refused_whatever_the_manifest_says(
     key: str, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = results / "mini" / "records" / f"{NAME}.json"
-    resealed_without(key)(path)
+    without(key)(path)
     with manifest.changing(results) as change:
         shutil.copytree(path.parent, change.staged / "mini" / "records")
         path.unlink()
@@ -166,21 +158,6 @@ def results(tmp_path: Path) -> Path:
         shutil.copy(RESULTS / "mini" / kind / f"{NAME}.{end}", folder / "mini" / kind)
     note(folder)
     return folder
-
-
-def edited(old: str, new: str) -> Callable[[Path], None]:
-    def change(path: Path) -> None:
-        text = path.read_text(encoding="utf-8")
-        assert old in text
-        path.write_text(text.replace(old, new, 1), encoding="utf-8", newline="")
-
-    return change
-
-
-def flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 CHANGES: dict[str, tuple[str, Callable[[Path], object]]] = {

@@ -226,14 +226,6 @@ def test_autocast_and_no_grad_compute_the_same_product() -> None:
     torch.testing.assert_close(found.float(), expected, rtol=0.03, atol=0.1)
 
 
-@installed
-@pytest.mark.parametrize("method", CHANGING, ids=lambda method: method.name)
-def test_what_changes_the_weights_themselves_is_refused_in_a_line(method: AbstractMethod) -> None:
-    with pytest.raises(UserError, match="trains the backbone's own weights, which are quantised here") as told:
-        method.apply(backbone("llama"))
-    assert "\n" not in str(told.value)
-
-
 @pytest.mark.parametrize("method", [*ADDITIVE, *CHANGING], ids=lambda method: method.name)
 def test_a_plan_refuses_what_its_runs_would_and_counts_the_rest_as_over_floats(method: AbstractMethod) -> None:
     """Without bitsandbytes, too: a forecast needs no codes."""

@@ -35,7 +35,7 @@ def exported(folder: Path, architecture: str, method: Lora, seed: int = 7) -> to
 
 @pytest.mark.parametrize("method", [QV, ALL, MLP], ids=["qv", "all", "mlp"])
 @pytest.mark.parametrize("architecture", TEXT + SENTENCE)
-def test_peft_computes_our_logits(architecture: str, method: Lora, tmp_path: Path) -> None:
+def test_peft_computes_our_logits_and_our_export_comes_back(architecture: str, method: Lora, tmp_path: Path) -> None:
     expected = exported(tmp_path, architecture, method)
     assert (logits(fresh(architecture).model) - expected).abs().max() > 1e-3
     base = fresh(architecture).model
@@ -46,12 +46,6 @@ def test_peft_computes_our_logits(architecture: str, method: Lora, tmp_path: Pat
     torch.testing.assert_close(logits(theirs), expected, rtol=1e-5, atol=1e-5)
     if architecture not in SENTENCE:  # a head under peft is a wrapper of its own
         torch.testing.assert_close(logits(theirs.merge_and_unload()), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("method", [QV, ALL], ids=["qv", "all"])
-@pytest.mark.parametrize("architecture", TEXT + SENTENCE)
-def test_our_export_comes_back(architecture: str, method: Lora, tmp_path: Path) -> None:
-    expected = exported(tmp_path, architecture, method)
     again = fresh(architecture)
     assert peft_folder.load(tmp_path, again).virtual_tokens == (0, 0)
     torch.testing.assert_close(logits(again.model), expected, rtol=1e-5, atol=1e-5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import peft
 import pytest
 import torch
 from conftest import tiny_backbone
@@ -151,49 +150,6 @@ def test_key_value_equals_past_keys_and_values_by_hand(architecture: str) -> Non
     )
 
 
-@pytest.mark.filterwarnings("ignore")  # peft on this transformers speaks of renamed attributes
-def test_key_value_equals_peft_prefix_tuning() -> None:
-    backbone = adapted("gpt2", form="key_value", infix=0, mid=16)
-    sizes = {"num_layers": 2, "num_attention_heads": 4, "token_dim": 32, "num_transformer_submodules": 1}
-    config = peft.PrefixTuningConfig(
-        task_type="CAUSAL_LM",
-        num_virtual_tokens=PREFIX,
-        prefix_projection=True,
-        encoder_hidden_size=16,
-        **sizes,
-    )
-    theirs = peft.get_peft_model(tiny_backbone("gpt2").model, config).eval()
-    encoder = theirs.prompt_encoder["default"]
-    module: KeyValuePrefix = backbone.decoder.prelayer  # type: ignore[assignment]
-    encoder.embedding.weight.data.copy_(module.embedding)
-    encoder.transform.load_state_dict(module.mlp.state_dict())
-    ids = sequence(6, 5)[0]
-    with torch.no_grad():
-        got, expected = backbone.model(input_ids=ids).logits, theirs(input_ids=ids).logits
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("architecture", DECODERS)
-@pytest.mark.parametrize("form", ["activations", "key_value"])
-def test_activation_start_is_the_backbone_on_random_tokens(architecture: str, form: str) -> None:
-    """A prefix that starts as the frozen model's own activations behaves, at step 0, as those tokens would."""
-    backbone, plain = tiny_backbone(architecture), tiny_backbone(architecture)
-    torch.manual_seed(11)
-    PreLayer(form=form, prefix=4, infix=0, init="activations", reparametrise=False).apply(backbone)
-    torch.manual_seed(11)
-    tokens = torch.randint(257, (4,))
-    ids = sequence(3, 3)[0]
-    expected = run(plain, input_ids=torch.cat([tokens[None], ids], 1))[:, 4:]
-    if form == "key_value":
-        got = run(backbone, input_ids=ids)
-    else:
-        virtual = torch.cat([torch.arange(4)[None], torch.full_like(ids, -1)], 1)
-        got = run(
-            backbone, input_ids=torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], 1), virtual=virtual
-        )[:, 4:]
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_a_call_without_slots_is_not_silent() -> None:
     backbone = adapted("gpt2")
     with pytest.raises(ValueError, match="virtual"):
@@ -220,23 +176,6 @@ def test_counts_of_the_paper() -> None:
     assert method.served(medium) == 245_760
     assert "245,760 values are left to serve" in method.note(medium)
     assert PreLayer().note(medium) == "" == PreLayer(form="key_value", infix=0, reparametrise=False).note(medium)
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"form": "values"}, "activations, key_value"),
-        ({"form": "key_value"}, "no infix"),
-        ({"prefix": 0, "infix": 0}, "needs a prefix"),
-        ({"prefix": -1}, "prefix"),
-        ({"init": "zeros"}, "activations, gaussian"),
-        ({"mid": 0}, "mid"),
-        ({"std": 0.0}, "std"),
-    ],
-)
-def test_nonsense_is_refused(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        PreLayer(**settings)
 
 
 def test_key_value_needs_a_decoder() -> None:

@@ -9,7 +9,6 @@ import torch
 from conftest import tiny_backbone
 
 from lora_repro.backbone.addressed import cache_name
-from lora_repro.errors import UserError
 from lora_repro.methods.base import Shape
 from lora_repro.methods.prompt_tuning import PromptTuning
 
@@ -42,33 +41,6 @@ def test_equals_embeddings_by_hand(architecture: str) -> None:
     assert (got - run(plain, input_ids=IDS, **at)).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_decoding_with_a_cache_equals_the_full_forward(architecture: str) -> None:
-    backbone = tiny_backbone(architecture)
-    PromptTuning(prefix=3, infix=2, init="gaussian", std=0.5).apply(backbone)
-    full = run(backbone, input_ids=IDS, virtual=VIRTUAL)
-    with torch.no_grad():
-        out = backbone.decoder(input_ids=IDS[:, :10], virtual=VIRTUAL[:, :10], use_cache=True)
-        steps = [out.last_hidden_state]
-        for t in range(10, 13):
-            out = backbone.decoder(
-                input_ids=IDS[:, t : t + 1], **{CACHE: getattr(out, CACHE)}, use_cache=True
-            )
-            steps.append(out.last_hidden_state)
-    torch.testing.assert_close(torch.cat(steps, 1), full, rtol=1e-5, atol=1e-5)
-
-
-def test_starts_as_copies_of_vocabulary_embeddings() -> None:
-    backbone = tiny_backbone("llama")
-    torch.manual_seed(9)
-    trainable = PromptTuning(prefix=3, infix=2).apply(backbone)
-    (values,) = trainable.method.values()
-    torch.manual_seed(9)
-    assert torch.equal(values.detach(), backbone.embedding.weight[torch.randint(257, (5,))])
-    torch.nn.init.zeros_(values)
-    assert backbone.embedding.weight.abs().sum(1).min() > 0  # a copy: the vocabulary's own rows stay
-
-
 def test_counts_of_the_paper() -> None:
     """GPT-3 rows of Table 15 (d = 12288)."""
     shape = Shape(96, 12288, 12288, {}, 0, 0, 0, 0, 0)
@@ -81,18 +53,3 @@ def test_a_call_without_slots_is_not_silent() -> None:
     PromptTuning(prefix=3, infix=2).apply(backbone)
     with pytest.raises(ValueError, match="virtual"):
         run(backbone, input_ids=IDS)
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"prefix": 0, "infix": 0}, "needs a prefix"),
-        ({"prefix": 1.5}, "prefix"),
-        ({"infix": -1}, "infix"),
-        ({"init": "text"}, "vocabulary, gaussian"),
-        ({"std": 0}, "std"),
-    ],
-)
-def test_nonsense_is_refused(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        PromptTuning(**settings)

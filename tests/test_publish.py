@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import refused
-from planted import LINE, left, note, run, seal
+from planted import LINE, flipped, left, note, run, seal, without
 
 from lora_repro.commands import publish as publish_command
 from lora_repro.commands.publish import main
@@ -87,12 +87,6 @@ def test_every_published_field_is_one_that_may_be() -> None:
             assert {*json.loads(line)} <= {*TEXTS, *NUMBERS}, path
 
 
-def flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 def linked(path: Path) -> None:
     path.rename(path.with_suffix(".kept"))
     path.symlink_to(path.with_suffix(".kept"))
@@ -100,14 +94,6 @@ def linked(path: Path) -> None:
 
 def another_output(path: Path) -> None:
     path.write_text(path.read_text().replace("a pub", "a bar"))
-
-
-def without(key: str) -> Any:
-    def change(path: Path) -> None:
-        found = {name: value for name, value in json.loads(path.read_text()).items() if name != key}
-        write_json(path, found if key == SEAL else sealed(found))
-
-    return change
 
 
 def other_score(path: Path) -> None:

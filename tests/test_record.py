@@ -182,13 +182,6 @@ def test_nan_never_reaches_a_file_and_the_old_record_survives_with_its_predictio
     assert {path.name for path in tmp_path.iterdir()} == {"record.json", "predictions.jsonl"}
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"schema": 99}', "[]"])
-def test_an_unreadable_record_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "record.json").write_text(text)
-    with pytest.raises(UserError, match=r"record.json cannot be read"):
-        record.find(tmp_path)
-
-
 @pytest.mark.parametrize("key", ["status", "asked"])
 def test_a_record_that_does_not_say_what_it_is_of_is_named(key: str, tmp_path: Path) -> None:
     kept = {"schema": 1, "signature": "s", "status": "finished", "asked": {}}

@@ -475,6 +475,7 @@ def test_an_experiment_that_trains_nothing_says_its_own_command(
 )
 def test_one_answer_to_everything_is_a_collapse(status: str, outputs: list[str], expected: str) -> None:
     assert one_run.judge(status, outputs) == expected
+    assert one_run.judge(status, outputs, drawn=True) == status  # random weights had nothing to lose
 
 
 def test_a_second_sigterm_is_no_traceback_out_of_what_python_ends_with(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,22 +73,6 @@ def test_in_training_the_completion_is_another_segment_than_the_prompt(architect
     assert all(bool(parameter.grad.any()) for parameter in trainable.parameters())  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_a_beam_search_scores_as_the_whole_sequence_does(architecture: str) -> None:
-    backbone = tiny_backbone(architecture)
-    torch.manual_seed(0)
-    Segments().apply(backbone)
-    prompts = [encode_prompt(example.input, backbone) for example in EXAMPLES]
-    found = BeamSearch(beam=2, max_new_tokens=6, length_penalty=1.0, no_repeat_ngram=0).decode(
-        backbone.model, backbone.tokenizer, prompts, backbone.eos, backbone.pad, segments=True
-    )
-    for prompt, tokens, score in zip(prompts, found.tokens, found.scores, strict=True):
-        row = Encoded([*prompt.ids, *tokens], [], [*prompt.segments, *[1] * len(tokens)], len(prompt.ids))
-        logp = literal(backbone, row).detach().log_softmax(-1)
-        total = sum(logp[t, row.ids[t + 1]] for t in range(row.prompt_length - 1, len(row.ids) - 1))
-        assert score == pytest.approx(float(total) / len(tokens), rel=1e-4)
-
-
 def test_the_whole_line_tells_segments_beside_slots(tmp_path: object) -> None:
     backbone = tiny_backbone("llama")
     slots = Slots(backbone.decoder, 2, 1)
@@ -102,25 +86,6 @@ def test_the_whole_line_tells_segments_beside_slots(tmp_path: object) -> None:
     asked, _ = objective.ask(EXAMPLES, backbone, (2, 1), 99)
     outputs, calls = objective.answer(backbone, asked, lambda n: None)
     assert len(outputs) == 2 and calls > 1 and slots.where is None  # the last call continued from a cache
-
-
-def test_it_is_the_released_scheme() -> None:
-    """There the rows stand below the table's own, and token types, which are their ids, are looked up in it and summed."""
-    backbone = tiny_backbone("gpt2")
-    torch.manual_seed(0)
-    Segments().apply(backbone)
-    (row, _), _ = Completion().encode(EXAMPLES, backbone, (0, 0), 99)
-    plain = tiny_backbone("gpt2")
-    grown = torch.cat([plain.embedding.weight, backbone.decoder.get_parameter("segments.rows")]).detach()
-    words = len(plain.embedding.weight)
-    plain.model.resize_token_embeddings(words + 2, mean_resizing=False)
-    with torch.no_grad():
-        plain.decoder.wte.weight.copy_(grown)  # type: ignore[union-attr]
-        types = torch.tensor([[words + segment for segment in row.segments]])
-        theirs = plain.decoder(input_ids=torch.tensor([row.ids]), token_type_ids=types).last_hidden_state
-        batch = collate([row], backbone.pad)
-        ours = backbone.decoder(input_ids=batch.ids, attention_mask=batch.attention, segments=batch.segments).last_hidden_state
-    torch.testing.assert_close(ours, theirs)
 
 
 def test_each_attribute_of_e2e_is_a_segment_of_its_own_and_the_text_another() -> None:

@@ -12,10 +12,24 @@ from conftest import components
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_repro.analysis.probe import UpdateProbe
 from lora_repro.commands import run
 from lora_repro.config.compose import build, compose, resolved, target
 from lora_repro.config.validation import Range, check, check_root
+from lora_repro.decode.beam import BeamSearch
 from lora_repro.errors import UserError
+from lora_repro.methods.adapter_drop import AdapterDrop
+from lora_repro.methods.adapter_h import AdapterH
+from lora_repro.methods.adapter_l import AdapterL
+from lora_repro.methods.adapter_p import AdapterP
+from lora_repro.methods.dora import Dora
+from lora_repro.methods.lora import Lora
+from lora_repro.methods.matrices import Matrices
+from lora_repro.methods.pissa import Pissa
+from lora_repro.methods.prelayer import PreLayer
+from lora_repro.methods.prompt_tuning import PromptTuning
+from lora_repro.methods.vera import Vera
+from lora_repro.train.loop import TrainConfig
 from lora_repro.train.ranks import world_size
 
 # What the audit's command lines set, and what its line must name.
@@ -42,6 +56,74 @@ BAD = [
     *("backbone.separator=3", "backbone.pad=null", "backbone.shape=3", "backbone.source=null", "backbone.dropout=nan"),
     *("backbone.name=false", "backbone.packages=3", "backbone.random_seed=-1", "backbone.n_labels=x", "backbone.head=5"),
 ]  # fmt: skip
+
+
+# Constructors: what each is given, and what its line must name.
+NONSENSE: list[tuple[Any, dict[str, Any], str]] = [
+    *((method, values, says)
+      for method in (AdapterH, AdapterL, AdapterP, AdapterDrop)
+      for values, says in (
+          ({"bottleneck": 0}, "bottleneck"),
+          ({"bottleneck": 2.5}, "bottleneck"),
+          ({"activation": "step"}, "relu"),
+          ({"init": "x"}, "zero_up"),
+          ({"std": 0}, "std"))),
+    *((AdapterDrop, {"dropped": dropped}, r"method\.dropped") for dropped in (-1, 1.5, True, None)),
+    (Lora, {"rank": 0}, "rank"),
+    (Lora, {"rank": 2.0}, "rank"),
+    (Lora, {"alpha": 0}, "alpha"),
+    (Lora, {"dropout": 1.0}, "dropout"),
+    (Lora, {"init": "zeros"}, "kaiming, gaussian"),
+    (Lora, {"targets": []}, "query, key, value, output, mlp"),
+    (Lora, {"targets": "query"}, "must be a list"),
+    (Lora, {"targets": ["qkv"]}, "query, key, value, output, mlp"),
+    (Lora, {"targets": ["query", "query"]}, "repeat"),
+    (Lora, {"scaling": "root"}, r"method\.scaling"),
+    (Lora, {"lr_ratio": 0}, r"method\.lr_ratio"),
+    (Dora, {"rank": 0}, r"method\.rank"),
+    (Dora, {"alpha": -1}, r"method\.alpha"),
+    (Pissa, {"dropout": 1.0}, r"method\.dropout"),
+    (Vera, {"initial": 0}, "VeRA initial"),
+    (Vera, {"targets": ["head"]}, "VeRA target"),
+    *((Matrices, {"targets": targets}, "target") for targets in ([], "query", ["queries"], ["query", "query"])),
+    (PreLayer, {"form": "values"}, "activations, key_value"),
+    (PreLayer, {"form": "key_value"}, "no infix"),
+    (PreLayer, {"prefix": 0, "infix": 0}, "needs a prefix"),
+    (PreLayer, {"prefix": -1}, "prefix"),
+    (PreLayer, {"init": "zeros"}, "activations, gaussian"),
+    (PreLayer, {"mid": 0}, "mid"),
+    (PreLayer, {"std": 0.0}, "std"),
+    (PromptTuning, {"prefix": 0, "infix": 0}, "needs a prefix"),
+    (PromptTuning, {"prefix": 1.5}, "prefix"),
+    (PromptTuning, {"infix": -1}, "infix"),
+    (PromptTuning, {"init": "text"}, "vocabulary, gaussian"),
+    (PromptTuning, {"std": 0}, "std"),
+    (BeamSearch, {"beam": 0}, r"decode\.beam must"),
+    (BeamSearch, {"beam": 2.5}, r"decode\.beam must"),
+    (BeamSearch, {"max_new_tokens": 0}, r"decode\.max_new_tokens must"),
+    (BeamSearch, {"max_new_tokens": True}, r"decode\.max_new_tokens must"),
+    (BeamSearch, {"length_penalty": -0.5}, r"decode\.length_penalty must"),
+    (BeamSearch, {"length_penalty": float("nan")}, r"decode\.length_penalty must"),
+    (BeamSearch, {"no_repeat_ngram": -1}, r"decode\.no_repeat_ngram must"),
+    (BeamSearch, {"batch_size": 0}, r"decode\.batch_size must"),
+    (TrainConfig, {"lr": 0}, "lr"),
+    (TrainConfig, {"lr": 1e-3, "epochs": 0}, "epochs"),
+    (TrainConfig, {"lr": 1e-3, "label_smoothing": 1.0}, "label_smoothing"),
+    (TrainConfig, {"lr": 1e-3, "precision": "fp8"}, "precision"),
+    (TrainConfig, {"lr": 1e-3, "select": "worst"}, "select"),
+    (UpdateProbe, {"name": "updates", "kinds": ["mlp"]}, r"probe\.kinds "),
+    (UpdateProbe, {"name": "updates", "kinds": []}, r"probe\.kinds "),
+    (UpdateProbe, {"name": "updates", "directions": [0]}, r"probe\.directions "),
+    (UpdateProbe, {"name": "updates", "points": 0}, r"probe\.points "),
+    (UpdateProbe, {"name": "updates", "depths": [1.5]}, r"probe\.depths "),
+    (UpdateProbe, {"name": "updates", "keep": 0}, r"probe\.keep "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("component", "values", "says"), NONSENSE)
+def test_a_component_names_the_setting_that_it_refuses(component: Any, values: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        component(**values)
 
 
 def composed(overrides: list[str]) -> Any:

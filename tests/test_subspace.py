@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import refused, tiny_backbone
 from peft import LoraConfig, get_peft_model
+from planted import edited, flipped, without
 from safetensors.torch import save_file
 
 from lora_repro.analysis.intruders import counts
@@ -22,12 +23,13 @@ from lora_repro.analysis.spectra import Array, Factors
 from lora_repro.commands import subspace
 from lora_repro.errors import UserError
 from lora_repro.exchange.lora_files import read
+from lora_repro.files import SEAL
 from lora_repro.methods.lora import Lora
 from lora_repro.planning.cells import Cell, Row
 from lora_repro.records import record
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.figures.curves import Plot
-from lora_repro.report.figures.heatmap import Heatmap, save
+from lora_repro.report.figures.heatmap import Heatmap
 from lora_repro.report.subjects import probed, subspaces, update_norms
 from lora_repro.report.table import Number
 from lora_repro.results import PUBLISHED, Store
@@ -82,24 +84,11 @@ def test_a_record_that_does_not_say_its_scaling_is_one_line(method: object, tmp_
         read(run)
 
 
-def one_bit(folder: Path) -> None:
-    data = bytearray((folder / "adapter.safetensors").read_bytes())
-    data[-1] ^= 1
-    (folder / "adapter.safetensors").write_bytes(data)
-
-
-def edited(old: str, new: str) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        text = (folder / "record.json").read_text()
-        assert old in text
-        (folder / "record.json").write_text(text.replace(old, new))
-
-    return change
-
-
 @pytest.mark.parametrize(("change", "named"), [
-    (one_bit, "adapter.safetensors"), (edited('"alpha": 8', '"alpha": 16'), "record.json"),
-    (edited('"sha256": "', '"other": "'), "no hash of its own"), (edited('"files": ', '"other": '), "record.json"),
+    (lambda folder: flipped(folder / "adapter.safetensors"), "adapter.safetensors"),
+    (edited('"alpha": 8', '"alpha": 16', "record.json"), "record.json"),
+    (without(SEAL, "record.json"), "no hash of its own"),
+    (edited('"files": ', '"other": ', "record.json"), "record.json"),
     (lambda folder: os.mkfifo(folder / "metrics.jsonl"), ""),
 ])  # fmt: skip
 def test_an_altered_run_is_not_analysed(change: Callable[[Path], None], named: str, tmp_path: Path) -> None:
@@ -506,9 +495,3 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     for plot in drawn:
         assert [curve.label for curve in plot.references] == [curve.label for curve in plot.curves]
         assert {spot.y for spot in plot.curves[0].spots} == {4.0} and {spot.y for spot in plot.references[0].spots} == {2.0}
-
-
-def test_heat_maps_are_drawn_with_the_same_bytes_twice(tmp_path: Path) -> None:
-    panel = Heatmap("W_q", RNG.random((3, 5)), "j", "i", (1, 5), (1, 3))
-    first, second = ([p.read_bytes() for p in save([[panel, panel], [panel]], "t", "φ", tmp_path / n / "x", 1.0)] for n in "ab")
-    assert first == second

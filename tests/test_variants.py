@@ -23,12 +23,14 @@ from lora_repro.methods.vera import Vera
 TARGETS = ["query", "value", "output", "mlp"]
 NAMES = ["q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RIVALS: dict[str, AbstractMethod] = {
+    "lora": Lora(rank=3, alpha=6, dropout=0.0, targets=TARGETS),
     "rslora": Lora(rank=3, alpha=6, dropout=0.0, targets=TARGETS, scaling="sqrt_rank"),
     "dora": Dora(rank=3, alpha=6, dropout=0.0, targets=TARGETS),
     "pissa": Pissa(rank=3, alpha=6, targets=TARGETS),
     "vera": Vera(rank=5, targets=TARGETS),
 }
 CONFIGS: dict[str, Any] = {
+    "lora": peft.LoraConfig(r=3, lora_alpha=6, target_modules=NAMES),
     "rslora": peft.LoraConfig(r=3, lora_alpha=6, target_modules=NAMES, use_rslora=True),
     "dora": peft.LoraConfig(r=3, lora_alpha=6, target_modules=NAMES, use_dora=True),
     "pissa": peft.LoraConfig(r=3, lora_alpha=6, target_modules=NAMES, init_lora_weights="pissa"),
@@ -200,23 +202,10 @@ def test_lora_plus_gives_b_its_own_rate_and_rslora_its_own_scale() -> None:
     assert Lora(rank=4, alpha=8).factor == 2 and Lora(rank=4, alpha=8, scaling="sqrt_rank").factor == 4
 
 
-@pytest.mark.parametrize(
-    "method, said",
-    [
-        (lambda: Dora(rank=0), "method.rank"),
-        (lambda: Dora(alpha=-1), "method.alpha"),
-        (lambda: Pissa(dropout=1.0), "method.dropout"),
-        (lambda: Vera(initial=0), "VeRA initial"),
-        (lambda: Vera(targets=["head"]), "VeRA target"),
-        (lambda: Lora(scaling="root"), "method.scaling"),
-        (lambda: Lora(lr_ratio=0), "method.lr_ratio"),
-        (lambda: Dora(rank=33).apply(tiny_backbone("gpt2")), "full rank 32"),
-        (lambda: Pissa(rank=33).apply(tiny_backbone("gpt2")), "full rank 32"),
-    ],
-)
-def test_nonsense_is_one_line(method: Any, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        method()
+@pytest.mark.parametrize("method", [Dora(rank=33), Pissa(rank=33)], ids=lambda method: method.name)
+def test_a_rank_beyond_the_matrix_is_refused(method: AbstractMethod) -> None:
+    with pytest.raises(UserError, match="full rank 32"):
+        method.apply(tiny_backbone("gpt2"))
 
 
 def test_dora_and_vera_draw_from_the_bounds_of_their_sources() -> None:

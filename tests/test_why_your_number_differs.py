@@ -14,7 +14,6 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -22,14 +21,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from conftest import text_row, tiny_backbone
 
-from lora_repro.backbone.model import Backbone
-from lora_repro.data import Encoded, collate, subset
+from lora_repro.data import subset
 from lora_repro.metrics import bleu, glue
-from lora_repro.objectives.classification import Classification
 from lora_repro.planning.cells import cells
 from lora_repro.report.subjects.choices import inflation
 from lora_repro.results import frame
@@ -339,31 +334,3 @@ def test_other_scorers_on_the_published_outputs() -> None:
     official = scores(e2e(), "bleu")
     near, far = (printed(float(np.mean(np.subtract(official, found[name])))) for name in ("cased", "nltk"))
     assert f"| {near} to {far} |" in text
-
-
-@torch.no_grad()
-def logits(how: str, objective: Classification, backbone: Backbone, rows: list[Encoded], multiple: int = 1) -> torch.Tensor:
-    """(N, labels) of rows that are `packed`, or padded to a multiple of so many positions with or without a mask."""
-    table, found = backbone.table, []
-    for at in range(0, len(rows), 64):
-        batch = collate(rows[at : at + 64], backbone.pad, multiple)
-        if how == "unmasked":
-            batch = replace(batch, attention=torch.ones_like(batch.attention))
-        backbone.table = replace(table, packs=how == "packed")
-        found.append(objective._logits(backbone, batch))
-    backbone.table = table
-    return torch.cat(found)
-
-
-WAYS = (("packed", 1), ("padded", 1), ("padded", 64), ("unmasked", 1))
-
-
-def test_padding_moves_no_logit_and_padding_without_a_mask_does() -> None:
-    backbone = tiny_backbone("bert")
-    for parameter in backbone.model.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    backbone.model.eval()
-    rows = [text_row(torch.randint(1, 256, (length,)).tolist(), length) for length in (5, 9, 17, 30)]
-    packed, longest, far, unmasked = (logits(how, Classification(("no", "yes")), backbone, rows, to) for how, to in WAYS)
-    assert max(float((packed - other).abs().max()) for other in (longest, far)) < 1e-5
-    assert float((packed - unmasked).abs().max()) > 1e-2
