@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_repro.metrics import coco, jvm, paraphrases
+from lora_repro.metrics import jvm, meteor, paraphrases
 
 PAIRS = ["near the|close to the", "cheap|low priced", "a|a a", "cheap|near", "é b|b", "low|priced low", "near the|near"]
 # What the jar says with its whole table: "a lot of" is `many` there, "in order to" is `to`.
@@ -92,6 +92,6 @@ def test_meteor_aligns_as_with_its_whole_table() -> None:
     """Also where later texts have words that the first had not."""
     outputs, groups, _ = zip(*WHOLE, strict=True)
     jvm.close()
-    found = [*coco.aligned(outputs[:1], groups[:1]), *coco.aligned(outputs[1:], groups[1:])]
+    found = [*meteor.aligned(outputs[:1], groups[:1]), *meteor.aligned(outputs[1:], groups[1:])]
     jvm.close()
     assert found == [" ".join(f"{float(number)}" for number in line.split()) for *_, line in WHOLE]

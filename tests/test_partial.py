@@ -22,6 +22,7 @@ from lora_repro.methods.full import Full
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.matrices import Matrices
 from lora_repro.methods.pissa import Pissa
+from lora_repro.methods.update import updates
 from lora_repro.records.run_folder import UPDATES
 
 METHODS = {
@@ -69,6 +70,22 @@ def test_none_of_it_is_the_backbone_all_of_it_the_trained_model_and_afterwards_n
         assert torch.allclose(outputs(backbone), whole, atol=1e-5)
     assert torch.equal(outputs(backbone), whole)
     assert all(torch.equal(value, kept[name]) for name, value in backbone.model.state_dict().items())
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_several_updates_of_one_matrix_are_one_change(architecture: str) -> None:
+    backbone, before = trained(architecture, METHODS["lora"])
+    METHODS["lora"].insert(backbone)  # around the first
+    with torch.no_grad():
+        for module in updates(backbone.model):
+            for parameter in module.parts.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+    alone, whole = outputs(tiny_backbone(architecture)), outputs(backbone)
+    with changes(backbone, before) as found:
+        for factor, expected in ((0.0, alone), (1.0, whole)):
+            scaled(found, factor)
+            assert torch.allclose(outputs(backbone), expected, atol=1e-5)
+    assert torch.equal(outputs(backbone), whole)
 
 
 def by_hand(architecture: str, backbone: Backbone, of: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:

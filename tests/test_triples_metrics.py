@@ -12,7 +12,7 @@ from bootstrap_interval import paired_bootstrap
 from triples_cases import BLANK_LINE_TER, CASES, EXPECTED, LONG
 
 from lora_repro.errors import UserError
-from lora_repro.metrics import coco, webnlg
+from lora_repro.metrics import meteor, webnlg
 from lora_repro.metrics.ter import Shift, pyter, tercom, tercom_edits
 
 OUTPUTS, REFERENCES = [output for output, _ in CASES], [references for _, references in CASES]
@@ -41,12 +41,12 @@ def test_the_blank_line_spoils_meteor_and_ter_alone():
 
 def test_sums_of_statistics_give_the_jars_own_corpus_score():
     outputs, references = OUTPUTS[:-1], REFERENCES[:-1]
-    lines = coco.aligned(outputs, references)
-    sums = np.sum([coco.sufficient(line) for line in lines], axis=0)
-    assert float(coco.corpus_meteor(sums)) == pytest.approx(coco.evaluated(lines), abs=1e-12)
-    same = coco.aligned([LONG, "Leif Sandoz leads."], [[LONG], ["Leif Sandoz leads."]])
-    assert float(coco.corpus_meteor(np.sum([coco.sufficient(line) for line in same], axis=0))) == 1
-    assert float(coco.corpus_meteor(np.array(coco.sufficient(coco.aligned([""], [["Leif Sandoz."]])[0])))) == 0
+    lines = meteor.aligned(outputs, references)
+    sums = np.sum([meteor.sufficient(line) for line in lines], axis=0)
+    assert float(meteor.corpus(sums)) == pytest.approx(meteor.evaluated(lines), abs=1e-12)
+    same = meteor.aligned([LONG, "Leif Sandoz leads."], [[LONG], ["Leif Sandoz leads."]])
+    assert float(meteor.corpus(np.sum([meteor.sufficient(line) for line in same], axis=0))) == 1
+    assert float(meteor.corpus(np.array(meteor.sufficient(meteor.aligned([""], [["Leif Sandoz."]])[0])))) == 0
 
 
 def test_texts_as_the_scripts_write_them():
@@ -79,8 +79,8 @@ def test_an_empty_reference_counts_in_the_paper_s_protocol():
 
 
 def test_meteor_of_the_same_words_in_another_order():
-    lines = coco.aligned(["b a", "a b \ud800"], [["a b"], ["a b"]])  # and of what UTF-8 cannot carry
-    assert coco.corpus_meteor(np.array([coco.sufficient(line) for line in lines[:1]])) == pytest.approx(0.4)  # the jar's
+    lines = meteor.aligned(["b a", "a b \ud800"], [["a b"], ["a b"]])  # and of what UTF-8 cannot carry
+    assert meteor.corpus(np.array([meteor.sufficient(line) for line in lines[:1]])) == pytest.approx(0.4)  # the jar's
 
 
 def test_tercom_shifts():

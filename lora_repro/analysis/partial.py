@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import nn
 
 from lora_repro.backbone import weights
 from lora_repro.backbone.model import Backbone
-from lora_repro.methods.update import PartUpdate, Update, updates
-
-Part = Callable[[torch.Tensor], torch.Tensor]
+from lora_repro.methods.update import PartUpdate, Update, unmerge, updates
 
 
 @dataclass(frozen=True)
@@ -41,34 +40,35 @@ def changes(backbone: Backbone, before: Mapping[str, torch.Tensor]) -> Iterator[
     before: the backbone's own parameters by name, from before the method was applied. New parameters outside any update, such as
     a head, are no change of a tensor and stay as trained.
     """
-    inner, trained = list(updates(backbone.model)), {}
     blocks = {id(parameter) for layer in backbone.layers for parameter in layer.parameters()}
-    for name, parameter in backbone.model.named_parameters():
-        if name in before and parameter.requires_grad and not torch.equal(parameter, before[name]):
-            trained[name] = parameter.detach().clone()
-    of = dict(backbone.model.named_parameters())
+    own = {name: one for name, one in backbone.model.named_parameters() if name in before and one.requires_grad}
+    trained = {name: one.detach().clone() for name, one in own.items() if not torch.equal(one, before[name])}
+    of_matrix: dict[nn.Module, list[Update]] = {}
+    for module in updates(backbone.model):
+        of_matrix.setdefault(weights.bare(module), []).append(module)
     try:
-        found = [_of_update(module) for module in inner]
+        found = [_of_updates(modules) for modules in of_matrix.values()]
         for name, now in trained.items():
-            matrix = now.ndim == 2 and id(of[name]) in blocks
-            put = partial(_put, of[name], before[name])
+            put = partial(_put, own[name], before[name])
+            matrix = now.ndim == 2 and id(own[name]) in blocks
             found.append(Change(now.float() - before[name].float(), put, [slice(0, len(now))], matrix))
         yield found
     finally:
-        for module in reversed(inner):
-            module.unmerge()
+        unmerge(backbone.model)
         for name, now in trained.items():
-            of[name].data.copy_(now)
+            own[name].data.copy_(now)
 
 
-def _of_update(module: Update) -> Change:
-    """The change of an update, which is merged meanwhile: the model then multiplies by what `put` writes."""
-    own = module.delta()
-    whole = weights.read(module.base).detach().float() + module.added() - own
-    module.merge()
-    parts = module.ordered() if isinstance(module, PartUpdate) else []
-    rows = [slice(part.start, part.start + part.size) for part in parts] or [slice(0, len(own))]
-    return Change(own, lambda change: weights.write(module.base, whole + change), rows, True)
+def _of_updates(modules: Sequence[Update]) -> Change:
+    """The sum of all updates of a matrix, which are merged meanwhile: the model then multiplies by what `put` writes."""
+    change = torch.stack([module.delta() for module in modules]).sum(dim=0)
+    base = weights.bare(modules[0])
+    whole = weights.read(base).detach().float() - change + torch.stack([module.added() for module in modules]).sum(dim=0)
+    for module in modules:
+        module.merge()
+    parts = [part for module in modules if isinstance(module, PartUpdate) for part in module.ordered()]
+    ends = sorted({(part.start, part.start + part.size) for part in parts}) or [(0, len(change))]
+    return Change(change, lambda part: weights.write(base, whole + part), [slice(*two) for two in ends], True)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_repro.errors import UserError
-from lora_repro.metrics import chrf, coco, rouge
+from lora_repro.metrics import chrf, meteor, rouge
 
 Floats = NDArray[np.float64]
 # One method's run: a dict per test input (`per_input_statistics` of nlg, webnlg or glue).
@@ -145,7 +145,7 @@ def _within(metric: CorpusMetric, group: str) -> CorpusMetric:
 
 _ABOUT_TRIPLES = {
     "bleu": CorpusMetric(_bleu_columns, corpus_bleu),
-    "meteor": CorpusMetric(_meteor_columns, coco.corpus_meteor),
+    "meteor": CorpusMetric(_meteor_columns, meteor.corpus),
     "ter": CorpusMetric(_keys("ter_edits", "ter_words"), _ratio, worst=1.0),
 }
 METRICS: Mapping[str, CorpusMetric] = {

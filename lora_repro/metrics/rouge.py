@@ -116,13 +116,9 @@ def _scorer(tokens: Callable[[str], list[str]] | None = None) -> Scorer:
 
 def _py_rouge_scorer() -> Scorer:
     from rouge_score.rouge_scorer import RougeScorer
-    from rouge_score.tokenizers import Tokenizer
 
-    class PyRouge(Tokenizer):  # type: ignore[misc]  # the package has no types
-        def tokenize(self, text: str) -> list[str]:
-            return py_rouge_tokens(text)
-
-    scorer = RougeScorer(["rouge1", "rouge2", "rougeLsum"], tokenizer=PyRouge())
+    tokenizer = types.SimpleNamespace(tokenize=py_rouge_tokens)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeLsum"], tokenizer=tokenizer)
     return lambda output, reference: _f1(scorer.score(*("\n".join(shortened(text)) for text in (reference, output))))
 
 

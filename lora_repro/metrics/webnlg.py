@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lora_repro.metrics import bleu, coco, nlg, ter
+from lora_repro.metrics import bleu, meteor, nlg, ter
 
 METRICS = ("bleu", "meteor", "ter")
 # NLTK's word rules that still apply to a split text: double quotes become ``, and these words are split.
@@ -89,7 +89,7 @@ def per_input_statistics(
 ) -> list[dict[str, object]]:
     """What a bootstrap needs, one JSON-able dict per input, in order; their sums give the corpus scores (`corpus_scores`).
 
-    matches[4], totals[4], hyp_len, ref_len: of BLEU. meteor[6]: of METEOR (`coco.sufficient`). ter_edits, ter_words: TER is
+    matches[4], totals[4], hyp_len, ref_len: of BLEU. meteor[6]: of METEOR (`meteor.sufficient`). ter_edits, ter_words: TER is
     the sum of the first over that of the second. An output counts as one line. Raises UserError (lengths differ, nothing to
     score, an output without reference, Java failed) or NotAvailable (no Java).
     """
@@ -106,13 +106,13 @@ def per_input_statistics(
     # For METEOR and TER the official scripts treat an empty reference as a missing one.
     kept = [[rules.words(text) for text in group if text or not rules.blanks] or [""] for group in groups]
     said = [rules.words(out) for out in outs]
-    aligned = coco.aligned(said, kept)
+    aligned = meteor.aligned(said, kept)
     edits = [rules.edits(out, group) for out, group in zip(said, kept, strict=True)]
     return [
         {
             "matches": list(counts.matches), "totals": list(counts.totals),
             "hyp_len": counts.hyp_len, "ref_len": counts.ref_len,
-            "meteor": coco.sufficient(line), "ter_edits": edit, "ter_words": words,
+            "meteor": meteor.sufficient(line), "ter_edits": edit, "ter_words": words,
         }
         for counts, line, (edit, words) in zip(counted, aligned, edits, strict=True)
     ]  # fmt: skip
@@ -138,7 +138,7 @@ def corpus_scores(rows: Sequence[Mapping[str, object]]) -> dict[str, float]:
     edits, words = (np.array([row[key] for row in rows], dtype=np.float64).sum() for key in ("ter_edits", "ter_words"))
     return {
         "bleu": bleu.bleu(counts) if matched else 0.0,
-        "meteor": float(coco.corpus_meteor(aligned.sum(axis=0))),
+        "meteor": float(meteor.corpus(aligned.sum(axis=0))),
         "ter": float(edits / words),
     }
 
