@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +21,7 @@ from safetensors.numpy import save_file
 from scipy.special import ndtri
 from scipy.stats import multivariate_normal
 
+from lora_repro.analysis.probed_run import probed_runs, scale_at
 from lora_repro.analysis.spectra import random_basis
 from lora_repro.commands import render as command
 from lora_repro.config.compose import CONF
@@ -33,9 +35,11 @@ from lora_repro.report.claims import ledger
 from lora_repro.report.claims.base import AllOf, Evidence, HeldByTests, Operand, expanded
 from lora_repro.report.claims.compare import Compare
 from lora_repro.report.claims.reading import Reading, difference_in_words, epochs_in_words, sentence
+from lora_repro.report.figures.curves import Plot
 from lora_repro.report.numbers import difference
+from lora_repro.report.subjects import partial
 from lora_repro.report.subjects.choices import RateQuotient, with_grid
-from lora_repro.report.subjects.forgetting import Intruders
+from lora_repro.report.subjects.forgetting import ForgetsAtEqualLoss, Intruders, equal_loss
 from lora_repro.report.subjects.latency import Slowdown
 from lora_repro.report.subjects.memory import (
     CheckpointRatio,
@@ -46,9 +50,10 @@ from lora_repro.report.subjects.memory import (
     decoder_parameters,
     lora_parameters,
 )
+from lora_repro.report.subjects.partial import TopDirection
 from lora_repro.report.subjects.subspaces import Overlap, WithWeight
 from lora_repro.report.subjects.update_norms import NormRatio, StableRank
-from lora_repro.results import declared_cells
+from lora_repro.results import declared_cells, runs
 from lora_repro.stats import spread
 from lora_repro.stats.bootstrap import InputVariance
 from lora_repro.stats.comparable import paired
@@ -758,41 +763,111 @@ def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Ev
     return evidence
 
 
-def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed(tmp_path: Path) -> None:
-    counts: dict[tuple[str, int, int], float] = {("lora", 8, seed): 3.0 + seed for seed in range(3)}
-    counts |= {("lora", 64, seed): 0.0 for seed in range(3)}
-    counts |= {("full", 0, 0): 1.0, ("full", 0, 1): 2.0, ("full", 0, 2): 3.0, ("full", 0, 9): 9.0}
+def parts_evidence(tmp_path: Path, ranks: Sequence[int] = (8, 64), extra_full: bool = False) -> Evidence:
+    """LoRA at each rank and full fine-tuning, three seeds, asked for parts: LoRA's final loss 2.5 is full's at λ = 0.75."""
+    counts = {("lora", rank, seed): 3.0 + seed if rank < 64 else 0.5 - seed for rank in ranks for seed in range(3)}
+    counts |= {("full", 0, seed): 2.0 for seed in range(3)} | ({("full", 0, 9): 9.0} if extra_full else {})
     cells = []
     for (row, rank, seed), count in counts.items():
         key = f"{row}{rank}-{seed}"
         method = {"rank": rank, "alpha": 16} if row == "lora" else {}
-        asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method}
+        asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method,
+                 "probe": {"scales": [0, 0.5, 1], "top": [1, 2]}}  # fmt: skip
         cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, asked, Path(key)))
         plant(tmp_path, key, 1)
         (tmp_path / "updates").mkdir(exist_ok=True)
-        arrays = {"query.norm": np.ones((1, 2), np.float32), "query.intruders": np.array([count, count + 1], np.float32)}
-        save_file(arrays, tmp_path / "updates" / f"{key}.safetensors")
+        dev, general = ([4, 3, 2], [3, 3.5, 4]) if row == "full" else ([4, 3.5, 2.5], [3, 3.2, 3.4 + 0.1 * seed])
+        arrays = {"scales": [0, 0.5, 1], "scales.dev_loss": dev, "scales.general_loss": general, "top": [1, 2],
+                  "top.dev_loss": [3, 2] if row == "full" else [2.5 + 0.3 * (seed + 1), 2.5], "query.norm": np.ones((1, 2)),
+                  "query.intruders": [count, count + 1],
+                  "query.intruders_scaled": [[0, 0], [0, 1], [count, count + 1]]}  # fmt: skip
+        path = tmp_path / "updates" / f"{key}.safetensors"
+        save_file({name: np.asarray(one, np.float32) for name, one in arrays.items()}, path)
     evidence = noted_evidence(tmp_path)
     evidence._cells["delta_w"] = cells
-    test = Intruders(["query"], most=16, full_below=5, floor=0)
+    return evidence
+
+
+def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed_at_the_same_held_out_loss(tmp_path: Path) -> None:
+    evidence = parts_evidence(tmp_path, extra_full=True)
+    test = Intruders(["query"], most=16, full_below=9, floor=0)
     whole, reading, large = test.read(evidence)
-    assert (whole.value, whole.n, whole.verdict, whole.what) == (4.25, 4, INCONCLUSIVE, "intruders, W_q, full")
-    assert whole.inside == "3 of 4 values inside"  # one has 9.5
-    assert (reading.value, reading.n, reading.verdict, reading.detectable) == (2.0, 3, REPLICATED, 0)
-    assert {"per matrix: LoRA 4.50, full 2.50", "‖ΔW‖: LoRA 1.0, full 1.0"} <= {*reading.notes}
-    assert reading.what == "intruders, W_q, r = 8 − full"
-    # 64 − full: −1, −2 and −3, beside and not judged; Student's t with 2 degrees of freedom for 1.96 of 1.96 + 0.84
-    assert (large.value, large.verdict, large.what) == (-2.0, BESIDE, "intruders, W_q, r = 64 − full")
+    assert (whole.value, whole.n, whole.verdict, whole.what) == (4.25, 4, INCONCLUSIVE, "intruders, W_q, full")  # 2.5 × 3, 9.5
+    assert whole.inside == "3 of 4 values inside"
+    # full at λ = 0.75: 1 and 2, halfway between λ = 0.5 and 1; LoRA as trained: 3 and 4 with seed 0
+    assert (reading.value, reading.n, reading.what) == (3.0, 3, "intruders at equal held-out loss, W_q, r = 8 − full")
+    assert {"LoRA 4.50, full 1.50", "held-out loss 2.500", "λ: LoRA 1.00, full 0.75"} <= {*reading.notes}
+    # 64 − full: −0.5, −1.5 and −2.5, beside and not judged; Student's t with 2 degrees of freedom for 1.96 of 1.96 + 0.84
+    assert (large.value, large.verdict) == (-1.5, BESIDE)
     assert large.detectable == pytest.approx(2.8016 * 4.3027 / 1.96 / 3**0.5, rel=1e-3)
-    assert test.verdict([reading, large]) == REPLICATED and test.verdict([large]) == NOT_RUN
+    assert reading.verdict == REPLICATED and test.verdict([reading, large]) == REPLICATED and test.verdict([large]) == NOT_RUN
     assert {reading.verdict for reading in Intruders(["query"], most=4, full_below=5, floor=0).read(evidence)[1:]} == {BESIDE}
     assert Intruders(["query"], most=16, full_below=5, ceiling=0).read(evidence)[1].verdict == REFUTED
-    assert Intruders(["query"], most=16, full_below=20, floor=0).read(evidence)[0].verdict == REPLICATED
-    asked = {**cells[0].asked, "method": {"rank": 4, "alpha": 16}}
-    evidence._cells["delta_w"] = [*cells, replace(cells[0], asked=asked, signature="unknown")]
+    asked = {**evidence._cells["delta_w"][0].asked, "method": {"rank": 4, "alpha": 16}}
+    evidence._cells["delta_w"].append(replace(evidence._cells["delta_w"][0], asked=asked, signature="unknown"))
     wanted = test.read(evidence)[1]
-    assert (wanted.verdict, wanted.what) == (NOT_RUN, "intruders, W_q, r = 4 − full")  # 8 does not stand in for it
+    assert (wanted.verdict, wanted.what[-12:]) == (NOT_RUN, "r = 4 − full")  # 8 does not stand in for it
     assert test.verdict([wanted, reading]) == INCONCLUSIVE
+
+
+def test_what_is_forgotten_is_compared_at_the_larger_of_the_two_final_losses(tmp_path: Path) -> None:
+    evidence = parts_evidence(tmp_path)
+    small, large = ForgetsAtEqualLoss(ceiling=0).read(evidence)
+    # LoRA 3.4, 3.5, 3.6; full at λ = 0.75: 3.75
+    assert (small.value, small.n, small.verdict) == (pytest.approx(-0.25, abs=1e-6), 3, REPLICATED)
+    assert ForgetsAtEqualLoss(ceiling=-0.1).read(evidence)[0].verdict == INCONCLUSIVE
+    assert small.low == pytest.approx(-0.25 - 4.3027 * 0.1 / 3**0.5, abs=1e-4) and large.what[-13:] == "r = 64 − full"
+    assert "LoRA 3.500, full 3.750" in small.notes and not any(note.startswith("layers") for note in small.notes)
+    lora, full = (next(run for run in probed_runs(runs(evidence.cells("delta_w"), evidence.store)) if run.row == row)
+                  for row in ("lora", "full"))  # fmt: skip
+    assert equal_loss((lora, full)) == (2.5, [1.0, 0.75]) and equal_loss((full, lora)) == (2.5, [0.75, 1.0])
+    for loss in (4.5, 4.0, 3.7, 3.0, 2.6, 2.5):
+        grid = np.linspace(0, 1, 100001)
+        literal = grid[np.argmax(np.interp(grid, [0, 0.5, 1], [4, 3.5, 2.5]) <= loss)]
+        assert scale_at(lora, loss) == pytest.approx(literal, abs=1e-5)
+    lora.arrays["scales.dev_loss"] = np.array([4, 2.4, 2.6], np.float32)  # the loss rises again: the first λ that reaches it
+    assert scale_at(lora, 2.6) == pytest.approx(0.5 * 1.4 / 1.6, rel=1e-6)
+
+
+def test_the_top_direction_s_share_is_that_of_the_gain_from_no_update_to_all_of_it(tmp_path: Path) -> None:
+    evidence = parts_evidence(tmp_path, ranks=(1, 8))
+    (reading,) = TopDirection(least=4, floor=0.5).read(evidence)
+    # gains: (4 − 2.8) / 1.5, (4 − 3.1) / 1.5, (4 − 3.4) / 1.5; full: (4 − 3) / 2
+    assert (reading.value, reading.n, reading.what) == (pytest.approx(0.6), 3, "gain kept by the top direction, r = 8")
+    assert reading.verdict == INCONCLUSIVE and reading.inside == "2 of 3 values inside"
+    assert "of full fine-tuning: 0.50" in reading.notes
+    assert TopDirection(least=4, floor=0.05).read(evidence)[0].verdict == REPLICATED
+    assert [reading.what[-5:] for reading in TopDirection(least=1, floor=0).read(evidence)] == ["r = 1", "r = 8"]
+    for cell in evidence.cells("delta_w"):
+        cell.asked["probe"]["scales"] = [0.1, 0.5, 1]  # without λ = 0 there is no gain to have a share of
+    assert [reading.verdict for reading in TopDirection(least=4, floor=0).read(evidence)] == [NOT_RUN]
+
+
+def test_the_table_and_figure_of_parts_say_what_each_keeps_and_what_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = parts_evidence(tmp_path)
+    probed = probed_runs(runs(evidence.cells("delta_w"), evidence.store))
+    for run in probed:
+        run.record["measured"]["general_loss"] = {"before": 2.5, "after": 4.0}
+    kept, rise = partial.tables(probed, ("T",))
+    assert rise.rows[0][4:6] == ("—", "—")  # the top directions' loss on general text was not measured
+    assert kept.header == ("Run", "λ = 0", "λ = 0.5", "λ = 1", "top 1", "top 2", "n")
+    assert kept.rows[0] == ("lora, r = 8", "0.0 ± 0.0", "33.3 ± 0.0", "100.0 ± 0.0", "60.0 ± 20.0", "100.0 ± 0.0", "3")
+    for run in probed:
+        run.arrays["top.general_loss"] = np.array([2.75, 3.0], np.float32)
+    _, rise = partial.tables(probed, ("T",))
+    assert rise.rows[-1] == ("full", "0.500 ± 0.000", "1.000 ± 0.000", "1.500 ± 0.000", "0.250 ± 0.000", "0.500 ± 0.000", "3")
+    drawn: list[Plot] = []
+    monkeypatch.setattr(partial, "save", lambda panels, *_, title, **__: drawn.extend(panels) or [Path(title)])
+    (title,) = partial.figures(probed, "", tmp_path / "x")
+    assert str(title).startswith("The top direction of every ΔW alone keeps 60 to 60 %")
+    front, shares = drawn
+    assert [(spot.x, spot.y) for spot in front.curves[-1].spots] == [(4.0, 0.5), (3.0, 1.0), (2.0, 1.5)]
+    assert [(spot.x, spot.y) for spot in shares.curves[-1].spots] == [(1.0, 50.0), (2.0, 100.0)]
+    for run in probed:
+        del run.arrays["scales"]
+    assert not partial.tables(probed, ("T",)) and not partial.figures(probed, "", tmp_path / "x")
 
 
 def test_every_seed_of_lora_has_its_full_fine_tuning_and_three_ranks_are_judged() -> None:
@@ -920,7 +995,7 @@ def test_rates_of_runs_that_still_rise_give_no_verdict(tmp_path: Path, monkeypat
 
 def test_the_ledger_has_a_second_table_for_what_came_after(tmp_path: Path) -> None:
     later = [claim for claim in CLAIMS if claim.after]
-    assert [claim.order >= 500 for claim in CLAIMS] == [claim.after for claim in CLAIMS] and len(later) == 10
+    assert [claim.order >= 500 for claim in CLAIMS] == [claim.after for claim in CLAIMS] and len(later) == 11
     entries = [(claim, {"mini": ledger.Outcome(NOT_RUN, ())}) for claim in (CLAIMS[0], later[0])]
     text = ledger.markdown(ledger.Ledger({"mini": "x"}, entries))
     first, second = text.split("**After the paper**")

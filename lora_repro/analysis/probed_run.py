@@ -106,3 +106,40 @@ def update_factors(run: ProbedRun, kind: str, r: int, step: int = -1) -> Array:
 def random_factors(run: ProbedRun, kind: str, r: int, step: int = -1) -> Array:
     """The null of `update_factors`: ||D||_F / ||U^T W V||_F of every layer with U, V random, for an update of the same norm."""
     return np.asarray(run.arrays[f"{kind}.norm"][step] / run.arrays[f"{kind}.weight_random_{r}"])
+
+
+def losses_of_parts(run: ProbedRun, name: str) -> Array:
+    """The losses `name`.dev_loss, in float64, of the parts `name` of a run's update (scales or top); empty if not asked for."""
+    return np.asarray(run.arrays.get(f"{name}.dev_loss", ()), np.float64)
+
+
+def scale_at(run: ProbedRun, loss: float) -> float:
+    """The smallest lambda at which the run's held-out loss is at most `loss`, linear between the measured lambda.
+
+    The loss with the whole update must be at most `loss`.
+    """
+    scales, losses = np.asarray(run.arrays["scales"], np.float64), losses_of_parts(run, "scales")
+    at = int(np.argmax(losses <= loss))
+    if at == 0:
+        return float(scales[0])
+    share = (losses[at - 1] - loss) / (losses[at - 1] - losses[at])
+    return float(scales[at - 1] + share * (scales[at] - scales[at - 1]))
+
+
+def at_scale(run: ProbedRun, name: str, scale: float) -> Array:
+    """An array whose first axis is the run's lambda, such as `scales.general_loss` (S,), at one lambda, linear in between."""
+    scales, values = np.asarray(run.arrays["scales"], np.float64), np.asarray(run.arrays[name], np.float64)
+    columns = values.reshape(len(scales), -1).T
+    return np.array([np.interp(scale, scales, column) for column in columns]).reshape(values.shape[1:])
+
+
+def gain_kept(run: ProbedRun, name: str) -> Array:
+    """(parts,): the share of the gain in held-out loss that each part keeps: (L_0 - L_part) / (L_0 - L_1) of lambda 0 and 1.
+
+    Empty if the run was not asked for the parts `name`, or not for lambda 0 and 1.
+    """
+    scales, losses = list(run.arrays.get("scales", ())), losses_of_parts(run, "scales")
+    if not {0.0, 1.0} <= {*scales}:
+        return np.empty(0)
+    nothing, whole = losses[scales.index(0.0)], losses[scales.index(1.0)]
+    return np.asarray((nothing - losses_of_parts(run, name)) / (nothing - whole))

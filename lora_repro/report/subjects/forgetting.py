@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from lora_repro.analysis.probed_run import NAMES, ProbedRun, probed_runs
+from lora_repro.analysis.probed_run import NAMES, ProbedRun, at_scale, probed_runs, scale_at
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Evidence, Operand, rows_by_table
 from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import doubts
 from lora_repro.report.columns import task_label
 from lora_repro.report.numbers import general_loss_rise
-from lora_repro.report.subjects.probed import Probing, of_values, region_rule
+from lora_repro.report.subjects.partial import asked_for_parts
+from lora_repro.report.subjects.probed import Probing, declared_ranks, of_values, region_rule
 from lora_repro.results import Run, backbone_name, grouped, runs
 from lora_repro.stats.comparable import check_same_origin, is_generated
 from lora_repro.stats.intervals import detectable_by, student
@@ -98,19 +99,79 @@ class ForgetsLess(ClaimTest):
                        inside=inside(region, values), region=region, reason=Doubt.reasons(wanting))  # fmt: skip
 
 
-def _update_norm(run: ProbedRun, kind: str) -> float:
-    """‖ΔW‖_F at the end of training, mean over the layers."""
-    norms = np.asarray(run.arrays[f"{kind}.norm"], np.float64)
-    return float(np.mean(norms[-1] if norms.ndim == 2 else norms))
+def equal_loss(pair: Sequence[ProbedRun]) -> tuple[float, list[float]]:
+    """(the larger of the held-out losses of two trainings, the lambda at which each has it): the better one is scaled down."""
+    loss = max(float(at_scale(run, "scales.dev_loss", 1.0)) for run in pair)
+    return loss, [scale_at(run, loss) for run in pair]
 
 
-class Intruders(Probing):
-    """analysis.spectra.intruders of LoRA at each rank up to `most`, minus that of full fine-tuning with the same seed and layer.
-
-    Larger ranks are shown but not judged. full_below: what full fine-tuning's own count must lie below.
-    """
+class AtEqualLoss(Probing):
+    """LoRA minus full fine-tuning of the same seed, where both have the same held-out loss, at each rank that was asked."""
 
     table = "delta_w"
+
+    def rows(self) -> dict[str, set[str]]:
+        return {self.table: {"lora", "full"}}
+
+    def asked(self, evidence: Evidence) -> tuple[list[int], list[ProbedRun]]:
+        """The ranks that are asked for their losses with λ times their update, and all such runs."""
+        cells = asked_for_parts(evidence.cells(self.table))
+        return declared_ranks(cells), probed_runs(runs(cells, evidence.store))
+
+    def pairs(self, every: Sequence[ProbedRun], rank: int) -> list[tuple[ProbedRun, ProbedRun]]:
+        full = {run.seed: run for run in every if run.row == "full"}
+        return [(run, full[run.seed]) for run in every if run.rank == rank and run.seed in full]
+
+    def compared(
+        self, pairs: Sequence[tuple[ProbedRun, ProbedRun]], array: str, what: str, unit: str, digits: int, evidence: Evidence
+    ) -> list[Reading]:
+        """The reading of the differences of `array` over the pairs, with both sides' means in its notes."""
+        values, sides = [], []
+        for pair in pairs:
+            loss, scales = equal_loss(pair)
+            ours, theirs = (at_scale(run, array, scale) for run, scale in zip(pair, scales, strict=True))
+            values.append((pair, np.atleast_1d(ours - theirs)))
+            sides.append((loss, *scales, float(np.mean(ours)), float(np.mean(theirs))))
+        notes = []
+        if sides:
+            loss, *scales, ours, theirs = np.mean(sides, axis=0)
+            notes = [f"LoRA {ours:.{digits}f}, full {theirs:.{digits}f}", f"held-out loss {loss:.3f}",
+                     "λ: LoRA {:.2f}, full {:.2f}".format(*scales)]  # fmt: skip
+        read = of_values(what, unit, values, self.region, evidence, notes=notes, versus=True)
+        return read or [Reading(what, unit, NOT_RUN)]
+
+
+EQUAL = "where both have the same held-out loss, the larger of the two trainings' (the better one is scaled down to λΔW)"
+
+
+class ForgetsAtEqualLoss(AtEqualLoss):
+    """The loss on general text at an equal held-out loss.
+
+    The verdict is about that loss, which both reach; so it is not kept back where a training still rises.
+    """
+
+    def __init__(self, floor: float | None = None, ceiling: float | None = None) -> None:
+        super().__init__([], floor, ceiling)
+
+    @property
+    def rule(self) -> str:
+        return f"the loss on general text of LoRA − full fine-tuning of the same seed, at each rank that was asked, {EQUAL}: " \
+               f"{region_rule(self.region, layers=False)}"  # fmt: skip
+
+    def read(self, evidence: Evidence) -> list[Reading]:
+        ranks, every = self.asked(evidence)
+        what, unit, found = "rise of the loss on general text at equal held-out loss", "nats per token", []
+        for rank in ranks:
+            pairs = self.pairs(every, rank)
+            found += self.compared(pairs, "scales.general_loss", f"{what}, r = {rank} − full", unit, 3, evidence)
+        return found or [Reading(what, unit, NOT_RUN)]
+
+
+class Intruders(AtEqualLoss):
+    """analysis.spectra.intruders of LoRA at each rank up to `most`, minus full fine-tuning's, at an equal held-out loss.
+
+    Larger ranks are shown but not judged. full_below: what full fine-tuning's own count, as trained, must lie below.
+    """
 
     def __init__(
         self, kinds: Sequence[str], most: int, full_below: float, floor: float | None = None, ceiling: float | None = None
@@ -118,35 +179,22 @@ class Intruders(Probing):
         super().__init__(kinds, floor, ceiling)
         self.most, self.full_region = most, Region(ceiling=full_below)
 
-    def rows(self) -> dict[str, set[str]]:
-        return {self.table: {"lora", "full"}}
-
     @property
     def rule(self) -> str:
         what = "how many of the top 10 left singular vectors of a tuned matrix have no cosine of 0.5 with any of the base's"
         pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (larger ranks are shown, not judged)"
-        return f"{what}: {pair}, {region_rule(self.region)}; and full fine-tuning's own count lies {self.full_region.words}"
+        return f"{what}: {pair}, {EQUAL}: {region_rule(self.region)}; and full fine-tuning's own count as trained lies " \
+               f"{self.full_region.words}"  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        every = probed_runs(runs(evidence.cells(self.table), evidence.store))
-        every = [run for run in every if f"{self.kinds[0]}.intruders" in run.arrays]  # older records lack the count
-        full = {run.seed: run for run in every if run.row == "full"}
-        ranks = sorted({int(rank) for cell in evidence.cells(self.table) if (rank := cell.asked["method"].get("rank"))})
         readings = []
+        ranks, every = self.asked(evidence)
         for kind in self.kinds:
-            own = [((run,), np.asarray(run.arrays[f"{kind}.intruders"], np.float64)) for run in full.values()]
+            own = [((run,), np.asarray(run.arrays[f"{kind}.intruders"], np.float64)) for run in every if run.row == "full"]
             what = f"intruders, {NAMES[kind]}, full"
             readings += of_values(what, "of 10", own, self.full_region, evidence) or [Reading(what, "of 10", NOT_RUN)]
             for rank in ranks:
-                pairs = [(run, full[run.seed]) for run in every if run.rank == rank and run.seed in full]
-                counts = [[np.asarray(run.arrays[f"{kind}.intruders"], np.float64) for run in pair] for pair in pairs]
-                values = [(pair, ours - theirs) for pair, (ours, theirs) in zip(pairs, counts, strict=True)]
-                means = [float(np.mean(side)) for side in zip(*counts, strict=True)]
-                notes = [f"per matrix: LoRA {means[0]:.2f}, full {means[1]:.2f}"] if means else []
-                sizes = [float(np.mean([_update_norm(run, kind) for run in side])) for side in zip(*pairs, strict=True)]
-                notes += ["‖ΔW‖: LoRA {:.1f}, full {:.1f}".format(*sizes)] if sizes else []
-                what = f"intruders, {NAMES[kind]}, r = {rank} − full"
-                read = of_values(what, "of 10", values, self.region, evidence, notes=notes, versus=True)
-                read = read or [Reading(what, "of 10", NOT_RUN)]
+                what = f"intruders at equal held-out loss, {NAMES[kind]}, r = {rank} − full"
+                read = self.compared(self.pairs(every, rank), f"{kind}.intruders_scaled", what, "of 10", 2, evidence)
                 readings += read if rank <= self.most else [replace(one, verdict=BESIDE) for one in read]
         return readings

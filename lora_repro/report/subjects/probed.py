@@ -3,7 +3,7 @@
 - The value of a run or pair is the mean over its layers; the reading is the mean over runs or pairs.
 - Its interval is Student's over the k seeds with the jackknife error, which leaves out each seed in turn: pairs share seeds.
 - n counts seeds.
-- The spread over layers is given in the notes: it says how layers differ, not how certain the mean is.
+- The spread over layers, if there are several, is given in the notes: it says how layers differ, not how certain the mean is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 from lora_repro.analysis.probed_run import NAMES, ProbedRun, probed_runs
 from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
+from lora_repro.planning.cells import Cell
 from lora_repro.report.captions import Caption
 from lora_repro.report.claims.base import ClaimTest, Evidence
 from lora_repro.report.claims.reading import Reading
@@ -55,10 +56,16 @@ def exhibits(
     return made
 
 
-def region_rule(region: Region) -> str:
-    """Where the value of such a test must lie, in words, and what a verdict needs."""
+def region_rule(region: Region, layers: bool = True) -> str:
+    """Where the value of such a test must lie, in words, and what a verdict needs. layers: whether it is a mean over layers."""
     needs = f"at least {LEAST} seeds and searched rates"
-    return f"the 95 % interval over seeds of the mean over layers lies {region.words}; with {needs}"
+    mean = " of the mean over layers" if layers else ""
+    return f"the 95 % interval over seeds{mean} lies {region.words}; with {needs}"
+
+
+def declared_ranks(cells: Sequence[Cell]) -> list[int]:
+    """The ranks that a table's cells declare, in order, whether they were run or not."""
+    return sorted({int(rank) for cell in cells if (rank := cell.asked["method"].get("rank"))})
 
 
 def of_values(
@@ -80,7 +87,8 @@ def of_values(
     value, low, high, n = over_seeds(means)
     spread = np.percentile(every, [2.5, 50, 97.5])
     shown = " to ".join(f"{end:.2f}" for end in spread[[0, 2]])
-    all_notes = [f"layers: median {spread[1]:.2f}, middle 95 % {shown}".replace("-", "−"), *notes]
+    of_layers = [f"layers: median {spread[1]:.2f}, middle 95 % {shown}".replace("-", "−")]
+    all_notes = [*(of_layers if len(every) > len(means) else []), *notes]
     if lost := sum(len(each) for _, each in values) - len(every):
         all_notes.append(f"{lost} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)

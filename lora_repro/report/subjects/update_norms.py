@@ -30,8 +30,8 @@ from lora_repro.report.exhibit import Exhibit, ReportRequest
 from lora_repro.report.figures.curves import Curve, CurvePoint, Plot, save
 from lora_repro.report.numbers import summarise
 from lora_repro.report.scores import rows_of
-from lora_repro.report.subjects import probed
-from lora_repro.report.subjects.probed import Probing, of_values, region_rule
+from lora_repro.report.subjects import partial, probed
+from lora_repro.report.subjects.probed import Probing, declared_ranks, of_values, region_rule
 from lora_repro.report.table import EMPTY, Number, Table, format_count
 from lora_repro.results import Store
 from lora_repro.stats.verdict import CONTRADICTED, NOT_RUN, REFUTED, plain
@@ -51,11 +51,19 @@ class UpdateNorms:
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         check_columns(ask.name, PRINTED, ("gpt3_175b",))
-        return probed.exhibits(ask, stores, self.title, lambda runs, facts: tables(runs, facts, ask.cells), figures)
+        return probed.exhibits(ask, stores, self.title, lambda runs, facts: tables(runs, facts, ask.cells), all_figures)
+
+
+def all_figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
+    """`figures`, and that of the updates' parts as `stem`_parts."""
+    return [*figures(runs, caption, stem), *partial.figures(runs, caption, stem.with_name(f"{stem.name}_parts"))]
 
 
 def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...], declared: Sequence[Cell] = ()) -> list[Table]:
-    """One table per kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers."""
+    """One table per kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers.
+
+    Then those of the updates' parts, if the runs were asked for them.
+    """
     tables = []
     for kind in runs[0].kinds if runs else []:
         rows = []
@@ -71,7 +79,7 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...], declared: Sequence
         )  # fmt: skip
         title = f"{facts[0]}: {NAMES[kind]}, layer {layer + 1} of {runs[0].n_layers}"
         tables.append(Table((title, *facts[1:]), header, "l" + "r" * 12, tuple(rows), NOTES, keys=2))
-    return tables
+    return tables + partial.tables(runs, facts)
 
 
 NOTES = (
@@ -283,9 +291,9 @@ class StableRank(Probing):
     def read(self, evidence: Evidence) -> list[Reading]:
         every = probed_runs(results.runs(evidence.cells(self.table), evidence.store))
         every = [run for run in every if f"{self.kinds[0]}.spectrum" in run.arrays]
-        sizes = {int(rank) for cell in evidence.cells(self.table) if (rank := cell.asked["method"].get("rank"))}
+        ranks = [rank for rank in declared_ranks(evidence.cells(self.table)) if rank >= self.least]
         found = []
-        for kind, rank in itertools.product(self.kinds, sorted(size for size in sizes if size >= self.least)):
+        for kind, rank in itertools.product(self.kinds, ranks):
             values = [((run,), stable_rank(run, kind) / rank) for run in every if run.rank == rank]
             notes = [f"stable rank: {np.mean([rank * layers for _, layers in values]):.2f}"] if values else []
             if full := [stable_rank(run, kind) for run in every if run.row == "full"]:
