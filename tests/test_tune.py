@@ -209,7 +209,7 @@ def test_a_diverged_trial_is_never_chosen_and_brackets_the_best(elsewhere: Path,
 
     monkeypatch.setattr(trial, "train_trial", trained_at)
     ((one, made),) = tune.tune([*ROW, f"paths.runs={elsewhere / 'runs'}"])
-    assert made["chosen"] == 6e-3 and made["edge"] is None and "0.018: diverged" in tune.told(one, made)
+    assert made["chosen"] == 6e-3 and made["edge"] is None and "0.018: diverged" in tune.search_line(one, made)
 
 
 def test_where_all_diverge_smaller_rates_are_tried(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ def test_a_rate_that_lies_behind_on_the_way_is_given_up_and_costs_the_others_no_
             assert one["train_losses"] == full["train_losses"][: len(one["train_losses"])]
         else:
             assert {key: one[key] for key in alike} == {key: full[key] for key in alike}
-    assert made["chosen"] == whole["chosen"] and "pruned" in tune.told(search, made)
+    assert made["chosen"] == whole["chosen"] and "pruned" in tune.search_line(search, made)
     assert {one.name for one in (elsewhere / "pruned/smoke/trials").glob("*/*")} == {"trial.json", "metrics.jsonl", "lock"}
     search.path.unlink()
     ((_, again),) = tune.tune([*arguments, f"paths.runs={elsewhere / 'pruned'}"])  # in full: what was given up begins anew

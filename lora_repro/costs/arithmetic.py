@@ -172,18 +172,18 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     Not counted: fragmentation, workspaces (a quantised matrix as floats during a product), and the data.
     """
     matrices = o.layers * o.block - o.quantised
-    trained = min(o.weights, matrices)
+    trainable = min(o.weights, matrices)
     weights = FLOAT * (o.parameters - o.quantised) + o.bits * o.quantised / 8
     if size < FLOAT:
-        weights += size * (trained + (o.head_matrix if o.vocabulary else 0)) - (FLOAT - size) * (matrices - trained)
+        weights += size * (trainable + (o.head_matrix if o.vocabulary else 0)) - (FLOAT - size) * (matrices - trainable)
     positions = work.micro * work.longest
-    inputs = o.flow / 2 * trained / matrices if matrices else 0
-    added = o.added_flow / 2 / o.layers
-    kept = positions * (size * (o.flow / 2 + inputs + added) + 2 * (FLOAT + 1) * o.width)
+    inputs = o.flow / 2 * trainable / matrices if matrices else 0
+    adapter_inputs = o.added_flow / 2 / o.layers
+    block_bytes = positions * (size * (o.flow / 2 + inputs + adapter_inputs) + 2 * (FLOAT + 1) * o.width)
     queries = work.micro * o.score_heads * work.longest
-    kept += queries * ((FLOAT + 1 + size) * work.longest + size * o.score_width)
+    block_bytes += queries * ((FLOAT + 1 + size) * work.longest + size * o.score_width)
     logits = work.micro * work.scored * o.vocabulary * 3 * FLOAT
-    activations = o.depth * FLOAT * positions * o.width + kept if work.recompute else o.depth * kept
+    activations = o.depth * FLOAT * positions * o.width + block_bytes if work.recompute else o.depth * block_bytes
     head = FLOAT * o.head_matrix if o.head_trained else 0
     passing = max(activations + logits + head, FLOAT * o.trained + (head if o.vocabulary else 0))
     training = weights + MOMENTS * FLOAT * o.trained + 2 * FLOAT * o.moved + passing if o.trained else 0
@@ -199,9 +199,9 @@ def disk(o: Outline, most: float | None = None) -> tuple[int, int]:
 
     Kept: the trained values, unless they exceed `most` GB. Used: these, the checkpoints with moments, and the best weights.
     """
-    trained = FLOAT * o.trained
-    kept = trained if most is None or trained <= most * 1e9 else 0
-    return kept, trained + CHECKPOINTS * 3 * trained + trained
+    weights = FLOAT * o.trained
+    final_bytes = weights if most is None or weights <= most * 1e9 else 0
+    return final_bytes, weights + CHECKPOINTS * 3 * weights + weights
 
 
 def seconds(counted: Flops, speed_rows: float, speed_tokens: float, texts: int) -> float:

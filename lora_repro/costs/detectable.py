@@ -52,10 +52,10 @@ def noise(task: str, profile: str, results: Path = ROOT / "results") -> Noise | 
     """The noise on a task; None unless two settings that answered the same inputs are published."""
     without_seeds = None
     for name in sorted((path.parent.name for path in results.glob("*/records")), key=lambda name: (name != profile, name)):
-        if found := _measured(results / name, task):
-            if found.seed is not None:
-                return found
-            without_seeds = without_seeds or found
+        if estimate := _measured(results / name, task):
+            if estimate.seed is not None:
+                return estimate
+            without_seeds = without_seeds or estimate
     return without_seeds
 
 
@@ -77,22 +77,22 @@ def _measured(folder: Path, task: str) -> Noise | None:
     settings: dict[str, list[Mapping[str, Any]]] = {}
     for run in _records(folder).values():
         if run["asked"]["task"]["name"] == task and _score(run) is not None:
-            apart = {**run["asked"], "seed": 0, "starts_from": None}  # only these differ between the seeds of a setting
-            settings.setdefault(json.dumps(apart, sort_keys=True), []).append(run)
+            setting = {**run["asked"], "seed": 0, "starts_from": None}  # only these differ between the seeds of a setting
+            settings.setdefault(json.dumps(setting, sort_keys=True), []).append(run)
     spread = [[100 * (_score(run) or 0.0) for run in runs] for runs in settings.values() if len(runs) > 1]
     freedom = sum(len(values) - 1 for values in spread)
     squares = sum((len(values) - 1) * statistics.variance(values) for values in spread)
-    answered: dict[tuple[str, ...], list[tuple[str, list[dict[str, Any]]]]] = {}
+    predictions: dict[tuple[str, ...], list[tuple[str, list[dict[str, Any]]]]] = {}
     for runs in settings.values():
         path = folder / "predictions" / f"{runs[0]['signature']}.jsonl"
         if runs[0]["status"] == "finished" and path.is_file():
             lines = load_predictions(path)
-            answered.setdefault(tuple(str(line["key"]) for line in lines), []).append((main_metric(runs[0]["asked"]), lines))
-    alike = max(answered.values(), key=len, default=[])
-    squared = [_input(ours, theirs, metric) ** 2 for (metric, ours), (_, theirs) in itertools.pairwise(alike[: PAIRS + 1])]
-    if not squared:
+            predictions.setdefault(tuple(str(line["key"]) for line in lines), []).append((main_metric(runs[0]["asked"]), lines))
+    alike = max(predictions.values(), key=len, default=[])
+    variances = [_input(ours, theirs, metric) ** 2 for (metric, ours), (_, theirs) in itertools.pairwise(alike[: PAIRS + 1])]
+    if not variances:
         return None
-    return Noise(folder.name, math.sqrt(squares / freedom) if freedom else None, math.sqrt(statistics.fmean(squared)))
+    return Noise(folder.name, math.sqrt(squares / freedom) if freedom else None, math.sqrt(statistics.fmean(variances)))
 
 
 def _score(run: Mapping[str, Any]) -> float | None:
@@ -100,5 +100,5 @@ def _score(run: Mapping[str, Any]) -> float | None:
 
 
 def _input(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], metric: str) -> float:
-    drawn = paired_draws(ours, theirs, DRAWS, metric=metric)
-    return 100 * float(np.nanstd(drawn.by_inputs)) * math.sqrt(drawn.inputs)
+    draws = paired_draws(ours, theirs, DRAWS, metric=metric)
+    return 100 * float(np.nanstd(draws.by_inputs)) * math.sqrt(draws.inputs)

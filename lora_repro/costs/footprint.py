@@ -76,18 +76,18 @@ def random_batch(backbone: Backbone, method: AbstractMethod, batch: int, length:
 
 def saved(compute: Callable[[], torch.Tensor], known: Iterable[torch.Tensor]) -> tuple[torch.Tensor, int]:
     """(the result of `compute`, the bytes it keeps for its backward pass): each storage once, without those of `known`."""
-    there = {tensor.untyped_storage().data_ptr() for tensor in known}
-    found: dict[int, int] = {}
+    pointers = {tensor.untyped_storage().data_ptr() for tensor in known}
+    nbytes: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in there:
-            found[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in pointers:
+            nbytes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         out = compute()
-    return out, sum(found.values())
+    return out, sum(nbytes.values())
 
 
 @dataclass(frozen=True)
@@ -129,22 +129,22 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
     step after the peak gives `activation_bytes` (`saved`) and `gradient_bytes`, those after its backward pass.
     """
     device, bench = bench_device(config), build(config["bench"])
-    held = training(config, device)
-    trainable, model = held.trainable, held.backbone.model
+    trainer = training(config, device)
+    trainable, model = trainer.trainable, trainer.backbone.model
     for parameter in model.parameters():
         parameter.detach().sum()
-    kept = {value.data_ptr(): value for value in (*model.parameters(), *model.buffers())}
-    weights = sum(value.numel() * value.element_size() for value in kept.values())
+    tensors = {value.data_ptr(): value for value in (*model.parameters(), *model.buffers())}
+    weights = sum(value.numel() * value.element_size() for value in tensors.values())
     gc.collect()
     provenance.reset_peak_memory(device)
-    loaded = provenance.peak_memory_mb(device)
+    baseline = provenance.peak_memory_mb(device)
     for _ in range(bench.train_steps):
-        held.step()
+        trainer.step()
     peak = provenance.peak_memory_mb(device)
-    again, activations = saved(held.loss, kept.values())
-    again.backward()  # type: ignore[no-untyped-call]
+    loss, activations = saved(trainer.loss, tensors.values())
+    loss.backward()  # type: ignore[no-untyped-call]
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    state = [value for entry in held.optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
+    state = [value for entry in trainer.optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ADAPTER
         checkpoint.save_tensors(path, {**trainable.method, **trainable.head})
@@ -155,7 +155,7 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
         "total": counts["total"],
         "quantised": sum(part.sizes[0] * part.sizes[1] for part in model.modules() if isinstance(part, Nf4Matrix)),
         "weights_bytes": weights,
-        "loaded_mib": loaded,
+        "loaded_mib": baseline,
         "peak_mib": peak,
         "state_bytes": sum(value.numel() * value.element_size() for value in state),
         "gradient_bytes": sum(value.numel() * value.element_size() for value in gradients),
@@ -166,41 +166,41 @@ def footprint(config: dict[str, Any]) -> dict[str, Any]:
 
 def footprints(cells: Sequence[Cell], overrides: Sequence[str], say: Callable[[str], None]) -> list[dict[str, Any]]:
     """One entry per trained row of one backbone's `cells`, each from a process of its own. Raises UserError if one fails."""
-    swept = ("backbone=", "row/latency=")
-    kept = [item for item in overrides if not item.startswith(swept)]
+    axes = ("backbone=", "row/latency=")
+    rest = [item for item in overrides if not item.startswith(axes)]
     entries = []
     for cell in cells:
         if not build(cell.asked["bench"]).trained:
             continue
-        started = time.monotonic()
+        start = time.monotonic()
         row, backbone = cell.row, cell.asked["backbone"]["name"]
         if cell.asked["backbone"]["quantise"] and (absent := nf4.missing_package_error(f"backbone {backbone}: quantise=nf4")):
             say(f"{row.name} is left out: {absent}")
             continue
-        chosen = [f"backbone={backbone}", f"row/latency={row.name}", *kept]
-        command = [sys.executable, "-m", __spec__.name, "experiment=latency", *chosen]
-        done = subprocess.run(command, env={**os.environ, **ALLOCATOR}, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise UserError(f"cannot measure the memory of row {row.name} on {backbone}: {said[-1].removeprefix('error: ')}")
-        measured = json.loads(done.stdout.splitlines()[-1])
-        entries.append({"backbone": backbone, "row": row.name, "label": row.label, **measured})
-        say(f"{backbone} {row.name}: training memory measured in {time.monotonic() - started:.0f} s")
+        arguments = [f"backbone={backbone}", f"row/latency={row.name}", *rest]
+        command = [sys.executable, "-m", __spec__.name, "experiment=latency", *arguments]
+        process = subprocess.run(command, env={**os.environ, **ALLOCATOR}, capture_output=True, text=True, check=False)
+        if process.returncode:
+            errors = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
+            raise UserError(f"cannot measure the memory of row {row.name} on {backbone}: {errors[-1].removeprefix('error: ')}")
+        measurements = json.loads(process.stdout.splitlines()[-1])
+        entries.append({"backbone": backbone, "row": row.name, "label": row.label, **measurements})
+        say(f"{backbone} {row.name}: training memory measured in {time.monotonic() - start:.0f} s")
     return entries
 
 
 def arithmetic(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """The values trained by each row with a printed size, on the shape of `bench.arithmetic`, a model too large to load."""
-    asked = build(cells[0].asked["bench"]).arithmetic
+    model = build(cells[0].asked["bench"]).arithmetic
     token = "<|endoftext|>"
-    spec = BackboneSpec("arithmetic", asked["label"], "random", "\n", token, token, shape=asked["shape"])
+    spec = BackboneSpec("arithmetic", model["label"], "random", "\n", token, token, shape=model["shape"])
     with torch.device("meta"):  # shapes without memory
         shape = Shape.of(spec.load())
     return [
         {
-            "label": asked["label"],
+            "label": model["label"],
             "row": cell.row.name,
-            "width": asked["bytes"],
+            "width": model["bytes"],
             "parameters": build(cell.asked["method"]).count(shape),
             "total": shape.parameters,
         }

@@ -59,13 +59,13 @@ def memory(config: DictConfig) -> int:
     method, ranks = build(config.method), Ranks.here(config.device)
     if not method.needs_model:
         return arithmetic.PROCESS
-    found = build_meta_model(backbone_of(config), method)
+    frame = build_meta_model(backbone_of(config), method)
     try:
-        work, _ = workload(config, found, None)
+        work, _ = workload(config, frame, None)
     except UserError:
-        work, _ = workload(config, found, data_of(config))
+        work, _ = workload(config, frame, data_of(config))
     dtype = resolve_precision(config.train.precision, ranks.device)
-    return _memory(dtype, ranks.device.type, found.outline, work)
+    return _memory(dtype, ranks.device.type, frame.outline, work)
 
 
 def data_of(config: DictConfig) -> Splits | None:
@@ -89,31 +89,31 @@ def forecast(config: DictConfig, splits: Splits | None = None, card: Card | None
     if not method.needs_model:
         texts = rows(config, splits)[2]
         return Forecast(0, 0, 0, 0.0, arithmetic.LOADING + arithmetic.SCORING * texts, arithmetic.PROCESS, 0, 0, "counted")
-    found = build_meta_model(backbone_of(config), method)
-    work, lengths = workload(config, found, splits)
+    frame = build_meta_model(backbone_of(config), method)
+    work, lengths = workload(config, frame, splits)
     if card:
         ranks = Ranks(torch.device("cuda"))
         dtype = card.dtype(precision)
-        rate = card.speed(found.outline, work, dtype)
+        rate = card.speed(frame.outline, work, dtype)
     else:
         ranks = Ranks.here(config.device)
         dtype = resolve_precision(precision, ranks.device)
-        rate = speed(found.shape, found.outline, work, ranks.device, dtype)
-    counted = arithmetic.flops(found.outline, work)
-    kept, used = arithmetic.disk(found.outline, config.launch.keep_gb)
-    trained = arithmetic.flops(found.outline, replace(work, test_rows=0))
+        rate = speed(frame.shape, frame.outline, work, ranks.device, dtype)
+    flops = arithmetic.flops(frame.outline, work)
+    final_disk, peak_disk = arithmetic.disk(frame.outline, config.launch.keep_gb)
+    train_flops = arithmetic.flops(frame.outline, replace(work, test_rows=0))
     return Forecast(
-        trained=found.outline.trained,
-        total=found.outline.parameters,
+        trained=frame.outline.trained,
+        total=frame.outline.parameters,
         tokens=work.train_tokens,
-        flops=counted.total,
+        flops=flops.total,
         # The ranks share the batches; only the first decodes.
-        seconds=arithmetic.seconds(counted, rate.rows * ranks.size, rate.tokens, work.test_rows if work.new else 0),
-        memory=_memory(dtype, ranks.device.type, found.outline, work),
-        kept=kept,
-        used=used,
+        seconds=arithmetic.seconds(flops, rate.rows * ranks.size, rate.tokens, work.test_rows if work.new else 0),
+        memory=_memory(dtype, ranks.device.type, frame.outline, work),
+        kept=final_disk,
+        used=peak_disk,
         lengths=lengths,
-        train_seconds=arithmetic.seconds(trained, rate.rows * ranks.size, rate.tokens, 0),
+        train_seconds=arithmetic.seconds(train_flops, rate.rows * ranks.size, rate.tokens, 0),
         test_rows=work.test_rows,
     )
 
@@ -138,8 +138,8 @@ def workload(config: DictConfig, frame: MetaModel, splits: Splits | None) -> tup
     train, objective = build(config.train), objective_of(config)
     decoder = objective.decoding
     n_train, n_dev, n_test = rows(config, splits)
-    here = splits is not None and frame.tokenizer_here
-    found = counted(config, frame, splits) if here and splits else documented(config)
+    can_count = splits is not None and frame.tokenizer_here
+    lengths = counted(config, frame, splits) if can_count and splits else documented(config)
     per_epoch = math.ceil(n_train / train.batch_size)
     steps = train.steps or max(1, round(per_epoch * train.epochs))
     outline = frame.outline
@@ -147,23 +147,23 @@ def workload(config: DictConfig, frame: MetaModel, splits: Splits | None) -> tup
         steps=steps if outline.trained else 0,
         batch=train.batch_size,
         micro=min(train.micro_batch_size or train.batch_size, train.batch_size),
-        length=found.length,
-        scored=found.scored,
-        longest=min(found.longest, config.data.max_length),
+        length=lengths.length,
+        scored=lengths.scored,
+        longest=min(lengths.longest, config.data.max_length),
         train_rows=n_train,
         dev_rows=n_dev,
-        dev_length=found.dev,
+        dev_length=lengths.dev,
         evaluations=math.ceil(steps / (train.eval_every or per_epoch)),
         test_rows=n_test,
-        prompt=found.prompt,
-        new=min(decoder.max_new_tokens, SEARCHED * found.scored),
+        prompt=lengths.prompt,
+        new=min(decoder.max_new_tokens, SEARCHED * lengths.scored),
         most_new=decoder.max_new_tokens,
         beam=decoder.beam,
         test_batch=decoder.batch_size,
         recompute=train.recompute,
         features=objective.freezes and not outline.method and outline.head > 0,
     )
-    return work, found.source
+    return work, lengths.source
 
 
 def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
@@ -172,29 +172,29 @@ def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
     Raises UserError if the data are here and have fewer.
     """
     if splits is not None:
-        there = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
+        counts = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
     else:
-        there = _declared(build(config.task))
-    wanted = {split: config.data[f"n_{split}"] for split in there}
-    if splits is not None and (lacking := [split for split in there if (wanted[split] or 0) > there[split]]):
+        counts = _declared(build(config.task))
+    limits = {split: config.data[f"n_{split}"] for split in counts}
+    if splits is not None and (lacking := [split for split in counts if (limits[split] or 0) > counts[split]]):
         split = lacking[0]
-        raise UserError(f"data.n_{split}={wanted[split]}, but the split has {there[split]} examples: lower it")
-    n = {split: all_ if (asked := wanted[split]) is None else min(all_, asked) for split, all_ in there.items()}
+        raise UserError(f"data.n_{split}={limits[split]}, but the split has {counts[split]} examples: lower it")
+    n = {split: all_ if (limit := limits[split]) is None else min(all_, limit) for split, all_ in counts.items()}
     return n["train"], n["dev"], n["test"]
 
 
 def _declared(task: Any) -> dict[str, int]:
     """A task's row counts from conf/: conf/plan.yaml, or those that a GLUE task asserts."""
     amounts = dict(getattr(task, "rows", None) or {})
-    known = _documented().get(task.name, {}).get("rows")
-    if known and amounts.get("train", 0) < 2 * known["train"]:  # else the task reads more rows than lengths.yaml covers
+    counts = _documented().get(task.name, {}).get("rows")
+    if counts and amounts.get("train", 0) < 2 * counts["train"]:  # else the task reads more rows than lengths.yaml covers
         trained_on = _documented()[getattr(task, "train_from", task.name)]["rows"]
-        return {**trained_on, "test": known["test"]}
+        return {**trained_on, "test": counts["test"]}
     names = getattr(task, "scored", ())
-    scored = [amounts.get(split) for split in ([names] if isinstance(names, str) else names)]
-    if "train" not in amounts or None in scored or not scored:
+    test_counts = [amounts.get(split) for split in ([names] if isinstance(names, str) else names)]
+    if "train" not in amounts or None in test_counts or not test_counts:
         raise UserError(f"the number of rows of task {task.name} is unknown: name its data with paths.data=/path (make: DATA=)")
-    test = sum(int(n or 0) for n in scored)
+    test = sum(int(n or 0) for n in test_counts)
     held_out = int(getattr(task, "held_out", 0))
     return {"train": int(amounts["train"]) - held_out, "dev": held_out or test, "test": test}
 
@@ -205,15 +205,15 @@ def _documented() -> dict[str, Any]:
 
 def documented(config: DictConfig) -> Lengths:
     """Mean lengths from conf/plan.yaml; a guess for a task that it does not list."""
-    known, slots = _documented().get(config.task.name), sum(build(config.method).virtual_tokens)
-    mean, most = known or UNKNOWN, config.data.max_length
+    lengths, slots = _documented().get(config.task.name), sum(build(config.method).virtual_tokens)
+    mean, most = lengths or UNKNOWN, config.data.max_length
     return Lengths(
         length=min(most, mean["grouped" if build(config.train).group_by_length else "padded"] + slots),
         dev=min(most, mean["mean"] + slots),
         scored=mean["scored"],
         longest=int(mean["longest"]) + slots,
         prompt=min(most, mean["prompt"] + slots + config.data.shots * mean["mean"]),
-        source="documented" if known else "guessed",
+        source="documented" if lengths else "guessed",
     )
 
 
@@ -223,16 +223,16 @@ def counted(config: DictConfig, frame: MetaModel, splits: Splits) -> Lengths:
     how = (frame.backbone, build(config.method).virtual_tokens, config.data.max_length)
     train, dev = (objective.encode(_sample(examples), *how)[0] for examples in (splits.train, splits.dev))
     shots = subset(splits.train, config.data.shots, config.seed)
-    asked: list[Encoded] = objective.ask(_sample(splits.test), *how, shots)[0]
+    prompts: list[Encoded] = objective.ask(_sample(splits.test), *how, shots)[0]
     lengths = [len(row.ids) for row in train]
     order = epoch_order(len(train), settings.batch_size, 0, 0, lengths if settings.group_by_length else None)
-    padded = sum(len(places) * max(lengths[i] for i in places) for places in order)
+    positions = sum(len(places) * max(lengths[i] for i in places) for places in order)
     return Lengths(
-        length=padded / sum(map(len, order)),
+        length=positions / sum(map(len, order)),
         dev=sum(len(row.ids) for row in dev) / len(dev),
         scored=sum(objective.count(row) for row in train) / len(train),
         longest=max(lengths),
-        prompt=sum(len(row.ids) for row in asked) / len(asked),
+        prompt=sum(len(row.ids) for row in prompts) / len(prompts),
         source="counted",
     )
 

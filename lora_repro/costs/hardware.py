@@ -81,8 +81,8 @@ def speed(
 
     if key not in _known:
         machine = [platform.node(), *provenance.machine(device, dtype).values()]
-        asked = ["speed", key, str(row), str(token), *machine, str(int(time.time() // HOUR))]
-        _known[key] = Speed(*load_or_make(asked, measured, CODE, ("torch", "transformers")))
+        cache_key = ["speed", key, str(row), str(token), *machine, str(int(time.time() // HOUR))]
+        _known[key] = Speed(*load_or_make(cache_key, measured, CODE, ("torch", "transformers")))
     return _known[key]
 
 
@@ -144,13 +144,13 @@ def _time(step: Callable[[], None], device: torch.device) -> float:
 
     step()
     wait()
-    taken: list[float] = []
-    while len(taken) < REPEATS and sum(taken) < SECONDS:
-        started = time.perf_counter()
+    times: list[float] = []
+    while len(times) < REPEATS and sum(times) < SECONDS:
+        start = time.perf_counter()
         step()
         wait()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 @dataclass(frozen=True)
@@ -181,17 +181,17 @@ class Card:
 
         back = backward(o, work.length, work.scored) if o.trained and not work.features else 0.0
         flops = work.micro * (forward(o, work.length, work.scored) + back)
-        kept = FLOAT * PASSES * work.micro * work.length * o.flow * (o.depth or o.layers)
+        activations = FLOAT * PASSES * work.micro * work.length * o.flow * (o.depth or o.layers)
         parts = -(-work.batch // work.micro)  # micro-batches per optimizer step
-        moved = blocks * (2 if back else 1) + kept + ADAMW * o.trained / parts
-        rows = flops / seconds(flops, moved, STEP if back else POSITION)
+        traffic = blocks * (2 if back else 1) + activations + ADAMW * o.trained / parts
+        rows = flops / seconds(flops, traffic, STEP if back else POSITION)
         beams = min(work.test_batch, work.test_rows) * work.beam
         if not work.new or not beams:
             return Speed(rows, rows)
         context = work.prompt + work.new / 2
         flops = beams * forward(o, 1, 1)
-        moved = blocks + size * o.head_matrix + beams * (2 * size * context * o.layers * o.kv + PASSES * FLOAT * o.vocabulary)
-        return Speed(rows, flops / seconds(flops, moved, POSITION))
+        traffic = blocks + size * o.head_matrix + beams * (2 * size * context * o.layers * o.kv + PASSES * FLOAT * o.vocabulary)
+        return Speed(rows, flops / seconds(flops, traffic, POSITION))
 
     def __str__(self) -> str:
         peaks = f"{self.half:g} TFLOP/s in {self.format}, {self.fp32:g} in float32, {self.bandwidth:g} GB/s"

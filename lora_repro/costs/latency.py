@@ -40,10 +40,10 @@ def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Back
     It shares the plain model's weights, unless `copy` or `merged` asks for its own: merging must not change the other models.
     Parameters that an update starts at zero (LoRA's B) are drawn at random, so that merged weights differ from the plain ones.
     """
-    shared: list[Any] = [plain.tokenizer]
+    shared_parts: list[Any] = [plain.tokenizer]
     if not (bench.copy or bench.merged):
-        shared += [*plain.model.parameters(), *plain.model.buffers()]
-    backbone = copy.deepcopy(plain, {id(thing): thing for thing in shared})
+        shared_parts += [*plain.model.parameters(), *plain.model.buffers()]
+    backbone = copy.deepcopy(plain, {id(thing): thing for thing in shared_parts})
     trainable = method.apply(backbone)
     backbone.model.requires_grad_(False)
     own = set(map(id, trainable.method.values()))
@@ -88,8 +88,8 @@ def wait_for(device: torch.device) -> Callable[[], None]:
 def copy_sharing_memory(plain: Backbone) -> Backbone:
     """A copy with parameters of its own that share the plain model's memory: the values that a step writes change no time."""
     parameters: dict[int, Any] = {id(each): torch.nn.Parameter(each.detach()) for each in plain.model.parameters()}
-    shared = [plain.tokenizer, *plain.model.buffers()]
-    return copy.deepcopy(plain, {**parameters, **{id(thing): thing for thing in shared}})
+    shared_parts = [plain.tokenizer, *plain.model.buffers()]
+    return copy.deepcopy(plain, {**parameters, **{id(thing): thing for thing in shared_parts}})
 
 
 def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -102,21 +102,23 @@ def steps(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
     if FULL not in rows:
         return []
     bench: Bench = build(rows[FULL].asked["bench"])
-    started, plain, made = time.monotonic(), shaped(build(rows[FULL].asked["backbone"])).load().to(device), {}
+    start, plain, trainers = time.monotonic(), shaped(build(rows[FULL].asked["backbone"])).load().to(device), {}
     for name, cell in rows.items():
-        quantised = cell.asked["backbone"]["quantise"]
-        if not (quantised and nf4.missing_package_error(name)):
-            made[name] = footprint.training(cell.asked, device, None if quantised else copy_sharing_memory(plain))
-    found = interleaved({name: held.step for name, held in made.items()}, bench.rounds, 2, wait=wait_for(device), warm=False)
-    named = backbone_name(cells[0])
-    say(f"{named}: {bench.rounds} rounds of training steps of {len(made)} methods, {time.monotonic() - started:.0f} s")
+        quantisation = cell.asked["backbone"]["quantise"]
+        if not (quantisation and nf4.missing_package_error(name)):
+            trainers[name] = footprint.training(cell.asked, device, None if quantisation else copy_sharing_memory(plain))
+    durations = interleaved(
+        {name: trainer.step for name, trainer in trainers.items()}, bench.rounds, 2, wait=wait_for(device), warm=False
+    )
+    model_name = backbone_name(cells[0])
+    say(f"{model_name}: {bench.rounds} rounds of training steps of {len(trainers)} methods, {time.monotonic() - start:.0f} s")
     return [
         {
-            "backbone": named, "row": name, "label": rows[name].row.label, "tokens": bench.train_batch * bench.train_length,
-            "slowdown": None if name == FULL else vars(slowdown(times, found[FULL], bench.resamples)),
+            "backbone": model_name, "row": name, "label": rows[name].row.label, "tokens": bench.train_batch * bench.train_length,
+            "slowdown": None if name == FULL else vars(slowdown(times, durations[FULL], bench.resamples)),
             "ms": [round(value, 4) for value in times],
         }
-        for name, times in found.items()
+        for name, times in durations.items()
     ]  # fmt: skip
 
 
@@ -124,68 +126,68 @@ def times(cells: Sequence[Cell], device: torch.device, say: Callable[[str], None
     """One entry per size (batch x length) and timed row of one backbone's `cells`: milliseconds of every round, slow-down."""
     bench: Bench = build(cells[0].asked["bench"])
     rows = {cell.row.name: cell for cell in cells if build(cell.asked["bench"]).timed}
-    named = backbone_name(cells[0])
+    model_name = backbone_name(cells[0])
     if not rows:
         return []
     if PLAIN not in rows:
         raise UserError(f"row/{NAME} must include {PLAIN}, which the other rows are measured against: add it")
     torch.manual_seed(0)
     plain = shaped(build(cells[0].asked["backbone"])).load().to(device)
-    made = {}
+    models = {}
     for name, cell in rows.items():
         method = build(cell.asked["method"])
         backbone, trainable = adapted(plain, method, build(cell.asked["bench"]))
-        made[name] = (backbone.to(device), method, trainable.counts(backbone.model))
+        models[name] = (backbone.to(device), method, trainable.counts(backbone.model))
     entries = []
     for length in bench.lengths:
         for batch in bench.batches:
-            started = time.monotonic()
-            calls = {name: forward(backbone, method, batch, length) for name, (backbone, method, _) in made.items()}
-            found = interleaved(calls, bench.rounds, bench.warmup, wait=wait_for(device))
+            start = time.monotonic()
+            calls = {name: forward(backbone, method, batch, length) for name, (backbone, method, _) in models.items()}
+            durations = interleaved(calls, bench.rounds, bench.warmup, wait=wait_for(device))
             for name, cell in rows.items():
-                against = slowdown(found[name], found[PLAIN], bench.resamples)
+                against = slowdown(durations[name], durations[PLAIN], bench.resamples)
                 entries.append({
-                    "backbone": named, "batch": batch, "length": length, "row": name, "label": cell.row.label,
-                    "parameters": made[name][2]["method"], "total": made[name][2]["total"],
-                    "median_ms": statistics.median(found[name]), "slowdown": None if name == PLAIN else vars(against),
-                    "ms": [round(value, 4) for value in found[name]],
+                    "backbone": model_name, "batch": batch, "length": length, "row": name, "label": cell.row.label,
+                    "parameters": models[name][2]["method"], "total": models[name][2]["total"],
+                    "median_ms": statistics.median(durations[name]), "slowdown": None if name == PLAIN else vars(against),
+                    "ms": [round(value, 4) for value in durations[name]],
                 })  # fmt: skip
-            say(f"{named} {batch} x {length}: {bench.rounds} rounds of {len(calls)} models, "
-                f"{time.monotonic() - started:.0f} s")  # fmt: skip
+            say(f"{model_name} {batch} x {length}: {bench.rounds} rounds of {len(calls)} models, "
+                f"{time.monotonic() - start:.0f} s")  # fmt: skip
     return entries
 
 
 def measure(overrides: Sequence[str], say: Callable[[str], None] = print) -> Path:
     """Measure what conf/experiment/latency.yaml declares, and save it; returns the path. Raises UserError."""
     profile, rest = profile_of(overrides)
-    declared = measures.declared(NAME, profile, rest)
-    blocks = grouped(declared, backbone_name)
-    config = declared[0].asked
+    cells = measures.declared(NAME, profile, rest)
+    blocks = grouped(cells, backbone_name)
+    config = cells[0].asked
     device = bench_device(config)
-    path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, declared, rest, device.type)
-    asked = measures.signature_of(declared)
-    if measures.find(path, asked, provenance.device_name(device)):
+    path = measures.path_of(Path(config["paths"]["runs"]) / profile, NAME, cells, rest, device.type)
+    signature = measures.signature_of(cells)
+    if measures.find(path, signature, provenance.device_name(device)):
         say(f"{path}: already measured with these settings; delete it to measure again")
         return path
     with record.lock(path.parent):
         load = os.getloadavg()[0]
         if load > BUSY:
             say(f"warning: this machine is busy (load {load:.1f}): times will be longer and intervals wider")
-        started = time.monotonic()
+        start = time.monotonic()
         memory = [entry for block in blocks for entry in footprint.footprints(block, overrides, say)]
-        stepped = [entry for block in blocks for entry in steps(block, device, say)]
+        step_times = [entry for block in blocks for entry in steps(block, device, say)]
         latency = [entry for block in blocks for entry in times(block, device, say)]
         public = [item for item in rest if not item.startswith("paths.")]
         write_json(path, {
-            "schema": record.SCHEMA, "name": NAME, "signature": asked, "status": "finished", "profile": profile,
+            "schema": record.SCHEMA, "name": NAME, "signature": signature, "status": "finished", "profile": profile,
             "asked": {"overrides": public, "bench": config["bench"], "methods": {
                 backbone_name(block[0]): {cell.row.name: cell.asked["method"] for cell in block} for block in blocks
             }},
             "backbones": {backbone_name(block[0]): shaped(build(block[0].asked["backbone"])).label for block in blocks},
-            "latency": latency, "memory": memory, "steps": stepped, "arithmetic": footprint.arithmetic(blocks[0]),
+            "latency": latency, "memory": memory, "steps": step_times, "arithmetic": footprint.arithmetic(blocks[0]),
             "where": {**provenance.where(provenance.attempt(device, None)), "kind": device.type,
                       "threads": torch.get_num_threads(), "load_before": round(load, 2),
-                      "wall_seconds": round(time.monotonic() - started)},
+                      "wall_seconds": round(time.monotonic() - start)},
         })  # fmt: skip
     return path
 
@@ -215,10 +217,10 @@ def interleaved(
             if warm:
                 calls[name]()
             wait()
-            started = clock()
+            start = clock()
             calls[name]()
             wait()
-            times[name].append(1e3 * (clock() - started))
+            times[name].append(1e3 * (clock() - start))
     return times
 
 
@@ -241,7 +243,7 @@ def slowdown(times: Sequence[float], plain: Sequence[float], resamples: int) -> 
     ratios = np.asarray(times, float) / np.asarray(plain, float)
     if len(times) != len(plain) or not len(ratios) or not (np.isfinite(ratios) & (ratios > 0)).all():
         raise ValueError("times and plain must hold one positive number for each round")
-    chosen = np.random.default_rng(0).integers(len(ratios), size=(resamples, len(ratios)))
-    low, high = np.percentile(np.median(ratios[chosen], axis=1), [2.5, 97.5])
+    indices = np.random.default_rng(0).integers(len(ratios), size=(resamples, len(ratios)))
+    low, high = np.percentile(np.median(ratios[indices], axis=1), [2.5, 97.5])
     median, low, high = (float(100 * (value - 1)) for value in (np.median(ratios), low, high))
     return SlowdownEstimate(median, low, high, len(ratios))

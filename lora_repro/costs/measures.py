@@ -23,8 +23,8 @@ PLACE = ("profile", "paths.runs", "paths.data", "device", "bench.threads")
 
 def declared(name: str, profile: str, overrides: Sequence[str] = ()) -> list[Cell]:
     """The cells to measure: one per row and backbone, by backbone. Raises UserError for anything that conf/ does not declare."""
-    found = declared_cells(name, profile, overrides)
-    return [cell for block in grouped(found, backbone_name) for cell in block]
+    cells = declared_cells(name, profile, overrides)
+    return [cell for block in grouped(cells, backbone_name) for cell in block]
 
 
 def signature_of(declared: Sequence[Cell]) -> str:
@@ -44,9 +44,9 @@ def find(path: Path, asked: str, device: str) -> dict[str, Any] | None:
     """The finished measurement with signature `asked` on the same device, from committed code; None if there is none."""
     if not path.is_file():
         return None
-    found = read(path)
-    same = found["signature"] == asked and found["where"]["device"] == device
-    return found if same and found["where"]["dirty"] is False else None
+    measurement = read(path)
+    same = measurement["signature"] == asked and measurement["where"]["device"] == device
+    return measurement if same and measurement["where"]["dirty"] is False else None
 
 
 def load(folder: Path, name: str) -> dict[str, dict[str, Any]]:

@@ -73,8 +73,8 @@ def shape_of(spec: BackboneSpec) -> dict[str, Any]:
         except (OSError, ValueError) as error:
             raise UserError(f"backbone {spec.name}: cannot read the config.json of {spec.hub_id} ({error})") from error
         return shape
-    known = yaml_file.values(CONF / "plan.yaml")["shapes"]
-    if "model_type" not in (shape := spec.shape or known.get(spec.name, {})):
+    shapes = yaml_file.values(CONF / "plan.yaml")["shapes"]
+    if "model_type" not in (shape := spec.shape or shapes.get(spec.name, {})):
         say = "write its shape into its yaml, as in its config.json: shape: {model_type: ...}"
         raise UserError(f"backbone {spec.name}: its sizes are unknown; {say}")
     return dict(shape)
@@ -100,8 +100,8 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
     own = _tokenizers[name]
     if own is not None:
         backbone = spec.assembled(backbone.model, own)
-    trained = set(map(id, trainable.parameters()))
-    outline = _outline(backbone, sizes, old, trainable.method, trained)
+    trainable_ids = set(map(id, trainable.parameters()))
+    outline = _outline(backbone, sizes, old, trainable.method, trainable_ids)
     counts = trainable.counts(backbone.model)
     outline = replace(outline, parameters=counts["total"], method=counts["method"], head=counts["head"])
     if spec.quantise:  # every matrix of the blocks: `nf4.quantise`
@@ -118,7 +118,7 @@ def _outline(
     place = {id(p): index for index, layer in below for p in layer.parameters()}
     inside = {name: p for name, p in method.items() if id(p) in place}
     matrices = {name: p.numel() for name, p in inside.items() if p.dim() > 1}
-    moved = _moved(backbone.model)
+    originals = _moved(backbone.model)
     lowest = min((place[id(p)] for p in inside.values()), default=sizes.n_layers)
     if len(inside) < len(method):  # embeddings, virtual tokens: the gradient goes all the way down
         lowest = 0
@@ -139,11 +139,11 @@ def _outline(
         head=0,
         added=sum(n for name, n in matrices.items() if name not in old),
         weights=sum(n for name, n in matrices.items() if name in old)
-        + sum(p.numel() for p in moved if id(p) in place and p.dim() > 1),
+        + sum(p.numel() for p in originals if id(p) in place and p.dim() > 1),
         depth=sizes.n_layers - lowest if method else 0,
         head_trained=any(id(p) in trained for p in values),
         score_heads=0 if fused else backbone.n_heads,
-        moved=sum(p.numel() for p in moved),
+        moved=sum(p.numel() for p in originals),
         added_flow=sum(sum(p.shape) for name, p in inside.items() if p.dim() > 1 and name not in old),
         score_width=0 if fused else _relative(backbone.model.config),
     )
@@ -157,6 +157,6 @@ def _relative(config: Any) -> int:
 
 def _moved(model: nn.Module) -> list[torch.Tensor]:
     """The tensors that a method moves without training them, so that each has a gradient (`IntrinsicDimension`)."""
-    parametrised: list[Any] = [module for module in model.modules() if parametrize.is_parametrized(module)]
-    kept = [each.original for module in parametrised for each in module.parametrizations.values()]
-    return list({id(tensor): tensor for tensor in kept}.values())
+    modules: list[Any] = [module for module in model.modules() if parametrize.is_parametrized(module)]
+    originals = [each.original for module in modules for each in module.parametrizations.values()]
+    return list({id(tensor): tensor for tensor in originals}.values())

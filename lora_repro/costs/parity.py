@@ -34,9 +34,9 @@ def parity(parent: DictConfig) -> DictConfig:
         raise UserError(f"backbone {values.get('name')}: a random model needs shape.model_type")
     if values.get("source") == "folder" or values.get("path"):  # files of the user's own say what shape it has
         return OmegaConf.create(sizes(values))
-    asked = ("sizes", json.dumps(values, sort_keys=True))
-    known: dict[str, Any] = cached_values(asked, lambda: sizes(values), CODE, PACKAGES)
-    return OmegaConf.create(known)
+    cache_key = ("sizes", json.dumps(values, sort_keys=True))
+    settings: dict[str, Any] = cached_values(cache_key, lambda: sizes(values), CODE, PACKAGES)
+    return OmegaConf.create(settings)
 
 
 def sizes(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,15 +54,15 @@ def sizes(values: Mapping[str, Any]) -> dict[str, Any]:
     key = f"{shape} {encoder}"
     if key not in _known:
         head = "classification" if encoder else "lm"
-        whole = Shape.of(bare(build({**values, "sizes": {}, "head": head, "n_labels": None, "head_dropout": None}), shape))
-        _known[key] = by_parity(whole, "encoder" if encoder else "decoder")
+        model_shape = Shape.of(bare(build({**values, "sizes": {}, "head": head, "n_labels": None, "head_dropout": None}), shape))
+        _known[key] = by_parity(model_shape, "encoder" if encoder else "decoder")
     return _known[key]
 
 
 def rules() -> dict[str, dict[str, Any]]:
     """conf/plan/parity.yaml."""
-    found: dict[str, dict[str, Any]] = yaml_file.values(CONF / "plan" / "parity.yaml")
-    return found
+    config: dict[str, dict[str, Any]] = yaml_file.values(CONF / "plan" / "parity.yaml")
+    return config
 
 
 def by_parity(shape: Shape, kind: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def by_parity(shape: Shape, kind: str) -> dict[str, Any]:
 
 def _size(rule: Mapping[str, Any], shape: Shape) -> Any:
     shares = {key: int(share * shape.n_layers) for key, share in rule.get("layers", {}).items()}
-    wanted = build({**rules()["lora"], "rank": rule["rank"]}).count(shape) * rule.get("times", 1)
-    found = build({**rule["method"], **shares}).nearest(shape, wanted)
-    kept = [getattr(found, key) for key in rule.get("settings", [found.sized])]
-    return kept if "settings" in rule else kept[0]
+    budget = build({**rules()["lora"], "rank": rule["rank"]}).count(shape) * rule.get("times", 1)
+    method = build({**rule["method"], **shares}).nearest(shape, budget)
+    settings = [getattr(method, key) for key in rule.get("settings", [method.sized])]
+    return settings if "settings" in rule else settings[0]

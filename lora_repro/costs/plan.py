@@ -55,27 +55,27 @@ class Line:
 def plan_runs(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
     """The plan of these runs, on `card` or on this machine. Raises UserError for a cell that trains nothing, or broken data."""
     forecasts: dict[str, tuple[DictConfig, Forecast]] = {}
-    loaded: dict[str, Splits | None] = {}
-    published: dict[str, dict[str, Any]] = {}
-    made = []
+    splits: dict[str, Splits | None] = {}
+    records: dict[str, dict[str, Any]] = {}
+    lines = []
     for cell in found:
         if "bench" in cell.asked:
             raise UserError(f"experiment {cell.asked['row']['table']} trains nothing: there is nothing to plan")
         profile = str(cell.asked["profile_name"])
-        if not published:
-            published = published_records(profile)
+        if not records:
+            records = published_records(profile)
         key = json.dumps({**cell.asked, "seed": 0, "starts_from": None}, sort_keys=True)  # all seeds cost the same
         if key not in forecasts:
             config: DictConfig = OmegaConf.create(cell.asked)
             data = json.dumps([cell.asked["task"], cell.asked["paths"]["data"]])
-            if data not in loaded:
-                loaded[data] = data_of(config)
-            forecasts[key] = config, forecast(config, loaded[data], card)
-        config, expected = forecasts[key]
+            if data not in splits:
+                splits[data] = data_of(config)
+            forecasts[key] = config, forecast(config, splits[data], card)
+        config, estimate = forecasts[key]
         kind, name = ("cuda", card.name) if card else _device(str(config.device))
-        seconds, how = _time(expected, published.get(cell.folder.name), name)
-        made.append(Line(cell, expected, config, kind, _state(cell), seconds, how))
-    return made
+        seconds, how = _time(estimate, records.get(cell.folder.name), name)
+        lines.append(Line(cell, estimate, config, kind, _state(cell), seconds, how))
+    return lines
 
 
 def _device(asked: str) -> tuple[str, str]:
@@ -100,8 +100,8 @@ def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tupl
 
 def table(made: Sequence[Line]) -> str:
     """Aligned columns, one line per run."""
-    told = varying_axes([line.cell for line in made])
-    return aligned([HEADER, *(_row(line, told) for line in made)], SIDES)
+    axes = varying_axes([line.cell for line in made])
+    return aligned([HEADER, *(_row(line, axes) for line in made)], SIDES)
 
 
 def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
@@ -114,31 +114,31 @@ def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
     if sum(widths) + 2 * len(widths) - 2 > shutil.get_terminal_size((10**6, 24)).columns:
         same = [place for place, column in enumerate(columns) if len(set(column[1:])) == 1 and column[0] in WORDS]
         below = f"\nall: {', '.join(f'{rows[0][place]} {rows[1][place]}'.strip() for place in same)}" if same else ""
-        kept = [place for place in range(len(columns)) if place not in same]
-        rows, sides = [[row[place] for place in kept] for row in rows], "".join(sides[place] for place in kept)
-        widths = [widths[place] for place in kept]
-    shown = [
+        places = [place for place in range(len(columns)) if place not in same]
+        rows, sides = [[row[place] for place in places] for row in rows], "".join(sides[place] for place in places)
+        widths = [widths[place] for place in places]
+    lines = [
         "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([shown[0], "-" * max(map(len, shown)), *shown[1:]]) + below
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]]) + below
 
 
 def _row(line: Line, told: list[str]) -> list[str]:
-    cell, expected = line.cell, line.forecast
-    mark = "" if expected.lengths == "counted" else "*"
+    cell, estimate = line.cell, line.forecast
+    mark = "" if estimate.lengths == "counted" else "*"
     return [
         cell.titled(told),
         cell.task,
         str(cell.seed),
         str(cell.asked["backbone"]["name"]),
         line.state,
-        f"{expected.trained:,}",
-        f"{expected.tokens:,}{mark}",
-        f"{expected.flops:.2g}",
+        f"{estimate.trained:,}",
+        f"{estimate.tokens:,}{mark}",
+        f"{estimate.flops:.2g}",
         clock(line.seconds),
         line.how,
-        size(expected.memory),
+        size(estimate.memory),
     ]
 
 
@@ -146,35 +146,35 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
     """One sentence each on what is missing: runs, time, operations, disk, downloads."""
     missing = [line for line in made if line.state != "yes"]
     noun = "run" if len(made) == 1 else "runs"
-    searched = search_note([line.cell for line in made])
-    said = [f"{len(made)} {noun}, {len(made) - len(missing)} here already", *filter(None, [searched])]
+    note = search_note([line.cell for line in made])
+    notes = [f"{len(made)} {noun}, {len(made) - len(missing)} here already", *filter(None, [note])]
     if not missing:
-        return [*said, "nothing to do"]
+        return [*notes, "nothing to do"]
     operations = sum(line.forecast.flops for line in missing)
-    said.append(
+    notes.append(
         f"to run: {len(missing)}, one after the other {clock(sum(line.seconds for line in missing))}, {operations:.2g} FLOPs,"
         f" at most {size(max(line.forecast.memory for line in missing))} of memory"
     )
-    kept = sum(line.forecast.kept for line in missing)
-    used = kept + max(line.forecast.used - line.forecast.kept for line in missing)
+    final_disk = sum(line.forecast.kept for line in missing)
+    peak_disk = final_disk + max(line.forecast.used - line.forecast.kept for line in missing)
     runs = Path(str(made[0].cell.asked["paths"]["runs"])).absolute()
     free = shutil.disk_usage(next(folder for folder in (runs, *runs.parents) if folder.exists())).free
-    here = "" if card else f"; {size(free)} are free at {runs}"
-    said.append(f"disk: {size(kept)} at the end, at most {size(used)} while running{here}")
-    said.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
-    said += [*searches(made), *differences(made)]
+    free_note = "" if card else f"; {size(free)} are free at {runs}"
+    notes.append(f"disk: {size(final_disk)} at the end, at most {size(peak_disk)} while running{free_note}")
+    notes.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
+    notes += [*searches(made), *differences(made)]
     if (processes := made[0].cell.asked["launch"]["processes"]) > 1:
-        said.append(f"times and memory are for one process; launch.processes={processes} would share each run's batches")
+        notes.append(f"times and memory are for one process; launch.processes={processes} would share each run's batches")
     if any(line.forecast.lengths != "counted" for line in missing):
-        said.append("* from documented mean lengths: to count tokens, name the data (DATA=/path) and fetch the backbone")
+        notes.append("* from documented mean lengths: to count tokens, name the data (DATA=/path) and fetch the backbone")
     if card:
         large = list(dict.fromkeys(line.cell.row.name for line in missing if line.forecast.memory > card.memory * 1e9))
         if large:
-            said.append(f"do not fit in the GPU's {card.memory:g} GB: {', '.join(large)}; train.micro_batch_size splits a batch")
-        said.append(f"estimated for {card}")
-    elif used > free:
-        said.append("the disk is too small: free some space, or choose another one with paths.runs=/path")
-    return said
+            notes.append(f"do not fit in the GPU's {card.memory:g} GB: {', '.join(large)}; train.micro_batch_size splits a batch")
+        notes.append(f"estimated for {card}")
+    elif peak_disk > free:
+        notes.append("the disk is too small: free some space, or choose another one with paths.runs=/path")
+    return notes
 
 
 def searches(made: Sequence[Line]) -> list[str]:
@@ -191,7 +191,7 @@ def searches(made: Sequence[Line]) -> list[str]:
 
 def differences(made: Sequence[Line]) -> list[str]:
     """The least difference between two rows that each task's runs could show, by number of seeds, as far as it is known."""
-    said = []
+    notes = []
     for task in dict.fromkeys(line.cell.task for line in made):
         mine = [line for line in made if line.cell.task == task and line.forecast.test_rows]
         seeds: dict[str, set[int]] = {}
@@ -200,28 +200,28 @@ def differences(made: Sequence[Line]) -> list[str]:
         if len(seeds) < 2:
             continue
         noise = detectable.noise(task, str(mine[0].cell.asked["profile_name"]))
-        counts = sorted({len(found) for found in seeds.values()}, reverse=True)
-        told = [(k, detectable.points(noise, k, max(line.forecast.test_rows for line in mine))) for k in counts]
-        shown = [f"{least:.1f} points with {k} seed{'s' if k > 1 else ' (test inputs alone)'}" for k, least in told if least]
-        least = f"{', '.join(shown)}, by the runs published at {noise.profile}" if shown and noise else ""
-        rest = "unknown with more seeds" if shown else "unknown"
-        unknown = f"{rest}, too few of its runs are published" if len(shown) < len(told) else ""
-        said.append(f"smallest detectable difference of two rows on {task}: {'; '.join(filter(None, (least, unknown)))}")
-    return said
+        counts = sorted({len(row_seeds) for row_seeds in seeds.values()}, reverse=True)
+        points = [(k, detectable.points(noise, k, max(line.forecast.test_rows for line in mine))) for k in counts]
+        phrases = [f"{least:.1f} points with {k} seed{'s' if k > 1 else ' (test inputs alone)'}" for k, least in points if least]
+        least = f"{', '.join(phrases)}, by the runs published at {noise.profile}" if phrases and noise else ""
+        rest = "unknown with more seeds" if phrases else "unknown"
+        unknown = f"{rest}, too few of its runs are published" if len(phrases) < len(points) else ""
+        notes.append(f"smallest detectable difference of two rows on {task}: {'; '.join(filter(None, (least, unknown)))}")
+    return notes
 
 
 def downloads(missing: Sequence[Line]) -> list[str]:
     """What has to be downloaded: backbones, with the size of their float32 weights, and data sets of the hub."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for line in missing:
         spec, method, source = backbone_of(line.config), build(line.config.method), str(line.config.task.get("source"))
-        if method.needs_model and spec.name not in found and not availability.has_weights(spec):
+        if method.needs_model and spec.name not in texts and not availability.has_weights(spec):
             full = build_meta_model(spec, method).outline
             way = f"wheel {spec.wheel['package']}" if spec.wheel else f"hub {spec.hub_id or 'of your choice'}"
-            found[spec.name] = f"{spec.name} ({way}, about {size(4 * full.parameters)} as float32)"
+            texts[spec.name] = f"{spec.name} ({way}, about {size(4 * full.parameters)} as float32)"
         if source == "hub":
-            found["data"] = "the data sets, from the hub"
-    return list(found.values())
+            texts["data"] = "the data sets, from the hub"
+    return list(texts.values())
 
 
 def clock(seconds: float) -> str:
@@ -243,12 +243,12 @@ def size(n: float) -> str:
 
 def gpu_rows(made: Sequence[Line]) -> list[list[str]]:
     """A header, then one line per row, task and backbone, as text cells. Recorded runs cost nothing and are left out."""
-    told = [axis for axis in varying_axes([line.cell for line in made]) if axis != "backbone"]  # it has a column of its own
+    axes = [axis for axis in varying_axes([line.cell for line in made]) if axis != "backbone"]  # it has a column of its own
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in made:
         if line.state != "yes":
             backbone = str(line.cell.asked["backbone"]["name"])
-            groups.setdefault((line.cell.titled(told), line.cell.task, backbone), []).append(line)
+            groups.setdefault((line.cell.titled(axes), line.cell.task, backbone), []).append(line)
     return [GPU_HEADER, *([*key, *_figures(group)] for key, group in groups.items())]
 
 
@@ -256,9 +256,9 @@ def _figures(group: Sequence[Line]) -> list[str]:
     one = group[0].forecast
     mark = "" if one.lengths == "counted" else "*"
     hours = sum(line.seconds for line in group) / 3600
-    memory, kept = max(line.forecast.memory for line in group), sum(line.forecast.kept for line in group)
+    memory, disk = max(line.forecast.memory for line in group), sum(line.forecast.kept for line in group)
     flops = sum(line.forecast.flops for line in group)
-    numbers = (figure(hours), figure(memory / 1e9), figure(kept / 1e9))
+    numbers = (figure(hours), figure(memory / 1e9), figure(disk / 1e9))
     return [str(len(group)), f"{one.trained:,}", f"{one.tokens:,}{mark}", f"{flops:.2g}", *numbers]
 
 

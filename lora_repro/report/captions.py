@@ -77,16 +77,16 @@ class Caption:
         first, *others = self.whose
         more = {"Decoding: ": self.decoding, "Scores: ": self.scores}
         command = [Reproduce(self.command)] if self.command else []
-        said = (start + text for start, text in more.items() if text)
-        return (f"{first}: {part}" if part else first, *others, *said, *command)
+        sentences = (start + text for start, text in more.items() if text)
+        return (f"{first}: {part}" if part else first, *others, *sentences, *command)
 
 
 def models(records: Sequence[Record]) -> list[str]:
     """The labels of the models whose weights were loaded or drawn; one that was trained both ways stands once and says so."""
     labels = sorted({str(backbone["label"]) for record in records if (backbone := record["where"]["backbone"]).get("sha256")})
     twins = {label.removesuffix(DRAWN) for label in labels if label.endswith(DRAWN)}
-    kept = [label for label in labels if not (label.endswith(DRAWN) and label.removesuffix(DRAWN) in labels)]
-    return [f"{label}, also with random weights" if label in twins else label for label in kept]
+    entries = [label for label in labels if not (label.endswith(DRAWN) and label.removesuffix(DRAWN) in labels)]
+    return [f"{label}, also with random weights" if label in twins else label for label in entries]
 
 
 def decoding(cell: Cell) -> str:
@@ -107,7 +107,7 @@ def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
         name = max((name for name in names if caption.startswith(name)), key=len, default="")
         tasks.setdefault(f"{_bare(caption.removeprefix(name))}{drawn(records)}", []).extend([name] if name else [])
     form = "{}: {}" if len(tasks) == 1 else "{} ({})"
-    texts = [form.format(", ".join(named), text) if named else text for text, named in tasks.items()]
+    texts = [form.format(", ".join(labels), text) if labels else text for text, labels in tasks.items()]
     return "; ".join(texts) or NO_RECORD
 
 
@@ -148,10 +148,10 @@ def of_table(
         notes.append("† n = 1: no spread over seeds, supports no verdict.")
     first = [run for run in shown if run.source == shown[0].source]
     seeds = grouped(first, lambda run: (run.cell.task, run.cell.seed))
-    together = [[run.record["where"] for run in group] for group in seeds]
-    if mixed := [where for group in together if len(machines(group)) > 1 for where in group]:
-        low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in mixed)
-        names = "; ".join(machines(mixed))
+    places = [[run.record["where"] for run in group] for group in seeds]
+    if hosts := [where for group in places if len(machines(group)) > 1 for where in group]:
+        low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in hosts)
+        names = "; ".join(machines(hosts))
         notes.append(f"Rows of one seed come from several machines ({names}). {MOVED if low else ROUNDED}")
     if versus := [result.differences[main.key] for result in ours if main.key in result.differences]:
         notes.append(
@@ -172,14 +172,14 @@ def of_table(
 
 def _over_seeds(versus: Sequence[Difference]) -> str:
     """How the spread over seeds is known in these differences."""
-    pooled = {one.over_seeds.pooled: one for one in versus if one.over_seeds.pooled}
-    said = [
+    pools = {one.over_seeds.pooled: one for one in versus if one.over_seeds.pooled}
+    sentences = [
         f"Their spread over seeds is that of {common.rows} rows trained alike ({common.freedom} degrees of freedom), unless both "
         "share start and rate. "
-        for common in pooled
+        for common in pools
     ]
-    alone = [one for one in versus if one.n == 1 and not one.over_seeds.pooled]
-    return "".join(said) + ("†: one seed; the interval covers the inputs alone. " if alone else "")
+    singles = [one for one in versus if one.n == 1 and not one.over_seeds.pooled]
+    return "".join(sentences) + ("†: one seed; the interval covers the inputs alone. " if singles else "")
 
 
 def on_rates(cells: Sequence[Cell]) -> list[str]:
@@ -189,25 +189,25 @@ def on_rates(cells: Sequence[Cell]) -> list[str]:
     chance, and whose rate was searched on shorter trainings; then what each length chose where there were several.
     """
     by_setting = {cell.setting: cell for cell in reversed(cells) if cell.guess}
-    shown = list(by_setting.values())[::-1]
-    searched = [(cell, search) for cell in shown if (search := cell.search)]
+    firsts = list(by_setting.values())[::-1]
+    searches = [(cell, search) for cell in firsts if (search := cell.search)]
     lists = [
-        ("Learning rate not searched but a first guess", [cell for cell in shown if cell.unsearched]),
-        ("The best learning rate lies at an edge of those tried", [cell for cell, search in searched if search["edge"]]),
-        (CHANCE, [cell for cell, search in searched if not search.get("learnt", True)]),
-        ("Learning rate searched on shorter training runs", [cell for cell, search in searched if search["length"] < 1]),
+        ("Learning rate not searched but a first guess", [cell for cell in firsts if cell.unsearched]),
+        ("The best learning rate lies at an edge of those tried", [cell for cell, search in searches if search["edge"]]),
+        (CHANCE, [cell for cell, search in searches if not search.get("learnt", True)]),
+        ("Learning rate searched on shorter training runs", [cell for cell, search in searches if search["length"] < 1]),
     ]
-    said = [f"{text}: {_names(wanted, shown)}." for text, wanted in lists if wanted]
-    both = [f"{cell.row.label} ({place_label(cell)}): {chosen}" for cell, search in searched if (chosen := _by_length(search))]
-    return said + ([f"Learning rate chosen at each training length searched: {'; '.join(both)}."] if both else [])
+    notes = [f"{text}: {_names(group, firsts)}." for text, group in lists if group]
+    both = [f"{cell.row.label} ({place_label(cell)}): {rates}" for cell, search in searches if (rates := _by_length(search))]
+    return notes + ([f"Learning rate chosen at each training length searched: {'; '.join(both)}."] if both else [])
 
 
 def _by_length(search: Mapping[str, Any]) -> str:
     """`0.006 at a third of the length, 0.002 at the full length`; empty for a setting that was searched at one length."""
-    chosen = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # per length, the one with most seeds
-    if len(chosen) < 2:
+    rates = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # per length, the one with most seeds
+    if len(rates) < 2:
         return ""
-    return ", ".join(f"{rate:.3g} at {_part(length)}" for length, rate in sorted(chosen.items()))
+    return ", ".join(f"{rate:.3g} at {_part(length)}" for length, rate in sorted(rates.items()))
 
 
 def _part(length: float) -> str:

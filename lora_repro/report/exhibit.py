@@ -40,10 +40,10 @@ class ReportRequest:
 
     def said(self, signatures: Iterable[str]) -> str:
         """How many of the runs asked for have one of these signatures."""
-        recorded, every = set(signatures), {cell.signature for cell in self.cells}
+        records, every = set(signatures), {cell.signature for cell in self.cells}
         more = every - self.swept
-        beyond = f"; {len(recorded & more)} of {len(more)} more rows and seeds, which this command does not run" if more else ""
-        return f"{len(recorded & self.swept)} of {len(self.swept)} runs asked for are recorded{beyond}"
+        beyond = f"; {len(records & more)} of {len(more)} more rows and seeds, which this command does not run" if more else ""
+        return f"{len(records & self.swept)} of {len(self.swept)} runs asked for are recorded{beyond}"
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ class Theirs(str):
     of: str
 
     def __new__(cls, title: str, of: str) -> Theirs:
-        made = super().__new__(cls, title)
-        made.of = of
-        return made
+        heading = super().__new__(cls, title)
+        heading.of = of
+        return heading
 
 
 def code(text: object) -> Markup:
@@ -76,22 +76,22 @@ def _cell(tag: str, cell: str, strip: str, about: str, facts: dict[str, bool]) -
     number = cell if isinstance(cell, Number) else None
     facts = facts | {"long": number is not None and number.low is not None, "none": cell in MISSING}
     names = [name for name, is_so in facts.items() if is_so]
-    named = f' class="{" ".join(names)}"' if names else ""
+    classes = f' class="{" ".join(names)}"' if names else ""
     sorted_by = "" if number is None else f' data-n="{number.value:.10g}"'
-    shown = escape(cell).replace("] =", "]\u00a0=").replace("Δ ", "Δ\u00a0")
-    said = escape(number.badge) if number else ""
-    badge = f' <span class="badge {said.replace(" ", "-")}">{said}</span>' if said else ""
-    return f"<{tag}{about}{named}{sorted_by}>{shown}{badge}{strip}</{tag}>"
+    text = escape(cell).replace("] =", "]\u00a0=").replace("Δ ", "Δ\u00a0")
+    label = escape(number.badge) if number else ""
+    badge = f' <span class="badge {label.replace(" ", "-")}">{label}</span>' if label else ""
+    return f"<{tag}{about}{classes}{sorted_by}>{text}{badge}{strip}</{tag}>"
 
 
 def _title(title: str, side: str) -> Markup:
     """A column's head. What reads a table aloud says whose column one of others' values stands beside."""
     whose = Markup(' aria-label="{}, {}"').format(title.of, title) if isinstance(title, Theirs) else Markup()
     right = Markup(' class="n"') if side == "r" else Markup()
-    shown = escape(title)
+    text = escape(title)
     for sign in "↑↓%":
-        shown = shown.replace(f" {sign}", f"\u00a0{sign}")
-    return Markup('<th scope="col"{}{}>{}</th>').format(right, whose, shown)
+        text = text.replace(f" {sign}", f"\u00a0{sign}")
+    return Markup('<th scope="col"{}{}>{}</th>').format(right, whose, text)
 
 
 def strips(cells: Sequence[str]) -> list[str]:
@@ -152,7 +152,7 @@ def beside(table: Table) -> tuple[Table, list[str]]:
     """
     if _place(table) is None:
         return table, []
-    lines, gone = _lines(table)
+    lines, missing_rows = _lines(table)
     header, sides, columns = [table.header[0]], table.sides[:1], [[_label(line) for line in lines]]
     for i in range(1, len(table.header)):
         cells = [row[i] for row in table.rows]
@@ -169,7 +169,7 @@ def beside(table: Table) -> tuple[Table, list[str]]:
             header.append(Theirs(PAPER, table.header[i]) if kept else f"{table.header[i]}, {PAPER}")
             columns.append(theirs)
             sides += table.sides[i]
-    return replace(table, header=tuple(header), sides=sides, rows=tuple(zip(*columns, strict=True))), gone
+    return replace(table, header=tuple(header), sides=sides, rows=tuple(zip(*columns, strict=True))), missing_rows
 
 
 def _lines(table: Table) -> tuple[list[Line], list[str]]:
@@ -180,30 +180,30 @@ def _lines(table: Table) -> tuple[list[Line], list[str]]:
         label = row[0] or label
         groups.setdefault(label, []).append(row)
     lines: list[Line] = []
-    gone = []
+    missing_rows = []
     for label, rows in groups.items():
         ours = [row for row in rows if _source(row).origin is Origin.OURS and _measured(row)]
-        quoted = [row for row in rows if _source(row).origin is not Origin.OURS]
-        if len(ours) + len(quoted) < len(rows):
-            gone.append(label)
-        papers = [row for row in quoted if _source(row).origin is Origin.PAPER]
+        quotes = [row for row in rows if _source(row).origin is not Origin.OURS]
+        if len(ours) + len(quotes) < len(rows):
+            missing_rows.append(label)
+        papers = [row for row in quotes if _source(row).origin is Origin.PAPER]
         pairs: list[tuple[Row | None, Row | None]] = [(row, None) for row in ours]
         if len(ours) == 1 and papers:
             pairs = [(ours[0], papers[0])]
-        pairs += [(None, row) for row in quoted if (ours[0] if ours else None, row) not in pairs]
+        pairs += [(None, row) for row in quotes if (ours[0] if ours else None, row) not in pairs]
         lines += [Line(label, *pair) for pair in pairs]
-    return lines, gone
+    return lines, missing_rows
 
 
 def _label(line: Line) -> str:
     """The label, and small below it what is said of the line and whose the values beside ours are."""
-    said = []
+    notes = []
     for row in filter(None, (line.ours, line.quoted)):
         source, remarks = _source(row), [cell for cell in row if isinstance(cell, Remark) and cell]
         counts = [f"n = {cell}" for cell in row if isinstance(cell, Count)] if source.origin is not Origin.OURS else []
         name = [] if source == PUBLISHED else [", ".join([source, *counts])]
-        said.append(": ".join([*name, *remarks]))
-    small = [Markup("<small>{}</small>").format(text) for text in said if text]
+        notes.append(": ".join([*name, *remarks]))
+    small = [Markup("<small>{}</small>").format(text) for text in notes if text]
     return Markup("{}{}").format(line.label, Markup().join(small)) if small else line.label
 
 

@@ -53,9 +53,9 @@ class Shown:
 
     def stands(self, results: Path) -> bool:
         """Whether all that was rendered lies under results/ as it was, and is published so."""
-        listed = manifest.read_manifest(results) or {}
+        listing = manifest.read_manifest(results) or {}
         return bool(self.files) and all(
-            listed.get(name) == frozenset({digest}) and (results / name).is_file() and sha256(results / name) == digest
+            listing.get(name) == frozenset({digest}) and (results / name).is_file() and sha256(results / name) == digest
             for name, digest in self.files.items()
         )
 
@@ -94,16 +94,16 @@ def read(name: str, store: Store) -> Shown | None:
         digest, _, text = _place(name, store).read_text(encoding="utf-8").partition("\n")
         if digest != _hash(text.encode()):
             return None
-        found = json.loads(text)
+        entry = json.loads(text)
     except (OSError, ValueError):
         return None
     now = _evidence(store)
-    if found["basis"] != _basis(name, store) or found["read"] != {key: now.get(key, "") for key in found["read"]}:
+    if entry["basis"] != _basis(name, store) or entry["read"] != {key: now.get(key, "") for key in entry["read"]}:
         return None
-    if any(repr(spread(store, training, metric)) != told for training, metric, told in found["spreads"]):
+    if any(repr(spread(store, training, metric)) != spread_text for training, metric, spread_text in entry["spreads"]):
         return None
-    commands = {key: _command(one) for key, one in found["commands"].items()}
-    return Shown(name, tuple(map(_exhibit, found["exhibits"])), found["answer"], commands, found["files"])
+    commands = {key: _command(one) for key, one in entry["commands"].items()}
+    return Shown(name, tuple(map(_exhibit, entry["exhibits"])), entry["answer"], commands, entry["files"])
 
 
 def write(store: Store, shown: Shown) -> None:
@@ -112,16 +112,16 @@ def write(store: Store, shown: Shown) -> None:
         return
     now, records = _evidence(store), store.records
     assert isinstance(records, Traced)
-    kept = {
+    entry = {
         "basis": _basis(shown.name, store),
         "read": {key: now.get(key, "") for key in sorted(records.asked)},
-        "spreads": [[*key, repr(told)] for key, told in store.spreads.items()],
+        "spreads": [[*key, repr(pool)] for key, pool in store.spreads.items()],
         "exhibits": [_plain(exhibit) for exhibit in shown.exhibits],
         "answer": shown.answer,
         "commands": {key: vars(one) for key, one in shown.commands.items()},
         "files": dict(shown.files),
     }
-    text, place = json.dumps(kept), _place(shown.name, store)
+    text, place = json.dumps(entry), _place(shown.name, store)
     with contextlib.suppress(OSError):
         write_text(place, f"{_hash(text.encode())}\n{text}")
         for old in sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-MOST]:
@@ -135,16 +135,16 @@ def _place(name: str, store: Store) -> Path:
 def _basis(name: str, store: Store) -> str:
     """A digest of what every exhibit of a profile depends on, and of whether a run was made for this one."""
     results = store.folder.parent
-    listed = manifest.read_manifest(results) or {}
-    measured = sorted((path, *digests) for path, digests in listed.items() if path.split("/")[1:2] in (["measures"], ["trials"]))
-    return _hash(repr([_code(), measured, name in store.tables]).encode())
+    listing = manifest.read_manifest(results) or {}
+    measures = sorted((path, *digests) for path, digests in listing.items() if path.split("/")[1:2] in (["measures"], ["trials"]))
+    return _hash(repr([_code(), measures, name in store.tables]).encode())
 
 
 def _evidence(store: Store) -> dict[str, str]:
     """Signature -> the hashes of its record and of the files beside it."""
-    profile, listed = store.folder.name, manifest.read_manifest(store.folder.parent) or {}
+    profile, listing = store.folder.name, manifest.read_manifest(store.folder.parent) or {}
     return {
-        key: " ".join(sorted(one for kind, end in BESIDE.items() for one in listed.get(f"{profile}/{kind}/{key}.{end}", ())))
+        key: " ".join(sorted(one for kind, end in BESIDE.items() for one in listing.get(f"{profile}/{kind}/{key}.{end}", ())))
         for key in dict.keys(store.records)
     }
 
@@ -196,11 +196,11 @@ def _command(kept: dict[str, Plain]) -> Command:
 def _cell(kept: Plain) -> str:
     if isinstance(kept, str):
         return kept
-    kind, text, known = kept
-    if "seeds" in known:
-        known["seeds"] = tuple(known["seeds"])
-    if "origin" in known:
-        known["origin"] = Origin(known["origin"])
-    made: str = str.__new__(CELLS[kind], text)
-    vars(made).update(known)
-    return made
+    kind, text, attributes = kept
+    if "seeds" in attributes:
+        attributes["seeds"] = tuple(attributes["seeds"])
+    if "origin" in attributes:
+        attributes["origin"] = Origin(attributes["origin"])
+    cell: str = str.__new__(CELLS[kind], text)
+    vars(cell).update(attributes)
+    return cell

@@ -119,8 +119,8 @@ class Difference:
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:
     """The differences with p corrected for one another (`intervals.holm`)."""
-    corrected = intervals.holm([one.p for one in differences])
-    return [replace(one, p=p) for one, p in zip(differences, corrected, strict=True)]
+    p_values = intervals.holm([one.p for one in differences])
+    return [replace(one, p=p) for one, p in zip(differences, p_values, strict=True)]
 
 
 def text_of(value: Mean | Difference | None, digits: int) -> str:
@@ -134,8 +134,8 @@ def summarise(values: Sequence[float]) -> Mean:
 
 def score(run: Run, metric: str) -> float | None:
     """`counted_score` of a run, or the loss that the metric names; None if it was not measured, or the run diverged."""
-    measured = run.record["measured"]
-    losses = {"dev_loss": measured.get("dev_loss"), GENERAL_RISE.key: general_loss_rise(measured)}
+    measurements = run.record["measured"]
+    losses = {"dev_loss": measurements.get("dev_loss"), GENERAL_RISE.key: general_loss_rise(measurements)}
     if metric in losses:
         return losses[metric] if run.trained else None  # a diverged run's held-out loss is from before it diverged
     return counted_score(run.record, metric)
@@ -155,9 +155,9 @@ def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0
     if not all(pairs for pairs, _ in parts):
         return None
     # A seed per part: with one seed for all, tasks of equal size would draw the same resamples.
-    drawn = [resampled(list(zip(*pairs, strict=True)), metric, seed) for seed, (pairs, metric) in enumerate(parts)]
-    draws = np.mean([one.resamples for one in drawn], axis=0)
-    mean, (low, high) = float(np.mean([one.difference for one in drawn])), interval(draws)
+    samples = [resampled(list(zip(*pairs, strict=True)), metric, seed) for seed, (pairs, metric) in enumerate(parts)]
+    draws = np.mean([one.resamples for one in samples], axis=0)
+    mean, (low, high) = float(np.mean([one.difference for one in samples])), interval(draws)
     n = min(len(pairs) for pairs, _ in parts)
-    over_seeds = spread.mean([one.error for one in drawn]).times(scale)
-    return Difference(scale * mean, scale * low, scale * high, n, scale * standard_error(draws), p_of(mean, drawn), over_seeds)
+    over_seeds = spread.mean([one.error for one in samples]).times(scale)
+    return Difference(scale * mean, scale * low, scale * high, n, scale * standard_error(draws), p_of(mean, samples), over_seeds)

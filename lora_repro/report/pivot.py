@@ -66,7 +66,7 @@ class Pivot:
         if not mine and not any(store.source == OWN for store in stores):
             return []
         self.check_printed(ask.name)
-        made = []
+        exhibits = []
         for stem, pivot, cells in self.parts(ask):
             scores = pivot.scores(ask, cells, stores)
             all_runs = [run for store in stores for run in runs(cells, store)]
@@ -74,19 +74,19 @@ class Pivot:
             # A published table is kept even if the present protocol has to measure all of it again.
             keep = mine if stores[0].source != OWN else any(run.source == OWN for run in all_runs)
             if pivot is self:
-                said = ask.said(run.signature for run in first)
+                summary = ask.said(run.signature for run in first)
                 draw, words = partial(self.draw, scores, first), first_in_words(scores)
-                made.append(Exhibit(stem, self.title, tuple(tables_of(scores)), said, draw, keep, words=words))
+                exhibits.append(Exhibit(stem, self.title, tuple(tables_of(scores)), summary, draw, keep, words=words))
             elif all_runs:
                 tables = tables_of([one.without_empty_rows() for one in scores])
-                said = f"{len({run.signature for run in first})} runs in {stem}"
-                made.append(Exhibit(stem, pivot.title, tuple(tables), said, lambda _: [], keep))
-        return made
+                summary = f"{len({run.signature for run in first})} runs in {stem}"
+                exhibits.append(Exhibit(stem, pivot.title, tuple(tables), summary, lambda _: [], keep))
+        return exhibits
 
     def check_printed(self, table: str) -> None:
         """Raise UserError for a number in the table's file of conf/paper that no column here shows."""
-        shown = [printed_columns(pivot.by, pivot.metrics) for pivot in (self, *self.each.values())]
-        check_columns(table, "|".join(shown), [*self.paper])
+        patterns = [printed_columns(pivot.by, pivot.metrics) for pivot in (self, *self.each.values())]
+        check_columns(table, "|".join(patterns), [*self.paper])
 
     def parts(self, ask: ReportRequest) -> list[tuple[str, Pivot, list[Cell]]]:
         """(the exhibit's stem, its pivot, its cells) for the whole table, and for that of each task of `each`."""
@@ -100,8 +100,8 @@ class Pivot:
         those of the first is left out, with a footnote: its numbers would not be comparable.
         """
         for store in stores:
-            for here in by_place(declared, "backbone"):
-                check_same_origin([run.record for run in runs(here, store)], same_backbone=False)
+            for cells in by_place(declared, "backbone"):
+                check_same_origin([run.record for run in runs(cells, store)], same_backbone=False)
         tables: list[Scores] = []
         for group in by_place(declared, self.by):
             if tables and self.by != "metric" and not any(runs(group, store) for store in stores):
@@ -113,37 +113,37 @@ class Pivot:
 
     def _scored(self, ask: ReportRequest, group: Sequence[Cell], stores: Sequence[Store], other: Metric | None) -> Scores:
         columns = columns_of(self.by, self.axis, self.metrics, group, other)
-        compared = [] if other else columns[:1] if self.by == "metric" else columns
+        contrasts = [] if other else columns[:1] if self.by == "metric" else columns
         ours: list[Result] = []
-        shown: list[Run] = []
-        refused = []
+        table_runs: list[Run] = []
+        refusals = []
         for store in stores:
             of_store = runs(group, store)
             if store is not stores[0] and not of_store:
                 continue
-            results = measured_results(group, store, columns, self.by, self.reference, compared)
+            results = measured_results(group, store, columns, self.by, self.reference, contrasts)
             try:
-                for here in grouped([*shown, *of_store], lambda run: place(run.cell)):
-                    check_same_origin([run.record for run in here])
+                for peers in grouped([*table_runs, *of_store], lambda run: place(run.cell)):
+                    check_same_origin([run.record for run in peers])
             except UserError as error:
-                refused.append(f"The {store.source} runs are not shown beside these: {error}.")
+                refusals.append(f"The {store.source} runs are not shown beside these: {error}.")
                 continue
-            ours, shown = [*ours, *results], [*shown, *of_store]
+            ours, table_runs = [*ours, *results], [*table_runs, *of_store]
         backbone = backbone_name(group[0])
         scale = backbone if backbone in self.paper else next(iter(self.paper), "")  # the paper's backbone to show beside it
-        quoted = quoted_results(group, columns, scale, self.paper[scale]) if scale else []
+        quotes = quoted_results(group, columns, scale, self.paper[scale]) if scale else []
         if ask.overrides:  # a part of the table, of which the paper may have no value
-            quoted = [result for result in quoted if result.cells]
-        everything = [*ours, *quoted]
+            quotes = [result for result in quotes if result.cells]
+        everything = [*ours, *quotes]
         order = {row.name: index for index, row in enumerate(rows_of(group))}
         everything.sort(key=lambda result: order[result.row])  # stable: sources keep their order within a row
         has = {key for result in everything for key in result.cells}
         columns = [column for column in columns if not column.metric.note or column.key in has]
         counts = [mean.n for result in ours for mean in result.cells.values() if mean.n]
-        caption = self._caption(ask, group, shown, counts, other)
+        caption = self._caption(ask, group, table_runs, counts, other)
         main = main_column(self.by, columns)
         metric_notes = dict.fromkeys(column.metric.note for column in columns if column.metric.note)
-        notes = (*captions.of_table(self.remarks, ours, shown, main, self.reference_label), *metric_notes, *refused)
+        notes = (*captions.of_table(self.remarks, ours, table_runs, main, self.reference_label), *metric_notes, *refusals)
         return Scores(
             self.title,
             self.reference_label,
@@ -154,7 +154,7 @@ class Pivot:
             notes,
             tuple(columns),
             main,
-            each_compared=compared == columns and self.by != "metric",
+            each_compared=contrasts == columns and self.by != "metric",
             score=(other or self.metrics[0]).label,
             reference_row=self.reference,
         )
@@ -176,29 +176,29 @@ class Pivot:
         The paper's values are curves in a figure of their own (`stem`_paper) or points in one with ours (`stem`_beside_paper).
         A table by metric also gets the losses by step (`stem`_learning).
         """
-        named = list(zip(scores, scored.titles(scores), strict=True))
-        title, caption = scored.statement(scores[0], self.over, self.axis, named[0][1]), scored.provenance(*scores)
+        pairs = list(zip(scores, scored.titles(scores), strict=True))
+        title, caption = scored.statement(scores[0], self.over, self.axis, pairs[0][1]), scored.provenance(*scores)
         if self.over:
-            drawn = [(one, of, plot) for one, of in named if (plot := scored.curve_plot(one, self.over, self.axis, of)).curves]
-            if not drawn:
+            plots = [(one, of, plot) for one, of in pairs if (plot := scored.curve_plot(one, self.over, self.axis, of)).curves]
+            if not plots:
                 return []
-            made = curves.save([plot for _, _, plot in drawn], stem, title=title, caption=caption)
-            if printed := scored.printed_plots([(one, of) for one, of, _ in drawn], self.over, self.axis):
+            files = curves.save([plot for _, _, plot in plots], stem, title=title, caption=caption)
+            if paper_plots := scored.printed_plots([(one, of) for one, of, _ in plots], self.over, self.axis):
                 to, sources = stem.with_name(f"{stem.name}_paper"), scored.sources(scores)
                 paper = next(iter(self.paper.values()))
-                made += curves.save(printed, to, title=f"The paper, {paper}: {self.title}", caption=sources)
-            return made
-        panels = [scored.panel(one, one.backbone in self.paper, of) for one, of in named]
+                files += curves.save(paper_plots, to, title=f"The paper, {paper}: {self.title}", caption=sources)
+            return files
+        panels = [scored.panel(one, one.backbone in self.paper, of) for one, of in pairs]
         panels = [panel for panel in panels if any(not point.quoted for point in panel.points)]
         if not panels:
             return []
         label = scores[0].compared.metric.label
-        made = points.save(panels, label, stem, title, caption)
+        files = points.save(panels, label, stem, title, caption)
         if both := [panel for one in scores if (panel := scored.panel_beside_paper(one))]:
             to = stem.with_name(f"{stem.name}_beside_paper")
             versus = f"{label} − {self.reference_label}"
-            made += points.save(both, versus, to, scored.statement_beside_paper(scores[0]), scored.BESIDE_PAPER.format(caption))
+            files += points.save(both, versus, to, scored.statement_beside_paper(scores[0]), scored.BESIDE_PAPER.format(caption))
         if self.by == "metric":
-            made += curves.learning(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
-        return made
+            files += curves.learning(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
+        return files
 

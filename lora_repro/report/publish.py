@@ -60,15 +60,15 @@ def _publish_search(change: Change, path: Path, profile: str, wanted: bool, forc
         return "left out: a trial ran with uncommitted changes or outside a git checkout"
     if bad := _not_finite(own, "search"):
         return f"left out: {bad} is not a finite number"
-    known = rates.published_trials(profile, path.stem)
-    before = list(known["searches"]) if known else []
-    merged = rates.trials_of({key: own[key] for key in ("schema", "setting", "row", "task", "axes")}, [*before, *own["searches"]])
-    if merged["searches"] == before:
+    trials = rates.published_trials(profile, path.stem)
+    before = list(trials["searches"]) if trials else []
+    union = rates.trials_of({key: own[key] for key in ("schema", "setting", "row", "task", "axes")}, [*before, *own["searches"]])
+    if union["searches"] == before:
         return ALREADY
-    kept = [one for one in before if one in merged["searches"] or rates.stopped(one)]  # one that stopped at chance went on
-    if len(kept) < len(before) and not force:
+    survivors = [one for one in before if one in union["searches"] or rates.stopped(one)]  # one that stopped at chance went on
+    if len(survivors) < len(before) and not force:
         return "left out: a different search is published; FORCE=1 replaces it"
-    write_json(change.staged / profile / "trials" / path.name, merged)
+    write_json(change.staged / profile / "trials" / path.name, union)
     return REPLACED if before else PUBLISHED
 
 
@@ -81,16 +81,16 @@ def publish(
     are left out. None: each may be published. searched: whether there were searches to publish.
     Raises UserError if there is nothing to publish.
     """
-    records, measured = load_records(runs, read), sorted((runs / "measures").glob("*.json"))
-    if not (records or measured or searched):
+    records, measures = load_records(runs, read), sorted((runs / "measures").glob("*.json"))
+    if not (records or measures or searched):
         raise UserError(f"no record under {runs}: make a run first")
     outcome = {}
-    for path in measured:
+    for path in measures:
         outcome[path.stem] = _copy_measure(path, change, force, wanted)
         print(f"measures/{path.stem}: {outcome[path.stem]}")
     for signature, record in sorted(records.items()):
-        unasked = "no experiment asks for it" if wanted is not None and signature not in wanted else None
-        reason = unasked or refusal(record, runs / signature)
+        objection = "no experiment asks for it" if wanted is not None and signature not in wanted else None
+        reason = objection or refusal(record, runs / signature)
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, change, runs, force)
         row = record.get("row") or {}
         console.say(f"{signature}  {'/'.join(filter(None, (row.get('table'), row.get('name'))))}: {outcome[signature]}")
@@ -133,8 +133,8 @@ def _altered(record: dict[str, Any], folder: Path) -> str | None:
     for name in (PREDICTIONS, UPDATES):
         if (folder / name).exists() and name not in record["files"]:
             return f"{name} is not among the files of its record"
-    if changed := defect(folder, record, (PREDICTIONS, UPDATES, METRICS)):
-        return f"{changed} has changed since the run wrote it"
+    if file := defect(folder, record, (PREDICTIONS, UPDATES, METRICS)):
+        return f"{file} has changed since the run wrote it"
     return None
 
 
@@ -181,10 +181,10 @@ def _copy(record: dict[str, Any], change: Change, runs: Path, force: bool) -> st
         f"{profile}/records/{signature}.json": json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         f"{profile}/predictions/{signature}.jsonl": _predictions(record, runs / signature / PREDICTIONS),
     }
-    there = [change.folder / name for name in texts]
-    if all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in zip(there, texts.values(), strict=True)):
+    files = [change.folder / name for name in texts]
+    if all(path.is_file() and path.read_text(encoding="utf-8") == text for path, text in zip(files, texts.values(), strict=True)):
         return ALREADY
-    replaced = there[0].exists()
+    replaced = files[0].exists()
     if replaced and not force:
         return "left out: a different record is published; FORCE=1 replaces it"
     for name, text in texts.items():
@@ -200,16 +200,16 @@ def _copy(record: dict[str, Any], change: Change, runs: Path, force: bool) -> st
 
 def _copy_measure(source: Path, change: Change, force: bool, wanted: Container[str] | None) -> str:
     """Publish a measurement that is not a training run (`measures`), by the same rules as a record."""
-    measured = read(source)
-    if measured["status"] != "finished":
-        return f"left out: status is {measured['status']}"
+    measurement = read(source)
+    if measurement["status"] != "finished":
+        return f"left out: status is {measurement['status']}"
     if source.is_symlink():
         return "left out: it is a link"
-    if measured["where"].get("dirty") is not False:
+    if measurement["where"].get("dirty") is not False:
         return "left out: it was measured with uncommitted changes or outside a git checkout"
-    if wanted is not None and measured["signature"] not in wanted:
+    if wanted is not None and measurement["signature"] not in wanted:
         return "left out: it was measured with other settings than its experiment has now; measure again"
-    if bad := _not_finite(measured, source.stem):
+    if bad := _not_finite(measurement, source.stem):
         return f"left out: {bad} is not a finite number"
     name = f"{source.parents[1].name}/measures/{source.name}"
     text, target = source.read_text(encoding="utf-8"), change.folder / name

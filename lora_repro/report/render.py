@@ -89,17 +89,17 @@ def spent(folder: Path) -> dict[str, Spent]:
     """table -> its runs and trials in results/<profile>/ (`folder`), measurements included."""
     by_table: defaultdict[str, Spent] = defaultdict(Spent)
     for run in record.load_records(folder / "records").values():
-        failed = Counter([run["status"]] if run["status"] != "finished" else [])
-        by_table[run["row"]["table"] or OUTSIDE].add(Spent(1, run["measured"].get("wall_seconds", 0), failed=failed))
+        failures = Counter([run["status"]] if run["status"] != "finished" else [])
+        by_table[run["row"]["table"] or OUTSIDE].add(Spent(1, run["measured"].get("wall_seconds", 0), failed=failures))
     for path in sorted((folder / "measures").glob("*.json")):
         by_table[path.stem].add(Spent(1, json.loads(path.read_text(encoding="utf-8"))["where"]["wall_seconds"]))
     for path in sorted((folder / "trials").glob("*.json")):
         search = json.loads(path.read_text(encoding="utf-8"))
         # A search with more seeds has the trials of the one before.
         trials = list({trial["signature"]: trial for one in search["searches"] for trial in one["trials"]}.values())
-        failed = Counter(trial["status"] for trial in trials if trial["status"] not in ("finished", rates.PRUNED))
+        failures = Counter(trial["status"] for trial in trials if trial["status"] not in ("finished", rates.PRUNED))
         seconds = sum(trial["train_seconds"] for trial in trials)
-        by_table[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failed))
+        by_table[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failures))
     return by_table
 
 
@@ -111,16 +111,16 @@ def covered(cells: Sequence[Cell], known: set[str]) -> tuple[str, str, str]:
     if not ran:
         return f"0 of {len(places)}", EMPTY, EMPTY
     least, most = min(count for _, count in ran), max(count for _, count in ran)
-    guessed = [cell for cell, _ in ran if cell.guess]
-    searched = f"{sum(not cell.unsearched for cell in guessed)} of {len(guessed)}" if guessed else "given"
-    return f"{len(ran)} of {len(places)}", str(least) if least == most else f"{least}-{most}", searched
+    candidates = [cell for cell, _ in ran if cell.guess]
+    searches = f"{sum(not cell.unsearched for cell in candidates)} of {len(candidates)}" if candidates else "given"
+    return f"{len(ran)} of {len(places)}", str(least) if least == most else f"{least}-{most}", searches
 
 
 def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
     """profile -> (runs and trials that are no longer published, why), from conf/pruned.yaml."""
-    declared: Any = OmegaConf.to_container(OmegaConf.load(path))
+    entries: Any = OmegaConf.to_container(OmegaConf.load(path))
     by_profile = {}
-    for profile, one in declared.items():
+    for profile, one in entries.items():
         hours = [3600 * one[key] for key in ("hours", "trial_hours")]
         by_profile[profile] = Spent(one["runs"], hours[0], one["trials"], hours[1], Counter(one["failed"])), str(one["why"])
     return by_profile
@@ -128,14 +128,14 @@ def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
 
 def page(results: Path, pruned: Path = PRUNED) -> str:
     """The text of results/README.md: every published profile."""
-    lines, untouched, total = [], [], Spent()
+    lines, notes, total = [], [], Spent()
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
-        took, known = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
+        took, signatures = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
         left = []
         for name in sorted({*took, *show.names()}):
             coverage = ("measured" if (folder / "measures" / f"{name}.json").is_file() else EMPTY, EMPTY, EMPTY)
             if coverage[0] == EMPTY and name in show.names():
-                coverage = covered(declared_cells(name, folder.name), known)
+                coverage = covered(declared_cells(name, folder.name), signatures)
             if name not in took and coverage[1] == EMPTY:
                 left.append(name)
                 continue
@@ -143,16 +143,16 @@ def page(results: Path, pruned: Path = PRUNED) -> str:
             lines.append((folder.name, name, *coverage, *once.columns()))
             total.add(once)
         if left:
-            untouched.append(f"- Not run at {folder.name}: {', '.join(left)}.\n")
-    gone = no_more(pruned)
-    for profile, (took_once, _) in gone.items():
+            notes.append(f"- Not run at {folder.name}: {', '.join(left)}.\n")
+    removals = no_more(pruned)
+    for profile, (took_once, _) in removals.items():
         lines.append((profile, "*no longer published*", EMPTY, EMPTY, EMPTY, *took_once.columns()))
         total.add(took_once)
     lines.append(("**all**", "", "", "", "", *total.columns()))
-    why = "".join(f" At {profile}: {reason}." for profile, (_, reason) in gone.items())
+    why = "".join(f" At {profile}: {reason}." for profile, (_, reason) in removals.items())
     rule = ("---", "---", *["---:"] * (len(COLUMNS) - 2))
     text = "\n".join(f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *lines))
-    return f"{HEAD}{text}\n\n{''.join(untouched)}{FOOT.format(pruned=why)}"
+    return f"{HEAD}{text}\n\n{''.join(notes)}{FOOT.format(pruned=why)}"
 
 
 MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n"
@@ -160,19 +160,19 @@ MARKS = "<!-- make claims writes the lines from here -->\n", "<!-- to here -->\n
 
 def claim_lines(claims: list[report_json.Answer]) -> str:
     """For each profile, real data first, and each verdict: how many claims have it, and their statements."""
-    later = sum(claim["after_the_paper"] for claim in claims)
-    said = []
+    later_count = sum(claim["after_the_paper"] for claim in claims)
+    parts = []
     for profile in claims[0]["profiles"] if claims else ():
         outcomes = [(claim["statement"], claim["profiles"][profile]) for claim in claims]
         generated = any(one["generated"] for _, outcome in outcomes for one in outcome["readings"])
         data = "generated" if generated else "real"
-        part = f"- `{profile}`, {data} data, [{len(claims)} claims](results/claims.md), {later} from later work:\n"
+        part = f"- `{profile}`, {data} data, [{len(claims)} claims](results/claims.md), {later_count} from later work:\n"
         for verdict in (REPLICATED, REFUTED, CONTRADICTED):
             statements = [statement for statement, outcome in outcomes if outcome["verdict"] == verdict]
             if statements:
                 part += f"    - **{len(statements)} {verdict}**: {' '.join(statements)}\n"
-        said.append((generated, part))
-    return "".join(part for _, part in sorted(said, key=lambda one: one[0]))
+        parts.append((generated, part))
+    return "".join(part for _, part in sorted(parts, key=lambda one: one[0]))
 
 
 def write_claim_lines(root: Path) -> bool:
@@ -197,18 +197,18 @@ def render_claims(root: Path) -> None:
     root: the folder that holds results/ and README.md. Raises UserError if nothing is published there.
     """
     results = root / "results"
-    judged = ledger.judge_all(ledger.load(), results)
+    verdicts = ledger.judge_all(ledger.load(), results)
     runs = page(results)
     with manifest.changing(results) as change:
-        write_text(change.staged / "claims.md", ledger.markdown(judged))
-        write_text(change.staged / "claims.csv", ledger.comma_separated(judged))
-        report_json.update_report(change, claims=report_json.claim_entries(judged))
+        write_text(change.staged / "claims.md", ledger.markdown(verdicts))
+        write_text(change.staged / "claims.csv", ledger.comma_separated(verdicts))
+        report_json.update_report(change, claims=report_json.claim_entries(verdicts))
         write_text(change.staged / NAME, runs)
-        for profile in judged.scales:
-            forest.save(judged, profile, change.staged / profile / "figures" / "claims")
+        for profile in verdicts.scales:
+            forest.save(verdicts, profile, change.staged / profile / "figures" / "claims")
     more = ", README.md" if write_claim_lines(root) else ""
-    for profile in judged.scales:
-        counts = Counter(outcomes[profile].verdict for _, outcomes in judged.entries)
+    for profile in verdicts.scales:
+        counts = Counter(outcomes[profile].verdict for _, outcomes in verdicts.entries)
         print(f"{profile}: " + ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
     print(f"wrote results/claims.md, claims.csv, report.json, README.md, */figures/claims.{{svg,png}}{more}")
 
@@ -226,8 +226,8 @@ def render_pages(root: Path, profile: str | None = None, data: str | None = None
         store = published(root / "results" / name)
         texts = pages(store, target, all_published(store), data)
         old = {path.relative_to(target.parent).as_posix(): path for path in (target.parent / BEHIND).glob("*.html")}
-        gone = [path for address, path in old.items() if address not in texts]
-        with manifest.writing_to(target.parent, gone) as folder:
+        leftovers = [path for address, path in old.items() if address not in texts]
+        with manifest.writing_to(target.parent, leftovers) as folder:
             for address, text in texts.items():
                 write_text(folder / address, text)
         size = sum(len(text.encode()) for text in texts.values()) / 1000
@@ -236,12 +236,12 @@ def render_pages(root: Path, profile: str | None = None, data: str | None = None
 
 def _profiles(given: str | None, root: Path) -> list[str]:
     """The profile that profile=NAME names, by default each that is published."""
-    published = sorted(path.parent.name for path in (root / "results").glob("*/records"))
+    names = sorted(path.parent.name for path in (root / "results").glob("*/records"))
     if given is None:
-        if not published:
+        if not names:
             raise UserError("nothing is published under results/ yet; see make publish")
-        return published
+        return names
     profile = console.named_profile(given)
-    if profile not in published:
-        raise UserError(f"no records under results/{profile}; published: {', '.join(published) or 'none'}")
+    if profile not in names:
+        raise UserError(f"no records under results/{profile}; published: {', '.join(names) or 'none'}")
     return [profile]

@@ -39,7 +39,7 @@ def experiment_entry(shown: Declaration, ask: ReportRequest, store: Store, exhib
     """What one experiment shows: the cells of its `Pivot`, and any other table as printed, with the numbers behind it."""
     pivot = getattr(shown, "pivot", shown)
     parts = pivot.parts(ask) if isinstance(pivot, Pivot) else []
-    cells = [one for _, part, declared in parts for one in _cells(part, ask, declared, store)]
+    cells = [one for _, part, part_cells in parts for one in _cells(part, ask, part_cells, store)]
     others = [exhibit for exhibit in exhibits if exhibit.stem not in [stem for stem, _, _ in parts]]
     sources = list(dict.fromkeys(run.signature for run in runs(ask.cells, store)))
     return {"cells": cells, "sheets": [_sheet(table, sources) for exhibit in others for table in exhibit.tables]}
@@ -101,10 +101,10 @@ def update_report(
             report["tables"].get(profile, {}).pop(experiment, None)
         else:
             report["tables"].setdefault(profile, {})[experiment] = answer
-    known = {name: dict(sorted(one.items())) for name, one in sorted(report["tables"].items())}
-    updated = {"tables": known, "claims": report["claims"] if claims is None else list(claims)}
-    write_json(change.staged / NAME, updated)
-    return updated
+    by_profile = {name: dict(sorted(one.items())) for name, one in sorted(report["tables"].items())}
+    document = {"tables": by_profile, "claims": report["claims"] if claims is None else list(claims)}
+    write_json(change.staged / NAME, document)
+    return document
 
 
 def read(results: Path) -> Answer:
@@ -119,10 +119,10 @@ def read(results: Path) -> Answer:
 
 def source_signatures(report: Answer, profile: str) -> set[str]:
     """The signatures of the runs behind the tables, figures and claims of a profile. report: the whole file, from `read`."""
-    shown = [item for answer in report["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
-    judged = [one for claim in report["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
-    sources = {Path(source).stem for one in judged for source in one["sources"]}
-    return {name for item in shown for name in item["records"]} | sources
+    entries = [item for answer in report["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
+    readings = [one for claim in report["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
+    sources = {Path(source).stem for one in readings for source in one["sources"]}
+    return {name for item in entries for name in item["records"]} | sources
 
 
 def _cells(pivot: Pivot, ask: ReportRequest, declared: Sequence[Cell], store: Store) -> list[Answer]:
@@ -136,8 +136,8 @@ def _cells(pivot: Pivot, ask: ReportRequest, declared: Sequence[Cell], store: St
                 mine = [cell for cell in group if cell.row.name == result.row]
                 for column in scores.columns:
                     if column.key in result.cells:
-                        here = [cell for cell in mine if column.value == AVERAGE or column.holds(cell, pivot.by, alike)]
-                        entries.append(_cell(scores, result, column, here, store))
+                        cells = [cell for cell in mine if column.value == AVERAGE or column.holds(cell, pivot.by, alike)]
+                        entries.append(_cell(scores, result, column, cells, store))
     return entries
 
 
@@ -178,9 +178,9 @@ def _difference(versus: Difference, reference: str) -> Answer:
 
 
 def _reading(one: Answer) -> Answer:
-    kept = ("what", "unit", "verdict", "better", "n", "generated", "inside")
+    keys = ("what", "unit", "verdict", "better", "n", "generated", "inside")
     numbers = {key: _plain(one[key]) for key in ("value", "low", "high", "detectable")}
-    return {**{key: one[key] for key in kept}, **numbers, "notes": [*one["notes"]], "sources": [*one["sources"]]}
+    return {**{key: one[key] for key in keys}, **numbers, "notes": [*one["notes"]], "sources": [*one["sources"]]}
 
 
 def _plain(value: float | None) -> float | None:

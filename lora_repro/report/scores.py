@@ -73,31 +73,31 @@ def measured_results(
     """
     alike, found_here = rows_alike(group, by), runs(group, store)
     single = [column for column in columns if column.value != AVERAGE]
-    placed: dict[str, dict[str, Seeds]] = {}  # column -> row -> seed -> run
+    by_column: dict[str, dict[str, Seeds]] = {}  # column -> row -> seed -> run
     for column in single:
-        placed[column.key] = {row.name: {} for row in rows_of(group)}
+        by_column[column.key] = {row.name: {} for row in rows_of(group)}
         for run in found_here:
             if column.holds(run.cell, by, alike):
-                placed[column.key][run.cell.row.name][run.cell.seed] = run
+                by_column[column.key][run.cell.row.name][run.cell.seed] = run
     parts: dict[str, list[Result]] = {row.name: [] for row in rows_of(group)}
     for column in single:
-        here = placed[column.key]
-        chosen = [run for seeds in here.values() for run in seeds.values()]
-        check_same_origin([run.record for run in chosen])
-        for part in _of_column(column, chosen, named=by != "metric"):
+        by_row = by_column[column.key]
+        column_runs = [run for seeds in by_row.values() for run in seeds.values()]
+        check_same_origin([run.record for run in column_runs])
+        for part in _of_column(column, column_runs, named=by != "metric"):
             parts[part.row].append(part)
         # A reference whose run is the same at every rank is placed in the last column, and serves all columns.
-        others = placed[single[-1].key if reference in alike else column.key].get(reference, {})
+        others = by_column[single[-1].key if reference in alike else column.key].get(reference, {})
         for row in rows_of(group):
-            if column in compared and row.compare and row.name != reference and (pairs := paired(here[row.name], others)):
+            if column in compared and row.compare and row.name != reference and (pairs := paired(by_row[row.name], others)):
                 interval, why = _interval(pairs, column, store)
                 differences = {column.key: interval} if interval else {}
                 parts[row.name].append(Result(row.name, row.label, "", {}, differences=differences, notes=why))
     results = [_joined(row, store.source, parts[row.name], by) for row in rows_of(group)]
     if len(single) < len(columns):
-        scored = [(placed[column.key], column.scored) for column in single]
+        task_runs = [(by_column[column.key], column.scored) for column in single]
         last = "" if columns[-1] not in compared else reference
-        results = [_with_average(result, columns[-1], scored, last) for result in results]
+        results = [_with_average(result, columns[-1], task_runs, last) for result in results]
     return _named(_corrected(results), group)
 
 
@@ -139,17 +139,17 @@ def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Resul
     of_column = []
     for each in grouped(chosen, lambda run: run.cell.row.name):
         row = each[0].cell.row
-        trained = [run.record["measured"]["parameters"] for run in each]
-        counts = {(int(one["method"]), int(one["head"])) for one in trained}
+        parameters = [run.record["measured"]["parameters"] for run in each]
+        counts = {(int(one["method"]), int(one["head"])) for one in parameters}
         if len(counts) > 1:
             raise UserError(f"row {row.name}: seeds train different numbers of parameters {sorted(counts)}")
         method, head = next(iter(counts))
         scores = [score(run, column.scored) for run in each]
         values = [column.metric.scale * value for value in scores if value is not None]
-        counted = Counter(str(run.record["status"]) for run in each if not run.finished)
-        lost = tuple(Lost(count, status) for status, count in sorted(counted.items()))
-        lost_notes = tuple(f"{column.metric.label}: {one}" if named else str(one) for one in lost)
-        said = {str(run.record["measured"].get("note") or "") for run in each}
+        statuses = Counter(str(run.record["status"]) for run in each if not run.finished)
+        failures = tuple(Lost(count, status) for status, count in sorted(statuses.items()))
+        lost_notes = tuple(f"{column.metric.label}: {one}" if named else str(one) for one in failures)
+        remarks = {str(run.record["measured"].get("note") or "") for run in each}
         of_column.append(
             Result(
                 row.name,
@@ -159,8 +159,8 @@ def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Resul
                 len(each),
                 method,
                 head,
-                notes=(*lost_notes, *sorted(said - {""})),
-                lost={column.key: lost} if lost and named else {},
+                notes=(*lost_notes, *sorted(remarks - {""})),
+                lost={column.key: failures} if failures and named else {},
                 sizes={column.key: method} if method else {},
                 lost_notes=lost_notes,
             )
@@ -216,7 +216,7 @@ def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str,
 
     Values are in printed units. The notes name each source.
     """
-    quoted = []
+    results = []
     for row in rows_of(group):
         if paper := row.paper.get(scale):
             cells = {
@@ -224,9 +224,10 @@ def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str,
                 for column in columns
                 if paper.get(key := column.metric.printed or column.key) is not None
             }
-            made = Result(row.name, row.label, f"paper ({scale_label})", cells, paper.get("n"), printed=paper,
-                          printed_millions=paper.get("params_m"), notes=(str(paper["source"]),), origin=Origin.PAPER)  # fmt: skip
-            quoted.append(_averaged(made, columns))
+            result = Result(row.name, row.label, f"paper ({scale_label})", cells, paper.get("n"), printed=paper,
+                            printed_millions=paper.get("params_m"), notes=(str(paper["source"]),),
+                            origin=Origin.PAPER)  # fmt: skip
+            results.append(_averaged(result, columns))
         if reruns := row.reruns.get(scale):
             cells = {
                 column.key: summarise([float(value) for value in reruns[column.key]])
@@ -235,9 +236,9 @@ def quoted_results(group: Sequence[Cell], columns: Sequence[Column], scale: str,
             }
             n = max(cell.n or 0 for cell in cells.values())
             source, notes = f"reruns by others ({scale_label})", (str(reruns["source"]),)
-            made = Result(row.name, row.label, source, cells, n, notes=notes, origin=Origin.RERUNS)
-            quoted.append(_averaged(made, columns))
-    return _named(quoted, group)
+            result = Result(row.name, row.label, source, cells, n, notes=notes, origin=Origin.RERUNS)
+            results.append(_averaged(result, columns))
+    return _named(results, group)
 
 
 def _averaged(result: Result, columns: Sequence[Column]) -> Result:
@@ -249,9 +250,9 @@ def _averaged(result: Result, columns: Sequence[Column]) -> Result:
     if columns[-1].value != AVERAGE:
         return result
     cells: dict[str, Any] = dict(result.cells)
-    printed = cells.pop(AVERAGE, None)
-    shown = [cells[column.key].mean for column in columns if column.key in cells]
-    if len(shown) == len(columns) - 1:
-        own = Mean(statistics.fmean(shown), None, result.n)
-        cells[AVERAGE] = printed if printed and abs(printed.mean - own.mean) < 0.1 else own
+    average = cells.pop(AVERAGE, None)
+    means = [cells[column.key].mean for column in columns if column.key in cells]
+    if len(means) == len(columns) - 1:
+        own = Mean(statistics.fmean(means), None, result.n)
+        cells[AVERAGE] = average if average and abs(average.mean - own.mean) < 0.1 else own
     return replace(result, cells=cells)

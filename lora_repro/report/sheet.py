@@ -40,8 +40,8 @@ class Scores:
 
     def without_empty_rows(self) -> Scores:
         """Only the rows with a measured or printed value: the table of a single task, beside the whole table with all rows."""
-        filled = {result.row for result in self.results if result.cells}
-        return replace(self, results=tuple(result for result in self.results if result.row in filled))
+        rows = {result.row for result in self.results if result.cells}
+        return replace(self, results=tuple(result for result in self.results if result.row in rows))
 
     def table(self) -> Table:
         """The scores as a printed table. A row's label is on the first of its lines only."""
@@ -71,14 +71,14 @@ class Scores:
 
     def differences(self) -> Table | None:
         """Every column's difference from the reference; None if there is only one column or no difference."""
-        kept = [result for result in self.results if result.differences]
-        if len(self.columns) < 2 or not kept or not self.each_compared:
+        results = [result for result in self.results if result.differences]
+        if len(self.columns) < 2 or not results or not self.each_compared:
             return None
         metrics = [column.metric for column in self.columns]
         header = ("Method", "Source", *(f"{metric.label} − {self.reference} [95 %]" for metric in metrics))
         rows = [
             (result.label, Source(result.source, result.origin), *(_difference(result, column) for column in self.columns))
-            for result in kept
+            for result in results
         ]
         facts = self.caption.facts(f"differences from {self.reference}")
         return Table(facts, header, "ll" + "r" * len(metrics), tuple(rows), numbers=(), keys=2)
@@ -170,9 +170,9 @@ def in_words(scores: Scores) -> list[str]:
     """
     ours = [result for result in scores.results if result.source == OWN]
     reference = next((result for result in ours if result.row == scores.reference_row), None)
-    compared = [(result, result.differences[scores.compared.key]) for result in ours if scores.compared.key in result.differences]
-    several = [(result, one) for result, one in compared if one.n > 1]
-    if reference is None or not compared:
+    pairs = [(result, result.differences[scores.compared.key]) for result in ours if scores.compared.key in result.differences]
+    several = [(result, one) for result, one in pairs if one.n > 1]
+    if reference is None or not pairs:
         return []
     if not several:
         return ["One seed cannot rank methods. Give more: seed=0,1,2"]
@@ -192,14 +192,14 @@ def _sentence(result: Result, one: Difference, reference: Result, unit: str, sco
     direction = "higher" if one.mean > 0 else "lower"
     side = "as much" if not float(f"{one.mean:.{digits}f}") else f"{abs(one.mean):.{digits}f}{unit} {direction}"
     ends = f"[{bound(one.low, digits)}, {bound(one.high, digits)}]"
-    said = f"{result.label}{f' trains {size} and' if size else ''} scores {side} {ends}: "
+    opening = f"{result.label}{f' trains {size} and' if size else ''} scores {side} {ends}: "
     better = one.mean * scores.compared.metric.direction > 0
     if one.p < LEVEL and (one.low > 0 or one.high < 0):
-        return f"{said}{'better' if better else 'worse'} than {other} here."
+        return f"{opening}{'better' if better else 'worse'} than {other} here."
     if one.low > 0 or one.high < 0:
-        return f"{said}{'better' if better else 'worse'} than {other} if it were the only comparison, open among all of these."
+        return f"{opening}{'better' if better else 'worse'} than {other} if it were the only comparison, open among all of these."
     would = "" if one.detectable != one.detectable else f"; they would have shown a difference of {one.detectable:.{digits}f}"
-    return f"{said}these runs cannot tell it from {other}{would}."
+    return f"{opening}these runs cannot tell it from {other}{would}."
 
 
 def _size(result: Result, reference: Result) -> str:

@@ -49,8 +49,8 @@ def declaration(name: str) -> Declaration:
             first = "full" if "full" in rows else next(iter(rows), "")
             return Pivot(name, {}, by="task", reference=first, reference_label="full FT" if first == "full" else first)
         near = difflib.get_close_matches(name, names(), 1)
-        said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names())}"
-        raise UserError(f"no experiments/{name}.py; {said}")
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names())}"
+        raise UserError(f"no experiments/{name}.py; {hint}")
     table: Declaration = importlib.import_module(f"{EXPERIMENTS}.{name}").TABLE
     return table
 
@@ -65,61 +65,61 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
     from lora_repro.report import report_json  # here: a sweep, which imports this module, needs no claims
 
     answers: dict[tuple[str, str], Answer | None] = {}
-    made: list[tuple[Store, Shown]] = []
+    new_reports: list[tuple[Store, Shown]] = []
     with rates.published_only():
         with manifest.changing(results) as change:
             for profile in profiles:
                 store = published(results / profile)
                 for name in chosen:
-                    shown = kept.read(name, store)
-                    if shown and shown.stands(results):
-                        for exhibit in shown.exhibits:
+                    report = kept.read(name, store)
+                    if report and report.stands(results):
+                        for exhibit in report.exhibits:
                             console.say(f"results/{profile}: {exhibit.said}; as rendered before")
                     else:
-                        made.append(_render(name, store, change, root))
-                        shown = made[-1][1]
-                    answers[profile, name] = shown.answer
-                    for path in _stale(store.folder, name, [results / file for file in shown.files]):
+                        new_reports.append(_render(name, store, change, root))
+                        report = new_reports[-1][1]
+                    answers[profile, name] = report.answer
+                    for path in _stale(store.folder, name, [results / file for file in report.files]):
                         change.remove(path)
             report_json.update_report(change, answers, anew=set(names()) <= set(chosen))
-        for one in made:
+        for one in new_reports:
             kept.write(*one)
 
 
 def _render(name: str, store: Store, change: Change, root: Path) -> tuple[Store, Shown]:
     """Render what one experiment shows of a profile; returns what `_made` does."""
-    view, shown = _made(name, store)
+    view, report = _made(name, store)
     files: dict[str, str] = {}
-    for exhibit in shown.exhibits:
-        staged = write(exhibit, change.staged / store.folder.name)
-        files |= {path.relative_to(change.staged).as_posix(): sha256(path) for path in staged}
-        console.say(f"results/{store.folder.name}: {exhibit.said}{_wrote([change.place(path) for path in staged], root)}")
-    return view, replace(shown, files=files)
+    for exhibit in report.exhibits:
+        outputs = write(exhibit, change.staged / store.folder.name)
+        files |= {path.relative_to(change.staged).as_posix(): sha256(path) for path in outputs}
+        console.say(f"results/{store.folder.name}: {exhibit.said}{_wrote([change.place(path) for path in outputs], root)}")
+    return view, replace(report, files=files)
 
 
 def _made(name: str, store: Store) -> tuple[Store, Shown]:
     """A published store that remembers what an experiment looked up, and what it shows of that."""
     from lora_repro.report import report_json
 
-    ask, declared = ReportRequest(name, store.folder.name), declaration(name)
+    ask, experiment = ReportRequest(name, store.folder.name), declaration(name)
     store = kept.traced(store)
-    exhibits = tuple(exhibit for exhibit in declared.exhibits(ask, [store]) if exhibit.keep)
-    answer = report_json.experiment_entry(declared, ask, store, exhibits) if exhibits else None
+    exhibits = tuple(exhibit for exhibit in experiment.exhibits(ask, [store]) if exhibit.keep)
+    answer = report_json.experiment_entry(experiment, ask, store, exhibits) if exhibits else None
     commands = {f"{cell.row.name} {cell.signature}": command_of(cell, name) for cell in reversed(ask.cells)}
     return store, Shown(name, exhibits, answer, commands)  # a run at two places has the command of the first
 
 
 def all_published(store: Store) -> list[Shown]:
     """What each experiment shows of a published profile, kept from when it was rendered or made now."""
-    found = []
+    reports = []
     with rates.published_only():
         for name in names():
-            shown = kept.read(name, store)
-            if shown is None:
-                view, shown = _made(name, store)
-                kept.write(view, shown)
-            found.append(shown)
-    return found
+            report = kept.read(name, store)
+            if report is None:
+                view, report = _made(name, store)
+                kept.write(view, report)
+            reports.append(report)
+    return reports
 
 
 def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[str] = ()) -> None:
@@ -129,21 +129,21 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
     """
     profile, extra = profile_of(overrides)
     extra = [item for item in extra if item != f"row/{name}={EVERY}"]
-    ask, shown = ReportRequest(name, profile, tuple(extra)), declaration(name)
+    ask, experiment = ReportRequest(name, profile, tuple(extra)), declaration(name)
     folder = runs_folder(ask.cells, root, profile)
     ours = own(folder)
-    printed = ReportRequest(name, profile, (*extra, f"row/{name}={','.join(rows)}")) if rows else ask
-    exhibits = shown.exhibits(printed, [ours, published(root / "results" / profile)])
+    request = ReportRequest(name, profile, (*extra, f"row/{name}={','.join(rows)}")) if rows else ask
+    exhibits = experiment.exhibits(request, [ours, published(root / "results" / profile)])
     if not exhibits:
-        if done := sum(cell.signature in ours.records for cell in unique(ask.cells)):
-            console.say(f"no table of {name} yet: it shows these runs ({done} recorded) only beside runs of its other rows")
+        if count := sum(cell.signature in ours.records for cell in unique(ask.cells)):
+            console.say(f"no table of {name} yet: it shows these runs ({count} recorded) only beside runs of its other rows")
             return
-        how = getattr(shown, "command", lambda ask: ask.command(ask.cells[0]))(ask)
+        how = getattr(experiment, "command", lambda ask: ask.command(ask.cells[0]))(ask)
         raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {how}")
     wrote: list[Path] = []
     # A selection of cells must not overwrite the whole table; paths.* and launch.* select nothing.
     if all(item.startswith(("paths.", "launch.")) for item in extra):
-        wrote = [path for exhibit in shown.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
+        wrote = [path for exhibit in experiment.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
         for path in _stale(folder, name, wrote):
             path.unlink()
     full_table = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
@@ -151,8 +151,8 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
         print("\n\n".join(filter(None, [exhibit.heading, terminal(exhibit.tables, full_table)])))
         if exhibit.words:
             print("\n".join(paragraph(line) for line in exhibit.words) + "\n")
-    said = "; ".join(dict.fromkeys(exhibit.said for exhibit in exhibits))
-    console.say(f"{_short(folder, root)}: {said}{_wrote(wrote, root)}")
+    summary = "; ".join(dict.fromkeys(exhibit.said for exhibit in exhibits))
+    console.say(f"{_short(folder, root)}: {summary}{_wrote(wrote, root)}")
 
 
 def write(exhibit: Exhibit, folder: Path) -> list[Path]:
@@ -171,9 +171,9 @@ def _stale(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
 
     `rank_paper` belongs to the experiment rank, `rank_e2e` to another one.
     """
-    made = [path for kind, suffixes in RENDERED.items() for suffix in suffixes for path in (folder / kind).glob(f"*{suffix}")]
-    own = belonging(names(), [path.stem for path in made])[name]
-    return [path for path in made if path.stem in own and path not in wrote]
+    files = [path for kind, suffixes in RENDERED.items() for suffix in suffixes for path in (folder / kind).glob(f"*{suffix}")]
+    own = belonging(names(), [path.stem for path in files])[name]
+    return [path for path in files if path.stem in own and path not in wrote]
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:

@@ -39,13 +39,13 @@ class Growing:
     @classmethod
     def of(cls, table: str, arguments: Sequence[str], wanted: Sequence[Cell]) -> Growing | None:
         """For `lora-repro run <arguments>`, whose runs are `wanted`; None if the experiment shows no scores by row."""
-        shown = declaration(table)
-        if not isinstance(shown, Pivot):
+        pivot = declaration(table)
+        if not isinstance(pivot, Pivot):
             return None
         profile, extra = profile_of([item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
-        chosen = [item for item in extra if not item.startswith(f"row/{table}=")]
+        overrides = [item for item in extra if not item.startswith(f"row/{table}=")]
         rows = ",".join(dict.fromkeys(cell.row.name for cell in wanted))
-        return cls(shown, ReportRequest(table, profile, (*chosen, f"row/{table}={rows}")), wanted)
+        return cls(pivot, ReportRequest(table, profile, (*overrides, f"row/{table}={rows}")), wanted)
 
     def ended(self, cell: Cell) -> list[str]:
         """The lines of the row of `cell`, the first time below the table's header; none while a run of the row has no record.
@@ -69,8 +69,8 @@ class Growing:
     def _table(self, cells: Sequence[Cell], ours: Store) -> Table:
         """The table of these cells by the experiment's first metric. Raises UserError if there are several."""
         assert self.theirs is not None
-        scored = self.pivot.scores(self.ask, cells, [ours, self.theirs])
-        tables = [one.table() for one in scored if one.score == self.pivot.metrics[0].label]
+        scores = self.pivot.scores(self.ask, cells, [ours, self.theirs])
+        tables = [one.table() for one in scores if one.score == self.pivot.metrics[0].label]
         if len(tables) != 1:
             raise UserError(f"{self.ask.name} has a table for each backbone or task")
         return tables[0]
@@ -86,12 +86,12 @@ def as_rows(wanted: Sequence[Cell]) -> list[Cell]:
     """The grid's runs as the cells of a table: a row is what differs besides task, backbone and seed."""
     titles = {cell.signature: title(cell) for cell in wanted}
     places = {name: 10 * index for index, name in enumerate(dict.fromkeys(titles.values()))}
-    made = []
+    cells = []
     for cell in wanted:
         name = titles[cell.signature]
         axes: dict[str, Any] = {key: value for key, value in cell.axes.items() if key in ("task", "backbone")}
-        made.append(replace(cell, row=replace(cell.row, name=name, label=name, order=places[name]), axes=axes))
-    return made
+        cells.append(replace(cell, row=replace(cell.row, name=name, label=name, order=places[name]), axes=axes))
+    return cells
 
 
 def title(cell: Cell) -> str:
@@ -109,16 +109,16 @@ def grid_scores(wanted: Sequence[Cell], ours: Store) -> list[Scores]:
     names = list(dict.fromkeys(cell.row.name for cell in rows))
     reference = next((name for name in names if name.partition(" ")[0] == FULL), names[0])
     pivot = Pivot("Grid", {}, by="task", reference=reference, reference_label=reference)
-    made = pivot.scores(ReportRequest("grid", str(wanted[0].asked["profile_name"])), rows, [ours])
+    scores = pivot.scores(ReportRequest("grid", str(wanted[0].asked["profile_name"])), rows, [ours])
     # No experiment reproduces it: the reader has just typed the command.
-    return [replace(one, caption=replace(one.caption, command="")) for one in made]
+    return [replace(one, caption=replace(one.caption, command="")) for one in scores]
 
 
 def show_grid(wanted: Sequence[Cell]) -> str:
     """The grid's table for a terminal, with the files that hold it; `wanted`: its runs, of which some have a record."""
     folder = wanted[0].folder.parent
-    made = grid_scores(wanted, own(folder))
-    tables = tables_of(made)
+    scores = grid_scores(wanted, own(folder))
+    tables = tables_of(scores)
     files: list[Path] = save_tables(tables, folder / "tables" / "grid")
-    words = "".join(f"{paragraph(line)}\n" for line in first_in_words(made))
+    words = "".join(f"{paragraph(line)}\n" for line in first_in_words(scores))
     return f"{terminal(tables, str(files[0]))}\n{words}{files[0].with_suffix('')}.{{md,csv}}"

@@ -60,10 +60,10 @@ class Number(str):
         cls, text: str, value: float, sd: float | None = None, n: int | None = None, low: float | None = None,
         high: float | None = None, seeds: Sequence[float] = (), equal: float | None = None, badge: str = "",
     ) -> Number:  # fmt: skip
-        made = super().__new__(cls, text)
-        made.value, made.sd, made.n, made.low, made.high = float(value), sd, n, low, high
-        made.seeds, made.equal, made.badge = tuple(seeds), equal, badge
-        return made
+        number = super().__new__(cls, text)
+        number.value, number.sd, number.n, number.low, number.high = float(value), sd, n, low, high
+        number.seeds, number.equal, number.badge = tuple(seeds), equal, badge
+        return number
 
     def and_more(self, text: str) -> Number:
         """The same number with more text appended."""
@@ -93,9 +93,9 @@ class Source(str):
     origin: Origin
 
     def __new__(cls, text: str, origin: Origin = Origin.OURS) -> Source:
-        made = super().__new__(cls, text)
-        made.origin = origin
-        return made
+        source = super().__new__(cls, text)
+        source.origin = origin
+        return source
 
 
 class Remark(str):
@@ -108,9 +108,9 @@ class Reproduce(str):
     line: str
 
     def __new__(cls, line: str) -> Reproduce:
-        made = super().__new__(cls, REPRODUCE + line)
-        made.line = line
-        return made
+        sentence = super().__new__(cls, REPRODUCE + line)
+        sentence.line = line
+        return sentence
 
 
 def signed(value: float, digits: int = 1, plus: bool = True) -> str:
@@ -124,8 +124,8 @@ def signed(value: float, digits: int = 1, plus: bool = True) -> str:
 
 def bound(value: float, digits: int = 1, plus: bool = True) -> str:
     """An end of an interval, with as many digits, up to 4, as are needed to see on which side of 0 it lies."""
-    tried = (signed(value, more, plus) for more in range(digits, 5))
-    return next((text for text in tried if text.strip("0.")), signed(value, digits, plus))
+    texts = (signed(value, more, plus) for more in range(digits, 5))
+    return next((text for text in texts if text.strip("0.")), signed(value, digits, plus))
 
 
 def format_count(value: float | None) -> str:
@@ -204,10 +204,10 @@ def comma_separated(tables: Sequence[Table]) -> str:
 def save_tables(tables: Sequence[Table], stem: Path) -> list[Path]:
     """Write `stem`.md and .csv, and the folder if it is missing; returns both."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    written = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
-    for path, text in zip(written, (markdown(tables), comma_separated(tables)), strict=True):
+    paths = [stem.with_suffix(".md"), stem.with_suffix(".csv")]
+    for path, text in zip(paths, (markdown(tables), comma_separated(tables)), strict=True):
         path.write_text(text, encoding="utf-8", newline="\n")
-    return written
+    return paths
 
 
 def _merged(headers: Sequence[Sequence[str]]) -> list[str]:

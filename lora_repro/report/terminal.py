@@ -39,20 +39,20 @@ def _one(table: Table, full_table: str, width: int) -> str:
     above = [textwrap.fill(". ".join(sentences) + ".", prose)]
     above += [fact for fact in table.facts if isinstance(fact, Reproduce)]  # a command is not wrapped
     lines: Lines = [list(table.header), *map(list, table.rows)]
-    sides, kept, gone = table.sides, table.keys, []
+    sides, keys, omissions = table.sides, table.keys, []
     if _width(lines) > width and sides.startswith("ll") and any(not row[0] for row in table.rows):
-        lines, sides, kept = _nested(lines), sides[1:], 1
+        lines, sides, keys = _nested(lines), sides[1:], 1
     for title in table.minor:
         if _width(lines) > width and title in lines[0]:
             start = lines[0].index(title)
             lines, sides = [row[:start] + row[start + 1 :] for row in lines], sides[:start] + sides[start + 1 :]
-            gone.append(title)
-    panels = _panels(lines, sides, kept, width)
+            omissions.append(title)
+    panels = _panels(lines, sides, keys, width)
     below = [textwrap.fill(note, prose) for note in table.footnotes]
-    if gone:
-        needed = _width([list(table.header), *map(list, table.rows)])
-        where = f"the whole table: {full_table}" if full_table else f"COLUMNS={needed} shows it"
-        below.insert(0, textwrap.fill(f"Left out at {width} columns: {', '.join(gone)}; {where}", prose))
+    if omissions:
+        full_width = _width([list(table.header), *map(list, table.rows)])
+        where = f"the whole table: {full_table}" if full_table else f"COLUMNS={full_width} shows it"
+        below.insert(0, textwrap.fill(f"Left out at {width} columns: {', '.join(omissions)}; {where}", prose))
     return "\n".join([*above, "", "\n\n".join(panels), "", *below])
 
 
@@ -61,40 +61,40 @@ def first_panel(table: Table, width: int, least: Sequence[int] = ()) -> tuple[li
     values. Differences and `minor` columns are left out. least: the columns' widths in an earlier part of the same table.
     """
     lines: Lines = [list(table.header), *map(list, table.rows)]
-    kept = [i for i, title in enumerate(table.header) if title not in table.minor and not title.endswith(INTERVAL)]
-    lines = _nested([[row[i] for i in kept] for row in lines])
-    sides = "".join(table.sides[i] for i in kept)[1:]
+    columns = [i for i, title in enumerate(table.header) if title not in table.minor and not title.endswith(INTERVAL)]
+    lines = _nested([[row[i] for i in columns] for row in lines])
+    sides = "".join(table.sides[i] for i in columns)[1:]
     widths = _widths(lines)
     widths = [max(pair) for pair in zip(widths, least or widths, strict=True)]
-    chosen = [0]
-    while len(chosen) < len(widths) and sum(widths[: len(chosen) + 1]) + len(GAP) * len(chosen) <= width:
-        chosen.append(len(chosen))
-    header, rule, *rows = _aligned(lines, sides, widths, chosen).split("\n")
+    panel = [0]
+    while len(panel) < len(widths) and sum(widths[: len(panel) + 1]) + len(GAP) * len(panel) <= width:
+        panel.append(len(panel))
+    header, rule, *rows = _aligned(lines, sides, widths, panel).split("\n")
     return [header, rule], rows, widths
 
 
 def _nested(lines: Lines) -> Lines:
     """The lines with the first column's label on a line of its own and the second column's text indented below it."""
-    nested = [[f"{lines[0][0]} / {lines[0][1].lower()}", *lines[0][2:]]]
+    rows = [[f"{lines[0][0]} / {lines[0][1].lower()}", *lines[0][2:]]]
     for first, second, *rest in lines[1:]:
         if first:
-            nested.append([first, *[""] * len(rest)])
-        nested.append([f"  {second}", *rest])
-    return nested
+            rows.append([first, *[""] * len(rest)])
+        rows.append([f"  {second}", *rest])
+    return rows
 
 
 def _panels(lines: Lines, sides: str, kept: int, width: int) -> list[str]:
     """The columns that fit, then the others in panels below; every panel begins with the first `kept` columns."""
     widths = _widths(lines)
     first = sum(widths[:kept]) + len(GAP) * kept
-    panels, chosen, used = [], list(range(kept)), first
+    panels, columns, total = [], list(range(kept)), first
     for column in range(kept, len(widths)):
-        if len(chosen) > kept and used + widths[column] > width:
-            panels.append(_aligned(lines, sides, widths, chosen))
-            chosen, used = list(range(kept)), first
-        chosen.append(column)
-        used += widths[column] + len(GAP)
-    return [*panels, _aligned(lines, sides, widths, chosen)]
+        if len(columns) > kept and total + widths[column] > width:
+            panels.append(_aligned(lines, sides, widths, columns))
+            columns, total = list(range(kept)), first
+        columns.append(column)
+        total += widths[column] + len(GAP)
+    return [*panels, _aligned(lines, sides, widths, columns)]
 
 
 def _aligned(lines: Lines, sides: str, widths: Sequence[int], chosen: Sequence[int]) -> str:

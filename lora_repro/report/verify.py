@@ -114,16 +114,16 @@ def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Seque
 
     Raises UserError if the two stores saw different data or weights at the same coordinates.
     """
-    compared = []
+    comparisons = []
     for at_coordinates in by_place(unique(declared)):
         for mine in grouped(at_coordinates, lambda cell: cell.row.name):
-            stored = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
-            check_same_origin([run.record for seeds in stored for run in seeds.values()])
+            by_seed = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
+            check_same_origin([run.record for seeds in by_seed for run in seeds.values()])
             for metric in metrics or [Metric(mine[0].score, score_label(mine[0]))]:
-                published, here = (_values(seeds, metric) for seeds in stored)
-                if published:
-                    compared.append(Compared(mine[0], metric, published, here, any(map(_trains, stored[0].values()))))
-    return compared
+                reference, reproduction = (_values(seeds, metric) for seeds in by_seed)
+                if reference:
+                    comparisons.append(Compared(mine[0], metric, reference, reproduction, any(map(_trains, by_seed[0].values()))))
+    return comparisons
 
 
 def _trains(run: Run) -> bool:
@@ -132,8 +132,8 @@ def _trains(run: Run) -> bool:
 
 
 def _values(seeds: dict[int, Run], metric: Metric) -> Values:
-    scored = {seed: score(run, metric.key) for seed, run in seeds.items()}
-    return {seed: metric.scale * value for seed, value in scored.items() if value is not None}
+    scores = {seed: score(run, metric.key) for seed, run in seeds.items()}
+    return {seed: metric.scale * value for seed, value in scores.items() if value is not None}
 
 
 def judge(compared: Sequence[Compared]) -> list[Verdict]:
@@ -149,12 +149,12 @@ def _judged(one: Compared, pool: Sequence[Compared], level: float) -> Verdict:
     if (seeds := _over_seeds(pool)) is None:
         return Verdict(one, REPRODUCED if abs(one.difference) <= digit else UNDECIDED)
     runs_each = (1 / len(one.shared),) * 2 if one.shared else (1 / len(one.ours), 1 / len(one.theirs))
-    allowed, by = seeds.allows(math.sqrt(sum(runs_each)), level), seeds.of
+    tolerance, by = seeds.allows(math.sqrt(sum(runs_each)), level), seeds.of
     others = [gap for other in pool if other is not one and other.trains for gap in other.shared]
     if one.shared and len(others) >= LEAST:
         machines = Spread("machines", math.sqrt(statistics.fmean(gap * gap for gap in others)), len(others))
-        allowed, by = min((allowed, by), (machines.allows(math.sqrt(1 / len(one.shared)), level), machines.of))
-    return Verdict(one, REPRODUCED if abs(one.difference) <= max(allowed, digit) else DIFFERS, allowed, by)
+        tolerance, by = min((tolerance, by), (machines.allows(math.sqrt(1 / len(one.shared)), level), machines.of))
+    return Verdict(one, REPRODUCED if abs(one.difference) <= max(tolerance, digit) else DIFFERS, tolerance, by)
 
 
 def _over_seeds(pool: Sequence[Compared]) -> Spread | None:
@@ -170,17 +170,17 @@ def _over_seeds(pool: Sequence[Compared]) -> Spread | None:
 def table(name: str, profile: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> Table:
     rows = []
     for one in verdicts:
-        compared, digits = one.found, one.found.metric.digits
-        off = signed(compared.difference, digits) if compared.ours else EMPTY
-        allowed = EMPTY if one.allowed is None else f"±{one.allowed:.{digits}f} ({one.by})"
-        means = [summarise(list(v.values())).text(digits) if v else EMPTY for v in (compared.theirs, compared.ours)]
-        cell = compared.cell
-        rows.append((cell.row.label, place_label(cell), compared.metric.title, *means, off, allowed, one.verdict))
+        comparison, digits = one.found, one.found.metric.digits
+        off = signed(comparison.difference, digits) if comparison.ours else EMPTY
+        tolerance = EMPTY if one.allowed is None else f"±{one.allowed:.{digits}f} ({one.by})"
+        means = [summarise(list(v.values())).text(digits) if v else EMPTY for v in (comparison.theirs, comparison.ours)]
+        cell = comparison.cell
+        rows.append((cell.row.label, place_label(cell), comparison.metric.title, *means, off, tolerance, one.verdict))
     header = ("Method", "Where", "Score", "Published", "This checkout", "Difference", "Allowed", "Verdict")
     level = f"at {100 * LEVEL:g} % for all cells together"
-    said = (f"Allowed: the difference that the spread over seeds, or of one seed over machines, explains, {level}.", *notes)
+    footnotes = (f"Allowed: the difference that the spread over seeds, or of one seed over machines, explains, {level}.", *notes)
     return Table((f"{name}, profile {profile}: this checkout against what is published",), header, "lllrrrrl", tuple(rows),
-                 said, ("Allowed", "Difference"), keys=2)  # fmt: skip
+                 footnotes, ("Allowed", "Difference"), keys=2)  # fmt: skip
 
 
 def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:
@@ -188,8 +188,8 @@ def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:
     arithmetics = [{_arithmetic(run) for run in side} for side in (theirs, ours)]
     if not arithmetics[1] or (_within(*arithmetics) and _within(*reversed(arithmetics))):
         return []
-    there, here = ("; ".join(f"{where}, {precision}" for where, precision in sorted(one)) for one in arithmetics)
-    return [f"Published on {there}; here {here}: one seed may differ as much as two seeds do."]
+    their_machine, our_machine = ("; ".join(f"{where}, {precision}" for where, precision in sorted(one)) for one in arithmetics)
+    return [f"Published on {their_machine}; here {our_machine}: one seed may differ as much as two seeds do."]
 
 
 def _arithmetic(run: Run) -> tuple[str, str]:
@@ -205,13 +205,13 @@ def _within(some: Set[tuple[str, str]], others: Set[tuple[str, str]]) -> bool:
 def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
     """Print an experiment's table, or a line if it has no scores; nothing if nothing is published. Returns a verdict per cell."""
     profile, extra = profile_of(overrides)
-    declared, shown = declared_cells(name, profile, extra), show.declaration(name)
-    theirs, ours = published(root / "results" / profile), own(runs_folder(declared, root, profile))
-    metrics = shown.metrics if isinstance(shown, Pivot) and shown.by == "metric" else ()
-    verdicts = judge(compare(declared, ours, theirs, metrics))
+    cells, experiment = declared_cells(name, profile, extra), show.declaration(name)
+    theirs, ours = published(root / "results" / profile), own(runs_folder(cells, root, profile))
+    metrics = experiment.metrics if isinstance(experiment, Pivot) and experiment.by == "metric" else ()
+    verdicts = judge(compare(cells, ours, theirs, metrics))
     if verdicts:
-        print(terminal([table(name, profile, verdicts, machines(runs(declared, ours), runs(declared, theirs)))]))
-    elif runs(declared, theirs) or measures.load(theirs.folder, name):
+        print(terminal([table(name, profile, verdicts, machines(runs(cells, ours), runs(cells, theirs)))]))
+    elif runs(cells, theirs) or measures.load(theirs.folder, name):
         by_eye = f"lora-repro render {name} profile={profile}"
         print(f"{name}: not compared, it has no scores; to compare by eye: {by_eye}\n")
         return [UNSCORED]

@@ -67,29 +67,29 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     `overrides`: those that composed `config`; the runs that it starts from, if any, are composed with them too.
     """
-    asked = resolved_with_starts(config, overrides)
-    if not asked["row"]["table"]:
-        asked["row"] |= {"name": config.method.name, "label": own_title(config.method.name, overrides)}
-    name = signature.signature(asked)
+    config_dict = resolved_with_starts(config, overrides)
+    if not config_dict["row"]["table"]:
+        config_dict["row"] |= {"name": config.method.name, "label": own_title(config.method.name, overrides)}
+    name = signature.signature(config_dict)
     folder = Path(config.paths.runs) / config.profile_name / name
     ranks = Ranks.here(config.device)
-    if found := ranks.led(lambda: record.find(folder, asked)):
+    if run_record := ranks.led(lambda: record.find(folder, config_dict)):
         if ranks.first:
             tidy(folder)
-        return found
+        return run_record
     starts = first(config, overrides)
     with ranks.hold(record.lock(folder)):
         # Another process may have finished it while we waited to start.
-        if found := ranks.led(lambda: record.find(folder, asked)):
-            return found
+        if run_record := ranks.led(lambda: record.find(folder, config_dict)):
+            return run_record
         try:
             if ranks.first:
                 sweep_temporaries(folder)
                 sweep_temporaries(folder / CHECKPOINTS)
-            mirror = build(config.tracker).start(name, asked, folder) if ranks.first else None
+            mirror = build(config.tracker).start(name, config_dict, folder) if ranks.first else None
             machine = partial(memory, ranks)
             with Metrics(folder / METRICS, mirror, machine) as metrics:
-                return measure(config, asked, name, folder, metrics, starts)
+                return measure(config, config_dict, name, folder, metrics, starts)
         except UserError:
             if ranks.first:
                 resume_files.forget_inputs(folder)
@@ -115,10 +115,10 @@ def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
     build(config.method).check_starts(len(starts), [str(start.task.name) for start, _ in starts])
     for start, own in starts:
         task = str(start.task.name)
-        found = awaited(start, own, task)
-        if found["status"] != "finished":
-            raise UserError(f"cannot start from the {task} run {found['signature']}: it {found['status']}")
-        folders.append(Path(str(start.paths.runs)) / str(start.profile_name) / str(found["signature"]))
+        run_record = awaited(start, own, task)
+        if run_record["status"] != "finished":
+            raise UserError(f"cannot start from the {task} run {run_record['signature']}: it {run_record['status']}")
+        folders.append(Path(str(start.paths.runs)) / str(start.profile_name) / str(run_record["signature"]))
     return folders
 
 
@@ -156,9 +156,9 @@ def measure(
     if splits.said and ranks.first and not attempts.in_sweep():  # each run of a sweep would say the same
         console.say(splits.said)
     test = subset(splits.test, data.n_test, data.subset_seed)
-    met = met_in_test(task, subset(splits.train, data.n_train, data.subset_seed), test)
+    overlap = met_in_test(task, subset(splits.train, data.n_train, data.subset_seed), test)
     model: Adapted | None = None
-    trained: Trained | None = None
+    training: Trained | None = None
     answers: Answers | None = None
     cut, chosen_by, earlier = 0, 0, 0.0  # `earlier`: seconds that earlier attempts trained and answered, without their start-up
     if method.needs_model:
@@ -169,19 +169,19 @@ def measure(
         prompts(model.backbone, method, objective, data.max_length, test, shots)  # refuses before training
         settle(folder, splits, model.backbone, ranks)
         if rows:
-            cut, chosen_by, started = rows.cut, len(rows.dev), time.monotonic()
-            trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
-            earlier = max(0.0, trained.seconds - (time.monotonic() - started))
-            if model.observer and trained.status == "finished" and ranks.first:
+            cut, chosen_by, train_start = rows.cut, len(rows.dev), time.monotonic()
+            training = learn(model, rows, objective, settings, config.seed, folder, metrics, label, ranks)
+            earlier = max(0.0, training.seconds - (time.monotonic() - train_start))
+            if model.observer and training.status == "finished" and ranks.first:
                 asked_for = (model.backbone, method, objective, rows.dev, settings.eval_batch_size, precision)
-                model.observer.finish(trained.steps, partial(all_losses, *asked_for))
+                model.observer.finish(training.steps, partial(all_losses, *asked_for))
         ask = partial(answer, model.backbone, method, objective, data.max_length, settings.precision, label)
-        if ranks.first and test and (trained is None or trained.status == "finished"):
+        if ranks.first and test and (training is None or training.status == "finished"):
             if before := resume_files.load_answers(folder):
                 answers = Answers(**before)
                 earlier += answers.seconds
             else:
-                code = provenance.attempt(ranks.device, precision, trained.code if trained else None)
+                code = provenance.attempt(ranks.device, precision, training.code if training else None)
                 answers = replace(ask(test, shots), code=code)
                 resume_files.save_answers(folder, vars(answers))
         outputs = answers.outputs if answers else []
@@ -191,34 +191,34 @@ def measure(
         return ranks.led(dict[str, Any])
 
     scores = task.score(outputs, test) if outputs else None
-    measured = facts(model, cut, chosen_by, trained, starts, answers, scores)
+    measurements = facts(model, cut, chosen_by, training, starts, answers, scores)
     if model and answers and data.n_train_scored:
-        measured |= scores_on_train(ask, task, subset(splits.train, data.n_train, data.subset_seed), data, test)
-    if model and model.alone is not None and (trained is None or trained.status == "finished"):
+        measurements |= scores_on_train(ask, task, subset(splits.train, data.n_train, data.subset_seed), data, test)
+    if model and model.alone is not None and (training is None or training.status == "finished"):
         losses = {"before": model.alone, "after": on_general_text(model.backbone, method=method)}
-        measured["general_loss"] = {key: record.finite(value) for key, value in losses.items() if value is not None}
+        measurements["general_loss"] = {key: record.finite(value) for key, value in losses.items() if value is not None}
     if model and not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
-        measured["scores"] = {"dev_loss": measured.get("dev_loss")}
-    measured["wall_seconds"] = round(time.monotonic() - began + earlier, 1)
-    measured["peak_memory_mb"] = max(trained.peak_memory_mb if trained else 0, provenance.peak_memory_mb(ranks.device))
+        measurements["scores"] = {"dev_loss": measurements.get("dev_loss")}
+    measurements["wall_seconds"] = round(time.monotonic() - began + earlier, 1)
+    measurements["peak_memory_mb"] = max(training.peak_memory_mb if training else 0, provenance.peak_memory_mb(ranks.device))
     result = {
         "schema": record.SCHEMA,
         "signature": name,
         # Only training can collapse: an untuned backbone may give every input the same answer.
-        "status": judge(trained.status, outputs, spec.source == "random") if trained else "finished",
+        "status": judge(training.status, outputs, spec.source == "random") if training else "finished",
         "asked": signature.identity(asked),
         "row": {key: asked["row"][key] for key in ("table", "name", "label")},
-        "measured": measured,
+        "measured": measurements,
         "where": {
-            **place(settings, ranks, answers.code if answers else trained.code if trained else None),
+            **place(settings, ranks, answers.code if answers else training.code if training else None),
             **from_model(model, settings, objective),
             **({"scored_by": programs} if (programs := jvm.used()) else {}),
-            "data": {"caption": splits.caption, "hashes": splits.hashes, **met, **about_data(task)},
+            "data": {"caption": splits.caption, "hashes": splits.hashes, **overlap, **about_data(task)},
         },
     }
     resume_files.thin(folder, config.launch.keep_gb)
-    said = zip(test, outputs if task.keeps_outputs else [None] * len(outputs), scores.per_input, strict=True) if scores else ()
-    predictions = [{"key": one.key, **({} if text is None else {"output": text}), **rest} for one, text, rest in said]
+    triples = zip(test, outputs if task.keeps_outputs else [None] * len(outputs), scores.per_input, strict=True) if scores else ()
+    predictions = [{"key": one.key, **({} if text is None else {"output": text}), **rest} for one, text, rest in triples]
     result = record.save(folder, result, predictions)
     metrics.finish(result, predictions)
     clean(folder)
@@ -238,21 +238,21 @@ def facts(
 
     cut: rows that were cut to data.max_length. dev_rows: rows that chose the weights.
     """
-    found: dict[str, Any] = {"parameters": {"method": 0, "head": 0, "total": 0}}
+    measurements: dict[str, Any] = {"parameters": {"method": 0, "head": 0, "total": 0}}
     if model:
-        found = {"parameters": model.counts, "note": model.note}
+        measurements = {"parameters": model.counts, "note": model.note}
     if cut:
-        found["rows_cut"] = cut
+        measurements["rows_cut"] = cut
     if trained:
-        found |= trained.facts() | {"dev_rows": dev_rows}
+        measurements |= trained.facts() | {"dev_rows": dev_rows}
     if starts:
-        found["started_from"] = [start.name for start in starts]
+        measurements["started_from"] = [start.name for start in starts]
     if answers:
-        found |= {"test_rows_cut": answers.cut} if answers.cut else {}
-        found |= {"decode_seconds": answers.seconds, "forward_calls": answers.calls, **answers.seen}
+        measurements |= {"test_rows_cut": answers.cut} if answers.cut else {}
+        measurements |= {"decode_seconds": answers.seconds, "forward_calls": answers.calls, **answers.seen}
     if scores:
-        found["scores"] = finite_scores(scores)
-    return found
+        measurements["scores"] = finite_scores(scores)
+    return measurements
 
 
 def scores_on_train(
@@ -267,10 +267,10 @@ def scores_on_train(
     A random sample, since a file may be ordered by source, as STS-B's and CoLA's are.
     """
     some = subset(rows, min(data.n_train_scored, len(rows)), data.subset_seed)
-    seen = [replace(example, references=(example.target,)) for example in some]
+    examples = [replace(example, references=(example.target,)) for example in some]
     usual = Counter(example.target for example in some).most_common(1)[0][0]
     return {
-        "train_scores": finite_scores(task.score(ask(seen).outputs, seen)),
+        "train_scores": finite_scores(task.score(ask(examples).outputs, examples)),
         "train_scored": len(some),
         "one_answer_scores": finite_scores(task.score([usual] * len(test), test)),
     }
@@ -284,7 +284,7 @@ def finite_scores(scores: Scores) -> dict[str, Any]:
 def about_data(task: AbstractTask) -> dict[str, Any]:
     """The record's mark on data of which even a model's outputs may not be published, and settings that came from the data."""
     private = not task.publishes_outputs and getattr(task, "source", "") != "embedded"
-    return ({"outputs_private": True} if private else {}) | ({"found": found} if (found := task.found) else {})
+    return ({"outputs_private": True} if private else {}) | ({"found": settings} if (settings := task.found) else {})
 
 
 def judge(status: str, outputs: Sequence[str], drawn: bool = False) -> str:
@@ -301,12 +301,12 @@ def judge(status: str, outputs: Sequence[str], drawn: bool = False) -> str:
 
 def place(settings: TrainConfig, ranks: Ranks, before: dict[str, Any] | None) -> dict[str, Any]:
     """Code, machine and precision of a run, and how its batches were split, if they were: dropout masks then differ."""
-    found = provenance.where(provenance.attempt(ranks.device, resolve_precision(settings.precision, ranks.device), before))
+    environment = provenance.where(provenance.attempt(ranks.device, resolve_precision(settings.precision, ranks.device), before))
     if ranks.size > 1:
-        found["processes"] = ranks.size
+        environment["processes"] = ranks.size
     if settings.micro_batch_size:
-        found["micro_batch_size"] = settings.micro_batch_size
-    return found
+        environment["micro_batch_size"] = settings.micro_batch_size
+    return environment
 
 
 def from_model(model: Adapted | None, settings: TrainConfig, objective: Objective) -> dict[str, Any]:

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 def objective_of(config: DictConfig) -> Objective:
     """The objective that the configured task names. Raises UserError if the decoder or `select_by` does not fit it."""
     task, decoder = build(config.task), build(config.decode)
-    made: Objective = target({"_target_": task.objective}).of(task, decoder, config.train.get("select_by", "loss"))
-    return made
+    objective: Objective = target({"_target_": task.objective}).of(task, decoder, config.train.get("select_by", "loss"))
+    return objective
 
 
 def backbone_of(config: DictConfig) -> BackboneSpec:
@@ -92,7 +92,7 @@ def adapt(
     is applied. Raises UserError.
     """
     backbone = spec.load().to(device)
-    alone = measure(backbone)
+    baseline = measure(backbone)
     shape = Shape.of(backbone)
     observer = probe.begin(backbone, folder) if probe else None
     torch.manual_seed(seed)
@@ -104,7 +104,7 @@ def adapt(
             method.begin(trainable, [trained_tensors(start) for start in starts])
         except UserError as error:
             raise UserError(f"cannot start from {', '.join(map(str, starts))}: {error}") from error
-    return Adapted(backbone, trainable, trainable.counts(backbone.model), method.note(shape), observer, alone)
+    return Adapted(backbone, trainable, trainable.counts(backbone.model), method.note(shape), observer, baseline)
 
 
 def trained_tensors(run: Path) -> Mapping[str, torch.Tensor]:
@@ -143,11 +143,11 @@ def read(task: AbstractTask, folder: str | None) -> Splits:
 
 def met_in_test(task: AbstractTask, train: Sequence[Example], test: Sequence[Example]) -> dict[str, int]:
     """How many training rows have an input that is a test input, for the record, after a warning; empty if none has."""
-    asked = {example.key for example in test}
-    if not (met := sum(example.key in asked for example in train)):
+    test_keys = {example.key for example in test}
+    if not (overlap := sum(example.key in test_keys for example in train)):
         return {}
-    console.warn(f"{task.name}: {met:,} of the training rows have an input that is a test input, too")
-    return {"train_rows_in_test": met}
+    console.warn(f"{task.name}: {overlap:,} of the training rows have an input that is a test input, too")
+    return {"train_rows_in_test": overlap}
 
 
 @_uncollected()
@@ -165,10 +165,10 @@ def check_room(backbone: Backbone, method: AbstractMethod, rows: Sequence[Encode
     """Raise UserError if a row, `new` tokens after it and the method's positions outside it exceed the backbone's positions."""
     outside = method.positions - sum(method.virtual_tokens)
     longest = max((len(row.ids) for row in rows), default=0)
-    taken = [f"{longest} tokens", *([f"{new} new ones"] if new else []), *([f"{outside} of {method.name}"] if outside else [])]
+    parts = [f"{longest} tokens", *([f"{new} new ones"] if new else []), *([f"{outside} of {method.name}"] if outside else [])]
     require(
         backbone.positions is None or longest + new + outside <= backbone.positions,
-        f"a row takes {' and '.join(taken)}, but this backbone has {backbone.positions} positions: lower data.max_length"
+        f"a row takes {' and '.join(parts)}, but this backbone has {backbone.positions} positions: lower data.max_length"
         f"{' or decode.max_new_tokens' if new else ''}",
     )
 
@@ -203,8 +203,8 @@ def learn(
         backbone.recompute()
     if config.compile:
         backbone.compile()
-    trained = resume_files.restore(folder, trainable.saved)
-    if trained is None:
+    training = resume_files.restore(folder, trainable.saved)
+    if training is None:
         if not trainable.method:  # a frozen body computes the same features every epoch
             with autocast(ranks.device, dtype):
                 size, passes = config.eval_batch_size, epochs(config, len(rows.train))
@@ -214,10 +214,10 @@ def learn(
         checkpoints = folder / CHECKPOINTS
         with deferred():  # a signal after the last step waits until the weights are saved
             parts = (backbone, trainable, rows, objective, config, seed, checkpoints, metrics.log, label, observe, ranks)
-            trained = train(*parts, pause_after)
-            if ranks.first and trained.status != "paused":
-                resume_files.save_trained(folder, trainable.saved, trained)
-    return trained
+            training = train(*parts, pause_after)
+            if ranks.first and training.status != "paused":
+                resume_files.save_trained(folder, trainable.saved, training)
+    return training
 
 
 def all_losses(
@@ -231,8 +231,8 @@ def all_losses(
     """What validation says of a model as it is, and its loss on general text as `general_loss`."""
     backbone.model.eval()
     with autocast(backbone.device, dtype):
-        found = objective.validate(backbone, dev, batch_size)
-    return {**found, "general_loss": general_loss(backbone, objective, dtype, method)}
+        losses = objective.validate(backbone, dev, batch_size)
+    return {**losses, "general_loss": general_loss(backbone, objective, dtype, method)}
 
 
 @dataclass(frozen=True)
@@ -272,14 +272,14 @@ def answer(
     shots: Sequence[Example] = (),
 ) -> Answers:
     """Answer every input once, with `shots` before it, in the precision of training. Raises UserError as `prompts` does."""
-    started = time.monotonic()
+    start = time.monotonic()
     dtype = resolve_precision(precision, backbone.device)
     allow_tf32(backbone.device, dtype)
     backbone.model.requires_grad_(False)
     backbone.model.eval()
     round_frozen(backbone.model, dtype, backbone.embedding)
     rows, cut = prompts(backbone, method, objective, max_length, examples, shots)
-    seen = method.watch(backbone)
+    observations = method.watch(backbone)
     with console.bar(len(rows), f"{label}: {objective.answering}", "input") as bar, autocast(backbone.device, dtype):
         outputs, calls = objective.answer(backbone, rows, lambda n: bar.update(n) and None)
-    return Answers(outputs, round(time.monotonic() - started, 1), calls, cut, seen())
+    return Answers(outputs, round(time.monotonic() - start, 1), calls, cut, observations())

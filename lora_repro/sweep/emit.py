@@ -24,12 +24,12 @@ def requested(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
     Raises UserError for an unknown form.
     """
-    form, others, given = "", list[str](), iter(arguments)
-    for item in given:
+    form, others, words = "", list[str](), iter(arguments)
+    for item in words:
         name, equals, value = item.partition("=")
         if name != OPTION:
             others.append(item)
-        elif (form := value if equals else next(given, "")) not in FORMS:
+        elif (form := value if equals else next(words, "")) not in FORMS:
             raise UserError(f"{OPTION} needs one of {', '.join(FORMS)}; see lora-repro run --help")
     return form, others
 
@@ -38,13 +38,13 @@ def emit(form: str, overrides: Sequence[str]) -> None:
     """Print the runs that `overrides` ask for in a form of FORMS, without those already recorded, those that others start from
     first. Raises UserError if there is none, or if a W&B sweep cannot hold them.
     """
-    asked = cells([item for item in overrides if item not in ("-m", "--multirun")])
-    if not asked:
+    runs = cells([item for item in overrides if item not in ("-m", "--multirun")])
+    if not runs:
         raise UserError("nothing to run: no row has these seeds")
     if form == "wandb":
-        print(wandb_sweep(asked))
+        print(wandb_sweep(runs))
         return
-    every = with_starts(asked)
+    every = with_starts(runs)
     missing = [cell for cell in every if record.find(cell.folder, cell.asked) is None]
     if not missing:
         print(f"nothing to run: all {len(every)} runs are recorded", file=sys.stderr)
@@ -55,8 +55,8 @@ def emit(form: str, overrides: Sequence[str]) -> None:
 
 def program() -> list[str]:
     """The words of a run's command before its overrides, with the options that find the user's own yaml files and classes."""
-    named = {"--config-dir": paths.own(), "--trust": ",".join(paths.trusted()[1:])}
-    options = (word for option, value in named.items() if value for word in (option, value))
+    flags = {"--config-dir": paths.own(), "--trust": ",".join(paths.trusted()[1:])}
+    options = (word for option, value in flags.items() if value for word in (option, value))
     return ["python", "-m", "lora_repro.run", *options]
 
 
@@ -116,9 +116,9 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
         print(f"{left} runs left out: not every row has their seed; --emit lines prints them too", file=sys.stderr)
     if "seed" in axes:
         values["seed"] = common
-    fixed = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]
+    constants = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]
     name = {"name": f"scores/{found[0].score}", "goal": "maximize"}
-    command = ["${env}", *program(), *fixed, "tracker=wandb", "hydra.mode=RUN", "${args_no_hyphens}"]
+    command = ["${env}", *program(), *constants, "tracker=wandb", "hydra.mode=RUN", "${args_no_hyphens}"]
     sweep = {"program": "lora_repro/run/__main__.py", "method": "grid", "metric": name,
-             "parameters": {key: {"values": listed} for key, listed in values.items()}, "command": command}  # fmt: skip
+             "parameters": {key: {"values": choices} for key, choices in values.items()}, "command": command}  # fmt: skip
     return yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True).rstrip("\n")

@@ -26,14 +26,14 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 def visible_gpus() -> list[str]:
     """The cards that this process may use, by index or name."""
-    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in named.split(",") if name]
+    if (devices := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in devices.split(",") if name]
     if shutil.which("nvidia-smi") is None:
         import torch  # slow to import, here and below
 
         return [str(n) for n in range(torch.cuda.device_count())]
-    found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return [str(n) for n, _ in enumerate(line for line in found.stdout.splitlines() if line.startswith("GPU "))]
+    process = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    return [str(n) for n, _ in enumerate(line for line in process.stdout.splitlines() if line.startswith("GPU "))]
 
 
 def usable_gpus(device: str) -> list[str]:
@@ -63,8 +63,8 @@ def cpu_fallback_warning(device: str, profile: str) -> str | None:
 
 def say_if_cpu(device: str, profile: str) -> None:
     """Print `cpu_fallback_warning`."""
-    if said := cpu_fallback_warning(device, profile):
-        console.say(said)
+    if warning := cpu_fallback_warning(device, profile):
+        console.say(warning)
 
 
 @contextmanager

@@ -45,8 +45,8 @@ class Finding:
 
 
 def python() -> Finding:
-    found = ".".join(map(str, sys.version_info[:3]))
-    return Finding(sys.version_info >= OLDEST, f"Python {found} (3.11 or newer)", "make setup PYTHON=python3.11")
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding(sys.version_info >= OLDEST, f"Python {version} (3.11 or newer)", "make setup PYTHON=python3.11")
 
 
 def packages() -> Finding:
@@ -54,10 +54,10 @@ def packages() -> Finding:
     import tomllib  # Python 3.11 or newer, which `python` has checked before
 
     if paths.INSTALLED:
-        declared = [item for item in importlib.metadata.requires("lora-repro") or () if "extra ==" not in item]
+        requirements = [item for item in importlib.metadata.requires("lora-repro") or () if "extra ==" not in item]
     else:
-        declared = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    names = [re.split(r"[<>=!~\[; ]", item, maxsplit=1)[0] for item in declared]
+        requirements = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    names = [re.split(r"[<>=!~\[; ]", item, maxsplit=1)[0] for item in requirements]
     absent = []
     for name in names:
         try:
@@ -108,16 +108,16 @@ def disk(profile: str, runs: Path) -> Iterator[Finding]:
 
     from lora_repro.config.paths import cache_folder
 
-    wanted, other = SPACE.get(profile, 5), f"make doctor PROFILE={profile} ARGS=paths.runs=/big/disk"
-    yield _room("runs", runs, wanted, other)
-    yield _room("backbones", cache_folder(), wanted, "export LORA_REPRO_CACHE=/big/disk")
+    space, other = SPACE.get(profile, 5), f"make doctor PROFILE={profile} ARGS=paths.runs=/big/disk"
+    yield _room("runs", runs, space, other)
+    yield _room("backbones", cache_folder(), space, "export LORA_REPRO_CACHE=/big/disk")
     if profile == "paper" or Path(HF_HUB_CACHE).is_dir():
-        hub = _room("the hub", Path(HF_HUB_CACHE), wanted if profile == "paper" else 0, "export HF_HOME=/big/disk")
+        hub = _room("the hub", Path(HF_HUB_CACHE), space if profile == "paper" else 0, "export HF_HOME=/big/disk")
         yield replace(hub, what=f"{hub.what}, {_gigabytes(Path(HF_HUB_CACHE)):.1f} GB used")
 
 
 def _room(name: str, folder: Path, wanted: int, way: str) -> Finding:
-    place = next(found for found in (folder.absolute(), *folder.absolute().parents) if found.exists())
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
@@ -176,18 +176,18 @@ def backbone(config: DictConfig, reachable: bool) -> Finding:
         return Finding(wrong is None, f"{name}: {wrong or 'here, checksums correct'}", fetch)
     if availability.has_weights(spec):
         return Finding(True, f"{name}: {'random' if spec.source == 'random' else 'here'}")
-    again = f"make doctor PROFILE={config.profile_name} ARGS='backbone={spec.name}"
+    command = f"make doctor PROFILE={config.profile_name} ARGS='backbone={spec.name}"
     if spec.source == "folder":
-        return Finding(False, f"{name}: no folder {spec.hub_id}", f"{again} backbone.source=folder backbone.hub_id=/path'")
+        return Finding(False, f"{name}: no folder {spec.hub_id}", f"{command} backbone.source=folder backbone.hub_id=/path'")
     if not (spec.hub_id and spec.revision):
-        return Finding(False, f"{name}: no pinned revision; name one", f"{again} backbone.revision=COMMIT'", needed=False)
+        return Finding(False, f"{name}: no pinned revision; name one", f"{command} backbone.revision=COMMIT'", needed=False)
     try:
         build(spec).ready()
     except UserError as error:
         return Finding(False, str(error).partition(": pip")[0], f"{sys.executable} -m pip install -e '.[deberta]'")
     if reachable:
         return Finding(True, f"{name}: not here yet, the first run downloads it")
-    mend = f"{again} backbone.source=folder backbone.hub_id=/path/to/{spec.hub_id.rpartition('/')[2]}'"
+    mend = f"{command} backbone.source=folder backbone.hub_id=/path/to/{spec.hub_id.rpartition('/')[2]}'"
     return Finding(False, f"{name}: not here, and the hub does not answer; to use a copy:", mend)
 
 
@@ -221,18 +221,18 @@ def tracker() -> Finding:
     except importlib.metadata.PackageNotFoundError:
         return Finding(False, "W&B: not installed", f"{sys.executable} -m pip install wandb", needed=False)
     files = (os.environ.get("NETRC"), Path.home() / ".netrc")
-    known = "WANDB_API_KEY" in os.environ or any(
+    has_key = "WANDB_API_KEY" in os.environ or any(
         "wandb" in Path(path).read_text(encoding="utf-8", errors="replace") for path in files if path and Path(path).is_file()
     )
     mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
-    return Finding(known, f"W&B {version}: {'a key is set' if known else 'no key'}, mode {mode}", LOGIN, needed=False)
+    return Finding(has_key, f"W&B {version}: {'a key is set' if has_key else 'no key'}, mode {mode}", LOGIN, needed=False)
 
 
 def commit() -> Finding:
     from lora_repro.records.provenance import code
 
-    found = code()
-    if found["git_sha"] is None:
+    checkout = code()
+    if checkout["git_sha"] is None:
         return Finding(False, "git: not a checkout, so runs cannot be published", f"git init && {COMMIT}", needed=False)
-    changes = ", with uncommitted changes: runs will not be published" if found["dirty"] else ""
-    return Finding(not found["dirty"], f"git: commit {found['git_sha'][:8]}{changes}", COMMIT, needed=False)
+    changes = ", with uncommitted changes: runs will not be published" if checkout["dirty"] else ""
+    return Finding(not checkout["dirty"], f"git: commit {checkout['git_sha'][:8]}{changes}", COMMIT, needed=False)

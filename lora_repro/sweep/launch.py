@@ -72,11 +72,11 @@ def job(config: DictConfig) -> None:
 
 def _told(cell: Cell) -> bool:
     """Whether a cell has its record, of which one line is then printed. Raises UserError as `record.find` does."""
-    found = record.find(cell.folder, cell.asked)
-    if found is None:
+    run_record = record.find(cell.folder, cell.asked)
+    if run_record is None:
         return False
     tidy(cell.folder)
-    print(summary_line(found, cell, again=True), flush=True)
+    print(summary_line(run_record, cell, again=True), flush=True)
     if _progress:
         _progress.ended(cell)
     return True
@@ -87,12 +87,12 @@ def _without_record(found: Sequence[Cell]) -> list[Cell]:
     left = []
     for cell in found:
         try:
-            told = _told(cell)
+            has_record = _told(cell)
         except UserError:  # a record that is wrong: `job` says how
-            told = False
-        if told and _met is not None:
+            has_record = False
+        if has_record and _met is not None:
             _met.add(cell.folder)
-        elif not told:
+        elif not has_record:
             left.append(cell)
     return left
 
@@ -140,38 +140,38 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
         return _search(arguments, hydra_node)
     global _met
     _met = set()
-    wanted = unique(cells(arguments))
-    if not wanted:
+    runs = unique(cells(arguments))
+    if not runs:
         raise UserError("nothing to run: no row has these seeds")
-    if own := _own_task(hydra_node, arguments, wanted):
+    if own := _own_task(hydra_node, arguments, runs):
         sys.argv.append(own)  # Hydra reads it
-    check_shown(wanted)
-    known = published_records(wanted[0].asked["profile_name"])
-    announce(wanted, known, arguments)
-    missing = [cell for cell in wanted if not (cell.folder / RECORD).is_file()]
+    check_shown(runs)
+    records = published_records(runs[0].asked["profile_name"])
+    announce(runs, records, arguments)
+    missing = [cell for cell in runs if not (cell.folder / RECORD).is_file()]
     if missing:
         gpus.say_if_cpu(missing[0].asked["device"], missing[0].asked["profile_name"])
     preflight.check([cell.asked for cell in with_starts(missing) if not (cell.folder / RECORD).is_file()])
-    rule = bisection.rule_among(wanted)
-    beside = _share(hydra_node, wanted, missing, rule)
-    if rows := in_order(wanted, known, rising=launcher.endswith("BasicLauncher") and beside == 1):
+    rule = bisection.rule_among(runs)
+    slots = _share(hydra_node, runs, missing, rule)
+    if rows := in_order(runs, records, rising=launcher.endswith("BasicLauncher") and slots == 1):
         sys.argv.append(rows)  # Hydra reads it
-        wanted = unique(cells([*arguments, rows]))  # in that order
-        missing = [cell for cell in wanted if cell.signature in {one.signature for one in missing}]
+        runs = unique(cells([*arguments, rows]))  # in that order
+        missing = [cell for cell in runs if cell.signature in {one.signature for one in missing}]
     global _progress
     _progress = None
     if launcher.endswith("BasicLauncher") and not rule:
-        _progress = Progress(Pace(missing, known, beside), growing_table(arguments, wanted) if shows else None)
+        _progress = Progress(Pace(missing, records, slots), growing_table(arguments, runs) if shows else None)
     if rule is None and (launcher.endswith("BasicLauncher") or not missing):  # other launchers' workers do not know what is told
-        if not (due := _without_record(wanted)):
-            return _report(arguments, wanted, 0, False, shows)
-        sys.argv += narrowed(wanted, due)  # Hydra reads it
-    launch: Callable[[], int] = partial(_launch, beside) if rule is None else partial(_halve, arguments, wanted, rule, beside)
+        if not (due := _without_record(runs)):
+            return _report(arguments, runs, 0, False, shows)
+        sys.argv += narrowed(runs, due)  # Hydra reads it
+    launch: Callable[[], int] = partial(_launch, slots) if rule is None else partial(_halve, arguments, runs, rule, slots)
     # submitit's jobs outlive this process
     left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
     if rule:
-        wanted = [cell for cell in wanted if bisection.begun(cell)]
-    return _report(arguments, wanted, left, stopped, shows)
+        runs = [cell for cell in runs if bisection.begun(cell)]
+    return _report(arguments, runs, left, stopped, shows)
 
 
 def swept(arguments: Sequence[str]) -> int:
@@ -205,16 +205,16 @@ def check_shown(wanted: Sequence[Cell]) -> None:
     It needs a declaration, and a table by metric a task that measures what it compares.
     """
     table = wanted[0].asked["row"]["table"]
-    shown = show.declaration(table) if table else None
-    if not isinstance(shown, Pivot) or shown.by != "metric":
+    declaration = show.declaration(table) if table else None
+    if not isinstance(declaration, Pivot) or declaration.by != "metric":
         return
-    compared = shown.metrics[0].key
+    metric = declaration.metrics[0].key
     for cell in {one.task: one for one in wanted}.values():
-        measured = (cell.asked["task"].get("metrics"), build(cell.asked["task"]).directions)
-        if compared not in {*(measured[0] or ()), *measured[1], "dev_loss"}:
+        metrics = (cell.asked["task"].get("metrics"), build(cell.asked["task"]).directions)
+        if metric not in {*(metrics[0] or ()), *metrics[1], "dev_loss"}:
             raise UserError(
-                f"the table of {table} compares {compared}, which task {cell.task} does not measure (it measures "
-                f"{', '.join(measured[1])}): leave experiment= out, as in -m method=lora,full task={cell.task}"
+                f"the table of {table} compares {metric}, which task {cell.task} does not measure (it measures "
+                f"{', '.join(metrics[1])}): leave experiment= out, as in -m method=lora,full task={cell.task}"
             )
 
 
@@ -226,9 +226,9 @@ def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped
     name = wanted[0].asked["row"]["table"] if wanted else None
     if shows and name and left != 130 and any(not status.code for status in statuses):
         print()
-        told = [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))]
+        overrides = [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))]
         rows = dict.fromkeys(cell.row.name for cell in wanted)
-        show.show(name, told, rows=[*rows] if others_of(name, wanted, arguments) else ())
+        show.show(name, overrides, rows=[*rows] if others_of(name, wanted, arguments) else ())
     elif shows and not name and left != 130 and sum(not status.code for status in statuses) > 1:
         try:
             print(f"\n{sweep_tables.show_grid(wanted)}", flush=True)
@@ -250,15 +250,15 @@ def check_launch(hydra_node: DictConfig) -> None:
 
 def _share(hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisection.Rule | None) -> int:
     """Set the threads of a run; returns how many runs this process starts at a time."""
-    launcher, beside = str(hydra_node.launcher._target_), 1
+    launcher, slots = str(hydra_node.launcher._target_), 1
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
         jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
         share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))
-    if launcher.endswith("BasicLauncher") and (beside := parallel.at_once(missing)) > 1:
-        share_cores(beside)
+    if launcher.endswith("BasicLauncher") and (slots := parallel.at_once(missing)) > 1:
+        share_cores(slots)
         threads = os.environ["OMP_NUM_THREADS"]
-        console.say(f"{beside} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
-    return beside
+        console.say(f"{slots} runs at a time, {threads} thread(s) each; one after another: launch.together=1")
+    return slots
 
 
 def _stoppable(launch: Callable[[], int], hydra_node: DictConfig) -> tuple[int, bool]:
@@ -289,10 +289,10 @@ def in_order(wanted: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], ris
         if row is not None:
             took = known[cell.signature]["measured"]["wall_seconds"] if cell.signature in known else 0.0
             seconds[row], order[row] = max(took, seconds.get(row, 0.0)), cell.row.order
-    timed = sorted((row for row in seconds if seconds[row]), key=lambda row: (seconds[row], row))
+    ranking = sorted((row for row in seconds if seconds[row]), key=lambda row: (seconds[row], row))
     if not rising:
-        timed = [*timed[:1], *reversed(timed[1:])]
-    rows = [*timed, *sorted((row for row in seconds if not seconds[row]), key=lambda row: (order[row], row))]
+        ranking = [*ranking[:1], *reversed(ranking[1:])]
+    rows = [*ranking, *sorted((row for row in seconds if not seconds[row]), key=lambda row: (order[row], row))]
     return f"{rows[0].partition('=')[0]}={','.join(row.partition('=')[2] for row in rows)}" if len(rows) > 1 else ""
 
 
@@ -315,8 +315,12 @@ def searched_job(config: DictConfig) -> float | None:
     """A job of a sweeper that minimises what this returns: the run's dev loss or negated dev score; None if the run failed."""
     job(config)
     cell = cell_of(config, job_overrides())
-    found = record.find(cell.folder, cell.asked)
-    return ranking_key(found["measured"], config.train.select_by)[0] if found and found["status"] != "diverged" else None
+    run_record = record.find(cell.folder, cell.asked)
+    return (
+        ranking_key(run_record["measured"], config.train.select_by)[0]
+        if run_record and run_record["status"] != "diverged"
+        else None
+    )
 
 
 def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
@@ -342,10 +346,10 @@ def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         raise UserError("hydra/sweeper: every run of the search failed, for the reasons above") from error
     if result.is_file():
         best = OmegaConf.load(result)
-        chosen = {key: value if isinstance(value, str) else f"{value:.4g}" for key, value in best.best_params.items()}
+        params = {key: value if isinstance(value, str) else f"{value:.4g}" for key, value in best.best_params.items()}
         by = config.train.select_by
-        reached = -best.best_value if by == "score" else best.best_value
-        print(f"best: {'  '.join(f'{key}={value}' for key, value in chosen.items())}  dev {by} {reached:.4g}", flush=True)
+        optimum = -best.best_value if by == "score" else best.best_value
+        print(f"best: {'  '.join(f'{key}={value}' for key, value in params.items())}  dev {by} {optimum:.4g}", flush=True)
     return left or (supervise.STOPPED if stopped else 0)
 
 

@@ -47,13 +47,13 @@ def at_once(missing: Sequence[Cell]) -> int:
     if Ranks.here(device).device.type != "cpu":
         places = len(gpus.usable_gpus(device)) * int(launch["per_gpu"])
         return max(1, min(places, len(missing))) if int(launch["processes"]) == 1 else 1
-    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one number per level of nesting: 2,1
-    threads = (int(given) if given.isdecimal() else 1) * int(launch["processes"])
+    omp_threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one number per level of nesting: 2,1
+    threads = (int(omp_threads) if omp_threads.isdecimal() else 1) * int(launch["processes"])
     most = min(cores() // max(1, threads), len(missing))
     if most < 2:
         return 1
     try:
-        largest = max(memory(OmegaConf.create(asked)) for asked in _different(missing))
+        largest = max(memory(OmegaConf.create(config)) for config in _different(missing))
     except UserError:
         return 1
     return max(1, min(most, int(SPARE * psutil.virtual_memory().available / (largest * int(launch["processes"])))))

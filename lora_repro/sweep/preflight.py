@@ -33,16 +33,16 @@ def check(missing: Sequence[dict[str, Any]]) -> None:
     No data are read, and nothing is fetched from a hub. Raises the first UserError, with which all runs of that data set or
     backbone would end.
     """
-    seen: set[str] = set()
+    keys: set[str] = set()
     backbones: list[BackboneSpec] = []
     for config in missing:
         for group, folder in (("task", config["paths"]["data"]), ("backbone", None), ("train", None)):
             if group == "backbone" and not target(config["method"]).needs_model:
                 continue
             key = json.dumps([config[group], folder], sort_keys=True)
-            if key in seen:
+            if key in keys:
                 continue
-            seen.add(key)
+            keys.add(key)
             part = build(config[group])
             if group == "task":
                 part.ready(folder)

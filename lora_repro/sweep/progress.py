@@ -53,8 +53,8 @@ def announce(found: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], argu
         console.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")
     elif any(map(generated, found)):
         console.say(GENERATED)
-    many, here = len(found), len(found) - len(missing)
-    text = f"{table} at profile {profile}: {many} run{'s' * (many != 1)}{f', {here} already here' if here else ''}"
+    many, n_done = len(found), len(found) - len(missing)
+    text = f"{table} at profile {profile}: {many} run{'s' * (many != 1)}{f', {n_done} already here' if n_done else ''}"
     if seconds:
         which = "" if len(seconds) == many else f"{len(seconds)} of them "
         text += f"; {which}took {sum(seconds) / 60:.0f} min, one after another, on the machine that published them"
@@ -68,8 +68,8 @@ def announce(found: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], argu
 def others_of(table: str, found: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
     """The rows of a table that are not among these cells, if the experiment's profile, not the command line, left them out."""
     named = any(item.startswith(f"row/{table}=") for item in arguments)
-    here = {cell.row.name for cell in found}
-    return [] if named else [row for row in choices(f"row/{table}") if row not in here]
+    rows = {cell.row.name for cell in found}
+    return [] if named else [row for row in choices(f"row/{table}") if row not in rows]
 
 
 @dataclass
@@ -89,12 +89,12 @@ class Work:
 
     @classmethod
     def of(cls, cell: Cell, published: Mapping[str, Any] | None, usual: float) -> Work:
-        measured = published["measured"] if published else {}
-        whole = measured.get("wall_seconds")
-        if not whole:
+        measurements = published["measured"] if published else {}
+        total = measurements.get("wall_seconds")
+        if not total:
             return cls(cell, usual, OPENING * (1 - TRAINING) / 2, TRAINING)
-        training, answering = measured.get("train_seconds") or 0.0, measured.get("decode_seconds") or 0.0
-        return cls(cell, whole, OPENING * max(0.0, whole - training - answering) / whole, min(1.0, training / whole))
+        training, answering = measurements.get("train_seconds") or 0.0, measurements.get("decode_seconds") or 0.0
+        return cls(cell, total, OPENING * max(0.0, total - training - answering) / total, min(1.0, training / total))
 
     def share(self) -> float:
         """How much of this run is done, from 0 to 1, by the last step that it logged."""
@@ -111,8 +111,8 @@ def steps_of(cell: Cell) -> tuple[int, int]:
     train = cell.asked["train"]
     for line in reversed(lines):
         try:
-            found = json.loads(line)
-            step, epoch = int(found["step"]), float(found["epoch"])  # a validation's line has no epoch
+            entry = json.loads(line)
+            step, epoch = int(entry["step"]), float(entry["epoch"])  # a validation's line has no epoch
             return step, max(step, int(train["steps"] or round(step / epoch * float(train["epochs"]))))
         except (ValueError, KeyError, TypeError, ZeroDivisionError):
             continue
@@ -133,10 +133,10 @@ class Pace:
     lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        found = {cell.signature: self.known.get(cell.signature) for cell in self.missing}
-        seconds = [value for one in found.values() if one and (value := one["measured"].get("wall_seconds"))]
+        records = {cell.signature: self.known.get(cell.signature) for cell in self.missing}
+        seconds = [value for one in records.values() if one and (value := one["measured"].get("wall_seconds"))]
         usual = statistics.mean(seconds) if seconds else 1.0
-        self.left = {cell.signature: Work.of(cell, found[cell.signature], usual) for cell in self.missing}
+        self.left = {cell.signature: Work.of(cell, records[cell.signature], usual) for cell in self.missing}
         self.all = len(self.left)
 
     def began(self, cell: Cell) -> None:
@@ -175,10 +175,10 @@ class Pace:
         with self.lock:
             works = [(work, work.share()) for work in self.left.values()]
             going = [(work, share) for work, share in works if work.begun is not None]
-            spent = self.spent + sum(now - (work.begun or now) for work, _ in going)
-            done = self.done + sum((share - work.behind) * work.weight for work, share in going)
-            everything = done + sum((1 - share) * work.weight for work, share in works)
-        if spent <= 0 or done < EARLY * everything:
+            runtime = self.spent + sum(now - (work.begun or now) for work, _ in going)
+            progress = self.done + sum((share - work.behind) * work.weight for work, share in going)
+            everything = progress + sum((1 - share) * work.weight for work, share in works)
+        if runtime <= 0 or progress < EARLY * everything:
             return None
         slots = [(1 - share) * work.weight for work, share in going]
         slots += [0.0] * (self.beside - len(slots))
@@ -186,7 +186,7 @@ class Pace:
         for work, share in works:
             if work.begun is None:
                 heapq.heapreplace(slots, slots[0] + (1 - share) * work.weight)
-        return spent / done * max(slots)
+        return runtime / progress * max(slots)
 
 
 class Progress:
@@ -202,11 +202,11 @@ class Progress:
     def ended(self, cell: Cell, failed: bool = False) -> None:
         """Print the row that is complete with this run, if one is, and how much is left. Call it for a recorded run, too."""
         with self.lock:  # so that the header comes before the first row
-            told = self.pace.ended(cell, failed)
+            message = self.pace.ended(cell, failed)
             if not failed and not console.quiet() and (lines := self._row(cell)):
                 print("\n".join(["", *lines, ""]), flush=True)
-            if told:
-                console.say(told)
+            if message:
+                console.say(message)
 
     def _row(self, cell: Cell) -> list[str]:
         try:
@@ -233,14 +233,14 @@ class Progress:
             shower.join()
 
     def _show(self, over: threading.Event) -> None:
-        alone = sys.stderr.isatty()
-        while not over.wait(1.0 if alone else console.LOGGED):
+        terminal = sys.stderr.isatty()
+        while not over.wait(1.0 if terminal else console.LOGGED):
             if line := self.line(shutil.get_terminal_size().columns - 1):
                 with self.lock:
                     # Back at its first column, so that whatever is printed next replaces it.
-                    sys.stderr.write(f"{line}{CLEAR}\r" if alone else f"{line}\n")
+                    sys.stderr.write(f"{line}{CLEAR}\r" if terminal else f"{line}\n")
                     sys.stderr.flush()
-        if alone:
+        if terminal:
             sys.stderr.write(CLEAR)
 
     def line(self, width: int) -> str:
@@ -248,8 +248,8 @@ class Progress:
         going = self.pace.at_work()
         if not going:
             return ""
-        told = [f"{name(cell)} {f'{step}/{steps}' if step else 'starts'}" for cell, step, steps in going]
-        text = f"{self.pace.told()}; {', '.join(told)}"
+        runs = [f"{name(cell)} {f'{step}/{steps}' if step else 'starts'}" for cell, step, steps in going]
+        text = f"{self.pace.told()}; {', '.join(runs)}"
         return text if len(text) <= width else f"{text[: width - 3]}..."
 
 

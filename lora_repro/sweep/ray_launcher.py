@@ -83,20 +83,20 @@ class RayLauncher(Launcher):
                 room = max(parallel.cores(), math.ceil(self.n_jobs * self.num_cpus))
                 own = {"num_cpus": room, "object_store_memory": STORE, "include_dashboard": False}
             ray.init(address=self.address or "local", logging_level="ERROR", **own)
-        here = ray.cluster_resources().get("GPU", 0)
-        if self.address is None and here < self.num_gpus:  # a cluster may grow, this machine does not
-            raise UserError(f"hydra.launcher.num_gpus={self.num_gpus:g}, but Ray finds {here:g} GPUs on this machine")
+        n_gpus = ray.cluster_resources().get("GPU", 0)
+        if self.address is None and n_gpus < self.num_gpus:  # a cluster may grow, this machine does not
+            raise UserError(f"hydra.launcher.num_gpus={self.num_gpus:g}, but Ray finds {n_gpus:g} GPUs on this machine")
 
     def _given(self) -> dict[str, Any]:
         """The arguments that all tasks share."""
-        named = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name != console.MARK}
+        variables = {name: value for name, value in os.environ.items() if name.startswith(HANDED_ON) and name != console.MARK}
         return {
             "context": self.context,
             "function": self.function,
             "config": self.config,
             "singletons": Singleton.get_state(),
             "folder": str(Path.cwd()),
-            "variables": named,
+            "variables": variables,
         }
 
 
@@ -114,22 +114,22 @@ class _Tasks:
         """
         waiting = deque((place, job, 1) for place, job in enumerate(jobs))
         returns = [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]  # stopped jobs keep these
-        lost = 0
+        failures = 0
         try:
             while waiting or self.at_work:
                 while waiting and len(self.at_work) < most and not supervise.stopping():
                     self._start(*waiting.popleft())
-                ended, _ = self.ray.wait(list(self.at_work), timeout=1)
-                for task in ended:
+                tasks, _ = self.ray.wait(list(self.at_work), timeout=1)
+                for task in tasks:
                     place, job, number = self.at_work.pop(task)
-                    if found := self._returned(task):
-                        returns[place] = found
+                    if job_return := self._returned(task):
+                        returns[place] = job_return
                     elif not supervise.stopping():
                         again = number < int(self.given["config"].launch.tries)
-                        said = "trying again" if again else "giving up"
-                        print(f"the Ray worker of job {job[0]} was killed; {said}", file=sys.stderr, flush=True)
+                        decision = "trying again" if again else "giving up"
+                        print(f"the Ray worker of job {job[0]} was killed; {decision}", file=sys.stderr, flush=True)
                         waiting.extend([(place, job, number + 1)] if again else [])
-                        lost += not again
+                        failures += not again
                 if supervise.stopping():
                     waiting.clear()
                     self._stop()
@@ -138,7 +138,7 @@ class _Tasks:
         except BaseException:  # Ctrl-C, or a node that cannot work
             self._stop()
             raise
-        if lost:
+        if failures:
             raise BrokenExecutor
         return returns
 
@@ -149,8 +149,8 @@ class _Tasks:
         """The return of an ended task; None if it was stopped, or lost its worker or node."""
         errors = self.ray.exceptions
         try:
-            found: JobReturn = self.ray.get(task)
-            return found
+            job_return: JobReturn = self.ray.get(task)
+            return job_return
         except (errors.TaskCancelledError, errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError):
             return None
         except errors.RayTaskError as error:
@@ -183,13 +183,13 @@ def work(
     setup_globals()
     Singleton.set_state(singletons)
     number, overrides = job
-    composed = context.config_loader.load_sweep_config(config, list(overrides))
-    with open_dict(composed):
-        composed.hydra.job.id = f"{composed.hydra.job.name}_{number}"
-        composed.hydra.job.num = number
-    HydraConfig.instance().set_config(composed)
+    job_config = context.config_loader.load_sweep_config(config, list(overrides))
+    with open_dict(job_config):
+        job_config.hydra.job.id = f"{job_config.hydra.job.name}_{number}"
+        job_config.hydra.job.num = number
+    HydraConfig.instance().set_config(job_config)
     with supervise.patient(LETS_GO if again else 0.0), _no_main():
-        return run_job(function, composed, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=context)
+        return run_job(function, job_config, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=context)
 
 
 @contextmanager

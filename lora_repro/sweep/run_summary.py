@@ -20,8 +20,8 @@ def summary_line(record: dict[str, Any], cell: Cell, again: bool = False) -> str
     """The line. `again`: the record existed already, and nothing was run."""
     took = "already recorded" if again else f"in {duration(record['measured']['wall_seconds'])}"
     parts = [f"{record['status']} {took}", *filter(None, [score(record, cell)]), shown(cell.folder)]
-    chosen = chosen_settings(cell) if cell.asked["row"]["table"] else []  # without a table the label has them
-    return ", ".join([cell.row.label, *chosen, cell.task, f"seed {cell.seed}"]) + ": " + "  ".join(parts)
+    settings = chosen_settings(cell) if cell.asked["row"]["table"] else []  # without a table the label has them
+    return ", ".join([cell.row.label, *settings, cell.task, f"seed {cell.seed}"]) + ": " + "  ".join(parts)
 
 
 def score(record: dict[str, Any], cell: Cell) -> str:
@@ -29,17 +29,17 @@ def score(record: dict[str, Any], cell: Cell) -> str:
 
     The paper has no score of generated data or of random weights.
     """
-    said = measured(record, cell)
+    text = measured(record, cell)
     other = generated(cell) or not cell.asked["backbone"].get("pretrained", True)
     if other or record["measured"].get("scores", {}).get(cell.score) is None:
-        return said
+        return text
     backbone = str(cell.asked["backbone"]["name"])
     for name in (backbone, *cell.row.paper):  # its own backbone, or the first that the paper has
-        printed = cell.row.paper.get(name, {})
-        number = printed.get(cell.score, printed.get(cell.task))
+        paper_scores = cell.row.paper.get(name, {})
+        number = paper_scores.get(cell.score, paper_scores.get(cell.task))
         if isinstance(number, int | float):
-            return f"{said} (paper{'' if name == backbone else f', {name}'}: {number})"
-    return said
+            return f"{text} (paper{'' if name == backbone else f', {name}'}: {number})"
+    return text
 
 
 def generated(cell: Cell) -> bool:
@@ -63,8 +63,8 @@ def duration(seconds: float) -> str:
 
 def shown(folder: Path) -> str:
     """A folder's path, relative to the current folder if it lies below it."""
-    here = Path.cwd()
-    return str(folder.relative_to(here) if folder.is_absolute() and folder.is_relative_to(here) else folder)
+    cwd = Path.cwd()
+    return str(folder.relative_to(cwd) if folder.is_absolute() and folder.is_relative_to(cwd) else folder)
 
 
 def exit_code(statuses: Sequence[Status]) -> int:
@@ -88,35 +88,35 @@ class Status:
     @classmethod
     def of(cls, cell: Cell) -> Status:
         """The status read from the run's folder."""
-        failed = attempts.attempts(cell.folder)
-        tries, why = failed["attempts"], failed.get("why", "")
+        history = attempts.attempts(cell.folder)
+        tries, why = history["attempts"], history.get("why", "")
         try:
-            found = record.find(cell.folder, cell.asked)
-            if found is None and (cell.folder / LOCK).exists():
+            run_record = record.find(cell.folder, cell.asked)
+            if run_record is None and (cell.folder / LOCK).exists():
                 with record.lock(cell.folder):
-                    found = record.find(cell.folder, cell.asked)  # it may have ended since the first look
+                    run_record = record.find(cell.folder, cell.asked)  # it may have ended since the first look
         except Busy as error:
             return cls(cell, "running", error.exit_code, attempts=tries + 1, why="in another process")
         except UserError as error:
             return cls(cell, "failed", error.exit_code, attempts=tries, why=str(error))
-        if found is not None:
-            seconds = f"{found['measured']['wall_seconds']:.0f}"
-            return cls(cell, found["status"], 0, measured(found, cell), seconds, tries + 1)
+        if run_record is not None:
+            seconds = f"{run_record['measured']['wall_seconds']:.0f}"
+            return cls(cell, run_record["status"], 0, measured(run_record, cell), seconds, tries + 1)
         if not why:
             return cls(cell, "not started", 1)
-        code = failed["exit"]
+        code = history["exit"]
         status = "stopped" if code in (supervise.STOPPED, 130) else "failed"  # 130: Ctrl-C, which reaches the run as well
         return cls(cell, status, code if code in EXITS else 1, attempts=tries, why=why)
 
 
 def table(statuses: Sequence[Status]) -> str:
     """One line per run, runs without a record last."""
-    told = varying_axes([status.cell for status in statuses])
+    axes = varying_axes([status.cell for status in statuses])
     lines = [("row", "task", "seed", "status", "score", "seconds", "attempts", "")]
     for s in sorted(statuses, key=lambda status: status.code != 0):
-        title = s.cell.titled(told)
+        title = s.cell.titled(axes)
         lines.append((title, s.cell.task, str(s.cell.seed), s.status, s.score, s.seconds, str(s.attempts or ""), s.why))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["  ".join(f"{word:<{width}}" for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    done = sum(s.code == 0 for s in statuses)
-    return "\n".join([f"{done} of {len(statuses)} runs are done", *text])
+    n_done = sum(s.code == 0 for s in statuses)
+    return "\n".join([f"{n_done} of {len(statuses)} runs are done", *text])

@@ -134,9 +134,9 @@ def start(
         before = attempts.attempts(folder)["attempts"]
         card: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu, device, stopping) if processes == 1 else nullcontext({})
         try:
-            with card as chosen:
+            with card as gpu_env:
                 own = {attempts.SUPERVISED: str(folder), attempts.ATTEMPT: str(before + 1)}
-                code = _once(module, arguments, {**os.environ, **chosen, **own})
+                code = _once(module, arguments, {**os.environ, **gpu_env, **own})
         except Busy:  # stopped while it waited for a card
             return STOPPED
         if processes > 1:
@@ -147,9 +147,9 @@ def start(
             return STOPPED
         if code in ANSWERS:
             break
-        ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
-        attempts.note(folder, code, ended)
-        print(f"run {folder.name} {ended}; {'trying again' if left else 'giving up'}", file=sys.stderr, flush=True)
+        reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
+        attempts.note(folder, code, reason)
+        print(f"run {folder.name} {reason}; {'trying again' if left else 'giving up'}", file=sys.stderr, flush=True)
     return code
 
 

@@ -56,10 +56,10 @@ def trial_config(config: DictConfig, lr: float, number: int = 0) -> tuple[DictCo
             train[key] = max(1, round(train[key] * length))
     if train.warmup >= 1:
         train.warmup = max(1, round(train.warmup * length))
-    asked = resolved(config)
+    config_dict = resolved(config)
     # Decoding is not part of a trial.
     first = {"starts_from": [Path(start).name for start in starts]} if starts else {}
-    name = signature.signature({**{key: value for key, value in asked.items() if key != "decode"}, **first})
+    name = signature.signature({**{key: value for key, value in config_dict.items() if key != "decode"}, **first})
     return config, Path(config.paths.runs) / config.profile_name / "trials" / name
 
 
@@ -70,22 +70,22 @@ def trial(config: DictConfig, lr: float, number: int = 0, pause_after: float = 1
     pauses, so that it has neither loss nor score yet. Raises UserError if there is nothing to train.
     """
     config, folder = trial_config(config, lr, number)
-    if known := _known(folder, pause_after):
-        return known
+    if result := _known(folder, pause_after):
+        return result
     with record.lock(folder):
-        if known := _known(folder, pause_after):  # another process has run it meanwhile
-            return known
+        if result := _known(folder, pause_after):  # another process has run it meanwhile
+            return result
         (folder / TRIAL).unlink(missing_ok=True)
-        trained, parameters = train_trial(config, folder, pause_after)
-        found = measurements(config, folder, trained, parameters)
-        return found if trained.status == "paused" else save_trial(folder, found)
+        training, parameters = train_trial(config, folder, pause_after)
+        outcome = measurements(config, folder, training, parameters)
+        return outcome if training.status == "paused" else save_trial(folder, outcome)
 
 
 def _known(folder: Path, pause_after: float) -> Trial | None:
     """The result of a trial that has ended; None of a pruned one that is to be trained in full."""
     path = folder / TRIAL
-    found = record.read(path) if path.exists() else None
-    return None if found and found.get("status") == PRUNED and pause_after == 1 else found
+    result = record.read(path) if path.exists() else None
+    return None if result and result.get("status") == PRUNED and pause_after == 1 else result
 
 
 def give_up(config: DictConfig, lr: float, number: int, paused: Trial) -> Trial:
@@ -139,8 +139,8 @@ def train_trial(config: DictConfig, folder: Path, pause_after: float = 1) -> tup
     rows = encode(splits, objective, model.backbone, method, data)
     settle(folder, splits, model.backbone, ranks)
     metrics = Metrics(folder / METRICS)
-    trained = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks, pause_after)
-    return trained, model.counts
+    training = learn(model, rows, objective, settings, config.seed, folder, metrics, label_of(config), ranks, pause_after)
+    return training, model.counts
 
 
 def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -152,31 +152,31 @@ def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
     Missing runs are each run in a process of their own. Raises UserError if one fails, Busy if another process is running it.
     """
-    found = starts_of(config, overrides)
-    if not found:
+    starts = starts_of(config, overrides)
+    if not starts:
         return config
     folders = []
-    for start, words in found:
+    for start, words in starts:
         n = config.tune.held_out
         if n and start.task.get("held_out") == 0 and ("members" in start.task or start.task.name == config.task.name):
             words = (*words, f"task.held_out={n}")
             start = start.copy()
             OmegaConf.update(start, "task.held_out", n)
-        asked = resolved_with_starts(start, words)
-        folder = Path(str(start.paths.runs)) / str(start.profile_name) / signature.signature(asked)
-        if record.find(folder, asked) is None:
+        config_dict = resolved_with_starts(start, words)
+        folder = Path(str(start.paths.runs)) / str(start.profile_name) / signature.signature(config_dict)
+        if record.find(folder, config_dict) is None:
             console.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")
             with supervise.stoppable():
                 how = (start.launch.tries, 1, start.launch.per_gpu, start.device)
                 code = supervise.start("lora_repro.run", list(words), folder, *how)
             if code == supervise.STOPPED:
                 raise Terminated if supervise.stopping() else Busy(f"a trial needs {folder}, which another process is running")
-        made = record.find(folder, asked)
-        if made is None or made["status"] != "finished":
-            why = made["status"] if made else attempts.attempts(folder).get("why", "it did not start")
+        run_record = record.find(folder, config_dict)
+        if run_record is None or run_record["status"] != "finished":
+            why = run_record["status"] if run_record else attempts.attempts(folder).get("why", "it did not start")
             raise UserError(f"a trial of {config.row.name} needs the run {folder}, which is not finished: {why}")
         folders.append(str(folder))
-    changed = config.copy()
-    OmegaConf.set_struct(changed, False)
-    changed.starts = folders
-    return changed
+    new_config = config.copy()
+    OmegaConf.set_struct(new_config, False)
+    new_config.starts = folders
+    return new_config

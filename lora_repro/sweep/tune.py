@@ -84,13 +84,13 @@ class Search:
 
     def own(self) -> list[dict[str, Any]]:
         """The ended searches of this setting that this checkout made; they differ in length or number of seeds."""
-        found = rates.own_trials(self.path)
-        return list(found["searches"]) if found else []
+        search_record = rates.own_trials(self.path)
+        return list(search_record["searches"]) if search_record else []
 
     def known(self) -> list[dict[str, Any]]:
         """The ended searches of this setting, those that are published first."""
-        found = rates.published_trials(self.profile, self.name)
-        return [*(found["searches"] if found else []), *self.own()]
+        search_record = rates.published_trials(self.profile, self.name)
+        return [*(search_record["searches"] if search_record else []), *self.own()]
 
     @property
     def seeds(self) -> int:
@@ -103,8 +103,8 @@ class Search:
 
     def ended(self) -> bool:
         """Whether it was made, here or by whoever published it, with as many seeds at least, and did not stop at chance."""
-        found = [one for one in self.known() if one["length"] == self.length and one.get("seeds", 1) >= self.seeds]
-        return any(not 0 < rates.stopped(one) < int(self.config.tune.most) for one in found)
+        matches = [one for one in self.known() if one["length"] == self.length and one.get("seeds", 1) >= self.seeds]
+        return any(not 0 < rates.stopped(one) < int(self.config.tune.most) for one in matches)
 
     def begun(self) -> dict[int, list[Trial]]:
         """The trials of this search, by place, if it stopped at chance: it goes on from them.
@@ -112,38 +112,38 @@ class Search:
         None of them if they lie on another grid, since the row's first guess has changed.
         """
         places = {self.rate(place): place for place in range(-rates.MOST, rates.MOST + 1)}
-        found: dict[int, list[Trial]] = {}
+        trials: dict[int, list[Trial]] = {}
         for search in self.known():
             if (search["length"], search.get("seeds", 1)) == (self.length, self.seeds) and rates.stopped(search):
                 if any(one["lr"] not in places for one in search["trials"]):
                     return {}
-                found = {}  # of two that stopped, the later one went on from the other's trials
+                trials = {}  # of two that stopped, the later one went on from the other's trials
                 for one in search["trials"]:
-                    found.setdefault(places[one["lr"]], []).append(one)
-        return found
+                    trials.setdefault(places[one["lr"]], []).append(one)
+        return trials
 
     def trial(self, config: DictConfig, lr: float, number: int, pause_after: float) -> Trial:
         """`trial`, run once more if it is not of one commit, as this code is: it was made, or resumed, under another one."""
-        found = trial(config, lr, number, pause_after)
-        if found.get("dirty") and not provenance.code()["dirty"]:
+        result = trial(config, lr, number, pause_after)
+        if result.get("dirty") and not provenance.code()["dirty"]:
             folder = trial_config(config, lr, number)[1]
             (folder / TRIAL).unlink(missing_ok=True)
             clean(folder)
-            found = trial(config, lr, number, pause_after)
-        return found
+            result = trial(config, lr, number, pause_after)
+        return result
 
     def trials(self, config: DictConfig, places: Iterable[int], pause_after: float = 1) -> dict[int, list[Trial]]:
         """The trials at each place. Raises Busy if another process is running some; the others are then done."""
-        found: dict[int, list[Trial]] = {}
+        trials: dict[int, list[Trial]] = {}
         busy = None
         for place, number in product(places, range(self.seeds)):
             try:
-                found.setdefault(place, []).append(self.trial(config, self.rate(place), number, pause_after))
+                trials.setdefault(place, []).append(self.trial(config, self.rate(place), number, pause_after))
             except Busy as error:
                 busy = error
         if busy:
             raise busy
-        return found
+        return trials
 
     def pruned(self, config: DictConfig, places: Iterable[int], before: Mapping[int, list[Trial]]) -> dict[int, list[Trial]]:
         """`trials`, of which those that lie behind on the way are given up there. before: the trials at all other places.
@@ -151,23 +151,23 @@ class Search:
         A trial that had ended before stays as it is; a rate with a trial that is older than the curves goes on uncompared.
         """
         by = str(self.config.train.select_by)
-        found = self.trials(config, places, PAUSE[by])
-        every = {**before, **found}
-        ended = {place: [one for one in those if one["status"] == "finished"] for place, those in every.items()}
-        old = {place for place, those in ended.items() if not all(one.get("train_losses") for one in those)}
+        current_trials = self.trials(config, places, PAUSE[by])
+        every = {**before, **current_trials}
+        full_trials = {place: [one for one in those if one["status"] == "finished"] for place, those in every.items()}
+        old = {place for place, those in full_trials.items() if not all(one.get("train_losses") for one in those)}
         losses = {place: loss_on_the_way(those, PAUSE[by]) for place, those in every.items() if place not in old}
         going_on = old | kept(losses, by)
-        paused = [place for place, those in found.items() if any(one["status"] == "paused" for one in those)]
-        ends = self.trials(config, [place for place in paused if place in going_on])
-        gone = {
+        candidates = [place for place, those in current_trials.items() if any(one["status"] == "paused" for one in those)]
+        ends = self.trials(config, [place for place in candidates if place in going_on])
+        pruned_trials = {
             place: [
                 give_up(config, self.rate(place), number, one) if one["status"] == "paused" else one
-                for number, one in enumerate(found[place])
+                for number, one in enumerate(current_trials[place])
             ]
-            for place in paused
+            for place in candidates
             if place not in going_on
         }
-        return found | ends | gone
+        return current_trials | ends | pruned_trials
 
     def run(self) -> dict[str, Any]:
         """Run the missing trials, save all of them, and return the search.
@@ -176,31 +176,31 @@ class Search:
         """
         by = str(self.config.train.select_by)
         trials = self.begun()
-        done = {place: mean_ranking_key(found, by) for place, found in trials.items()}
+        keys = {place: mean_ranking_key(group, by) for place, group in trials.items()}
         config = resolve_starts(self.config, self.cell.overrides)
-        while (place := next_place(done, int(self.config.tune.most), self.chance)) is not None:
-            places = [first for first in FIRST if first not in done] or [place]
-            made = self.pruned(config, places, trials) if self.config.tune.prune else self.trials(config, places)
-            trials |= made
-            done |= {place: mean_ranking_key(found, by) for place, found in made.items()}
-        dirty = any(one.get("dirty") for found in trials.values() for one in found)
+        while (place := next_place(keys, int(self.config.tune.most), self.chance)) is not None:
+            places = [first for first in FIRST if first not in keys] or [place]
+            new_trials = self.pruned(config, places, trials) if self.config.tune.prune else self.trials(config, places)
+            trials |= new_trials
+            keys |= {place: mean_ranking_key(group, by) for place, group in new_trials.items()}
+        dirty = any(one.get("dirty") for group in trials.values() for one in group)
         if dirty and not provenance.code()["dirty"]:
             raise UserError("this checkout changed while its trials ran: commit the changes, then search again")
-        found = {
+        search = {
             "length": self.length,
             "seed": int(self.config.tune.seed),
             **({"seeds": self.seeds} if self.seeds > 1 else {}),
             "by": by,
-            "chosen": self.rate(best_place(done)),
-            "edge": edge(done),
-            **({"learnt": False} if done[best_place(done)][0] >= self.chance < math.inf else {}),
+            "chosen": self.rate(best_place(keys)),
+            "edge": edge(keys),
+            **({"learnt": False} if keys[best_place(keys)][0] >= self.chance < math.inf else {}),
             "trials": [one for place in sorted(trials) for one in trials[place]],
         }
         with record.lock(self.path.with_name(f"search-{self.name}")):
             if self.ended():
                 raise Busy(f"another process has made the search {self.name}")
-            self.save(found)
-        return found
+            self.save(search)
+        return search
 
     def save(self, found: Mapping[str, Any]) -> None:
         """Write the search beside this checkout's others of the setting."""
@@ -217,33 +217,33 @@ def searches(arguments: Sequence[str]) -> list[Search]:
 
     Raises UserError if there are none.
     """
-    found: dict[str, Search] = {}
+    by_setting: dict[str, Search] = {}
     for cell in sorted(with_starts(cells(arguments)), key=lambda cell: bool(cell.starts)):
         name = cell.setting
-        if name not in found and cell.guess:
-            found[name] = Search(cell, compose(list(cell.overrides)), cell.guess)
-    if not found:
+        if name not in by_setting and cell.guess:
+            by_setting[name] = Search(cell, compose(list(cell.overrides)), cell.guess)
+    if not by_setting:
         raise UserError("nothing to search: every learning rate is given; name an experiment: experiment=e2e row/e2e=lora")
-    return list(found.values())
+    return list(by_setting.values())
 
 
 def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
     """Run every search of a command line that has not ended, and print each when it ends; returns those searches."""
     console.warn_ignored_tracker(arguments, "trials")
-    wanted = searches(arguments)
+    all_searches = searches(arguments)
     if provenance.code()["dirty"]:
-        said = "this code has no commit, or differs from it, so these searches are for your own runs: publish leaves them out"
-        console.say(said)
-    waiting = [search for search in wanted if not search.ended()]
-    console.say(f"{len(wanted)} learning rates to choose, {len(wanted) - len(waiting)} of them chosen already")
-    ended = []
+        note = "this code has no commit, or differs from it, so these searches are for your own runs: publish leaves them out"
+        console.say(note)
+    waiting = [search for search in all_searches if not search.ended()]
+    console.say(f"{len(all_searches)} learning rates to choose, {len(all_searches) - len(waiting)} of them chosen already")
+    results = []
     while waiting:
         busy = []
         for search in waiting:
             try:
                 if not search.ended():  # another process may have run it meanwhile
-                    ended.append((search, search.run()))
-                    print(told(*ended[-1]), flush=True)
+                    results.append((search, search.run()))
+                    print(search_line(*results[-1]), flush=True)
                     if rates.published_trials(search.profile, search.name):
                         console.say("  runs keep the published rate of this setting until publish adds the search to it")
             except Busy:
@@ -251,16 +251,16 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
         if len(busy) == len(waiting):
             time.sleep(WAIT_SECONDS)
         waiting = busy
-    return ended
+    return results
 
 
-def told(search: Search, found: Mapping[str, Any]) -> str:
+def search_line(search: Search, found: Mapping[str, Any]) -> str:
     """The line printed for a search: its rate and its trials."""
-    shown = []
+    texts = []
     for one in found["trials"]:
         score = "" if one.get("dev_score") is None else f"{one['dev_score']:.4f}, "
-        failed = rates.PRUNED if one.get("status") == rates.PRUNED else "diverged"
-        shown.append(f"{one['lr']:.3g}: " + (failed if one["dev_loss"] is None else f"{score}loss {one['dev_loss']:.4f}"))
+        reason = rates.PRUNED if one.get("status") == rates.PRUNED else "diverged"
+        texts.append(f"{one['lr']:.3g}: " + (reason if one["dev_loss"] is None else f"{score}loss {one['dev_loss']:.4f}"))
     side = f" (at the {found['edge']} edge)" if found["edge"] else ""
     title = f"{search.cell.titled(search.cell.axes)} {search.cell.task}"
-    return f"{title}: lr {found['chosen']:.3g}{side}; {'; '.join(shown)}"
+    return f"{title}: lr {found['chosen']:.3g}{side}; {'; '.join(texts)}"

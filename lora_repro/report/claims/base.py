@@ -60,7 +60,7 @@ class Evidence:
 
     def measures(self, name: str) -> dict[str, Record]:
         """path below results/ -> measurement, one per kind of device."""
-        return {f"{self.profile}/measures/{stem}.json": measured for stem, measured in measures.load(self.folder, name).items()}
+        return {f"{self.profile}/measures/{stem}.json": record for stem, record in measures.load(self.folder, name).items()}
 
     def source(self, key: str) -> str:
         """Where the record of a signature lies, below results/."""
@@ -129,14 +129,16 @@ def rows_by_table(cells: Iterable[Operand]) -> dict[str, set[str]]:
 def expanded(cells: Sequence[Operand], sizes: Sequence[int]) -> list[list[Operand]]:
     """The cells with numbers as sizes, once for each size that `*` or `mid` stands for; empty if a size is not declared."""
     ends = {"min": min(sizes, default=0), "max": max(sizes, default=0)}
-    named = [replace(cell, size=str(ends[cell.size])) if cell.size in ends else cell for cell in cells]
-    taken = {cell.size for cell in named}
-    many = {"*": [str(size) for size in sizes if str(size) not in taken], "mid": [str(size) for size in sorted(sizes)[1:-1]]}
-    made = [named]
-    for word in many.keys() & taken:
-        made = [[replace(cell, size=size) if cell.size == word else cell for cell in old] for old in made for size in many[word]]
-    known = {None, *map(str, sizes)}
-    return [cells for cells in made if all(cell.size in known for cell in cells)]
+    operands = [replace(cell, size=str(ends[cell.size])) if cell.size in ends else cell for cell in cells]
+    labels = {cell.size for cell in operands}
+    many = {"*": [str(size) for size in sizes if str(size) not in labels], "mid": [str(size) for size in sorted(sizes)[1:-1]]}
+    variants = [operands]
+    for word in many.keys() & labels:
+        variants = [
+            [replace(cell, size=size) if cell.size == word else cell for cell in old] for old in variants for size in many[word]
+        ]
+    valid_sizes = {None, *map(str, sizes)}
+    return [cells for cells in variants if all(cell.size in valid_sizes for cell in cells)]
 
 
 class AllOf(ClaimTest):

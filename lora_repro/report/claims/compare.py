@@ -107,27 +107,27 @@ class Compare(ClaimTest):
         over = "mean over the tasks" if self.tasks == "mean" else "on each task"
         over += f" of {', '.join(self.only)}" if self.only else ""
         several = {"all": "every comparison", "any": "one comparison", "most": "more than half of the comparisons"}[self.combine]
-        beside = f"; beside it, not judged: {', '.join(self.secondary)}" if self.secondary else ""
+        metrics = f"; beside it, not judged: {', '.join(self.secondary)}" if self.secondary else ""
         better = "; second verdict, better: above 0" if self.better else ""
         breaks = f"; below {plain(self.region.floor)} it breaks the training, which decides nothing" if self.breaks else ""
         rate = f", at the rate of `{self.rate_of.name}`" if self.rate_of else ""
         needs = f"at least {self.least} seeds, {INPUTS} test inputs, searched rates and settled cells"
         where = f"the 95 % interval lies {self.region.words} points of the score"
-        return f"{names}{rate}, {over}: {where}; {several} must hold, with {needs}{better}{breaks}{beside}"
+        return f"{names}{rate}, {over}: {where}; {several} must hold, with {needs}{better}{breaks}{metrics}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        planned = []
+        comparisons = []
         for cells in self.comparisons:
             for mine in grouped(evidence.cells(cells[0].table), backbone_name):
                 tasks = [task for task in dict.fromkeys(cell.task for cell in mine) if not self.only or task in self.only]
                 groups = [[task] for task in tasks] if self.tasks == "each" or not tasks else [tasks]
-                for sized, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
-                    planned.append([[_place(mine, cell, task, evidence) for cell in sized] for task in group])
-        share = 1 / (len(planned) or 1)
-        one_fails = self.combine == "all" or (self.combine == "most" and len(planned) <= 2)
+                for operands, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
+                    comparisons.append([[_place(mine, cell, task, evidence) for cell in operands] for task in group])
+        share = 1 / (len(comparisons) or 1)
+        one_fails = self.combine == "all" or (self.combine == "most" and len(comparisons) <= 2)
         levels = Levels(LEVEL * (share if self.combine == "any" else 1), self.fails * (share if one_fails else 1))
         levels = levels.at_each_look(self.looks.get(evidence.profile, 1))
-        return [self._reading(places, evidence, levels) for places in planned]
+        return [self._reading(places, evidence, levels) for places in comparisons]
 
     def _reading(self, places: Sequence[Sequence[Place]], evidence: Evidence, levels: Levels) -> Reading:
         """`places`: the cells of each task. If some of the tasks were not run, the value covers the others, without a verdict."""
@@ -181,8 +181,8 @@ class Compare(ClaimTest):
                 notes.append(f"{metric}{which}: {signed(other.value)} [{bound(other.low)}, {bound(other.high)}], not judged")
         if levels.holds < LEVEL:
             notes.append(f"interval and Δ at {100 * levels.holds:.2g} %")
-        alone = judge(self.region, ours.low, ours.high, len(seeds), self.least)
-        if alone == REFUTED and ours.verdict(self.region, self.least) != REFUTED:
+        verdict = judge(self.region, ours.low, ours.high, len(seeds), self.least)
+        if verdict == REFUTED and ours.verdict(self.region, self.least) != REFUTED:
             notes.append(f"outside at {100 * levels.holds:.2g} %, but not at the corrected level of {100 * levels.fails:.2g} %")
         if self.breaks and ours.value < self.region.floor:
             notes.append("breaks: so far below that the combination cost the training, which says nothing of whether it helps")
@@ -209,12 +209,12 @@ class Compare(ClaimTest):
             return doubts
         for cells in places:
             backbone = backbone_name(cells[0].cell)
-            declared = [cell for cell in evidence.cells(self.rate_of.table) if backbone_name(cell) == backbone]
-            other = _place(declared, self.rate_of, cells[0].cell.task, evidence)
-            wanted = _rate(other.cell)
-            said = f"the test asks for {wanted:g}, that of {other.label}: no such run"
-            doubts += [Doubt("not run at the rate that the test asks for", f"{place.name}: rate {_rate(place.cell):g}; {said}")
-                      for place in cells if _rate(place.cell) != wanted]  # fmt: skip
+            candidates = [cell for cell in evidence.cells(self.rate_of.table) if backbone_name(cell) == backbone]
+            other = _place(candidates, self.rate_of, cells[0].cell.task, evidence)
+            target = _rate(other.cell)
+            note = f"the test asks for {target:g}, that of {other.label}: no such run"
+            doubts += [Doubt("not run at the rate that the test asks for", f"{place.name}: rate {_rate(place.cell):g}; {note}")
+                      for place in cells if _rate(place.cell) != target]  # fmt: skip
         return doubts
 
 
@@ -237,19 +237,21 @@ class Value:
 
     def verdict(self, region: Region, least: int) -> str:
         ends = {REPLICATED: (self.low, self.high), REFUTED: self.against}
-        verdicts = [said for said, (low, high) in ends.items() if judge(region, low, high, len(self.each), least) == said]
+        verdicts = [
+            verdict for verdict, (low, high) in ends.items() if judge(region, low, high, len(self.each), least) == verdict
+        ]
         return verdicts[0] if verdicts else INCONCLUSIVE
 
 
 def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Levels, metric: str | None = None) -> Value:
     """The mean over the tasks of the difference in their own scores, or in `metric`."""
-    drawn = [_drawn(cells, seeds, at, metric) for at, cells in enumerate(places)]
-    value = 100 * float(np.mean([one.difference for one in drawn]))
-    holds, fails = (100 * np.mean([one.at(level) for one in drawn], axis=0) for level in levels)
+    draws = [_drawn(cells, seeds, at, metric) for at, cells in enumerate(places)]
+    value = 100 * float(np.mean([one.difference for one in draws]))
+    holds, fails = (100 * np.mean([one.at(level) for one in draws], axis=0) for level in levels)
     low, high = interval(holds, levels.holds)
     each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
-    by_inputs = InputVariance.of(100 * np.mean([one.each for one in drawn], axis=0))
-    over_seeds = spread.mean([one.error for one in drawn]).times(100)
+    by_inputs = InputVariance.of(100 * np.mean([one.each for one in draws], axis=0))
+    over_seeds = spread.mean([one.error for one in draws]).times(100)
     return Value(value, low, high, interval(fails, levels.fails), each, over_seeds, by_inputs,
                  detectable(standard_error(holds), levels.holds))  # fmt: skip
 
@@ -295,8 +297,8 @@ def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evid
     fitting = [cell for cell in fitting if operand.size in (None, str(_size(cell)))]
     # A row without a size is the same run in every column; of a row with sizes the operand must name one.
     if operand.size is None and len({cell.signature for cell in fitting if cell.seed == fitting[0].seed}) > 1:
-        named = f"{operand.table}/{operand.row}"
-        raise UserError(f"{named} is several cells; name one of them, such as {named}@max")
+        name = f"{operand.table}/{operand.row}"
+        raise UserError(f"{name} is several cells; name one of them, such as {name}@max")
     first = fitting[0]
     label = first.row.label if operand.size is None else f"{first.row.label}, {swept(first)[0]} {operand.size}"
     return Place(first, label, evidence.runs(by_place(fitting)[0]))
@@ -307,8 +309,8 @@ def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
 
     None if all of them diverged on some task.
     """
-    shared = sorted(set.intersection(*({*place.runs} for cells in places for place in cells)))
-    seeds = [seed for seed in shared if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
+    candidates = sorted(set.intersection(*({*place.runs} for cells in places for place in cells)))
+    seeds = [seed for seed in candidates if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
     answered = all(any(place.runs[seed].trained for place in cells for seed in seeds) for cells in places)
     return seeds if answered else []
 
@@ -330,17 +332,17 @@ def _notes(places: Sequence[Sequence[Place]]) -> tuple[str, ...]:
     """
     sizes = []
     for place in places[0]:
-        trained = [run.record["measured"]["parameters"] for run in place.runs.values()]
-        counts = {counts_of_run["method"] or counts_of_run["head"] for counts_of_run in trained}
+        parameters = [run.record["measured"]["parameters"] for run in place.runs.values()]
+        counts = {counts_of_run["method"] or counts_of_run["head"] for counts_of_run in parameters}
         sizes += [f"{place.label}: {'–'.join(f'{count:,}' for count in sorted(counts))} trained values"] if counts else []
-    lost = []
+    failures = []
     for cells in places:
         for place in cells:
             if not place.runs:
-                lost.append(f"{place.name}: no run")
-            counted = Counter(str(run.record["status"]) for run in place.runs.values() if not run.finished)
-            lost += [f"{place.name}: {n} of {len(place.runs)} {status}" for status, n in sorted(counted.items())]
-    return (*sizes, *lost)
+                failures.append(f"{place.name}: no run")
+            statuses = Counter(str(run.record["status"]) for run in place.runs.values() if not run.finished)
+            failures += [f"{place.name}: {n} of {len(place.runs)} {status}" for status, n in sorted(statuses.items())]
+    return (*sizes, *failures)
 
 
 def _expression(names: Sequence[str]) -> str:

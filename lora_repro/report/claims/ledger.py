@@ -73,8 +73,8 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
                                 "printed, and nothing else")  # fmt: skip
             test, after = build(node.test), path.stem == AFTER
             _look(f"{path.name}: {name}", test, node.get("looks") or {})
-            printed = _printed(node.get("printed"), test)
-            claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, test, after, printed))
+            number = _printed(node.get("printed"), test)
+            claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, test, after, number))
     for what in ("id", "order"):
         ordered = sorted(claims, key=lambda claim: getattr(claim, what))
         for one, other in itertools.pairwise(ordered):
@@ -85,8 +85,8 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
 
 def _printed(given: float | None, test: ClaimTest) -> float | None:
     """The source's number: as given, or as the test compares with it."""
-    found = getattr(test, "printed", None) if given is None else given
-    return None if found is None else float(found)
+    number = getattr(test, "printed", None) if given is None else given
+    return None if number is None else float(number)
 
 
 def _look(name: str, test: ClaimTest, looks: Mapping[str, int]) -> None:
@@ -108,8 +108,8 @@ def wanted(claims: Sequence[Claim]) -> dict[str, list[str]]:
 
 def judge_all(claims: Sequence[Claim], results: Path) -> Ledger:
     """Every claim judged at every published profile. Raises UserError if nothing is published or records cannot be compared."""
-    named = {path.parent.name for kind in ("records", "measures") for path in results.glob(f"*/{kind}")}
-    profiles = sorted(named, key=lambda name: (PROFILES.index(name) if name in PROFILES else len(PROFILES), name))
+    names = {path.parent.name for kind in ("records", "measures") for path in results.glob(f"*/{kind}")}
+    profiles = sorted(names, key=lambda name: (PROFILES.index(name) if name in PROFILES else len(PROFILES), name))
     if not profiles:
         raise UserError(f"nothing is published under {results} yet; make publish comes first")
     evidence = {name: Evidence(name, results / name, wanted(claims)) for name in profiles}
@@ -139,8 +139,8 @@ def markdown(ledger: Ledger) -> str:
     for name, text in ledger.scales.items():
         counts = Counter(outcomes[name].verdict for _, outcomes in ledger.entries).most_common()
         lines.append(f"- `{name}`: {text}. {', '.join(f'{count} {verdict}' for verdict, count in counts)}.")
-    later = ["", "**After the paper**: findings of later work on LoRA."]
-    for after, heading in ((False, []), (True, later)):
+    subheading = ["", "**After the paper**: findings of later work on LoRA."]
+    for after, heading in ((False, []), (True, subheading)):
         entries = [entry for entry in ledger.entries if entry[0].after == after]
         if entries:
             title = "| Claim | Source | " + " | ".join(profiles) + " |"
@@ -154,16 +154,16 @@ def markdown(ledger: Ledger) -> str:
 
 
 def _cell(profile: str, outcome: Outcome) -> str:
-    counted = [reading for reading in outcome.readings if reading.value is not None or reading.verdict == INCONCLUSIVE]
-    alike = len({reading.what for reading in counted}) < len(counted)
+    readings = [reading for reading in outcome.readings if reading.value is not None or reading.verdict == INCONCLUSIVE]
+    alike = len({reading.what for reading in readings}) < len(readings)
     lines = [f"**{outcome.verdict}**{_where(profile, outcome)}{_better(outcome)}"]
-    if len(counted) == 1:
-        lines.append(counted[0].text)
+    if len(readings) == 1:
+        lines.append(readings[0].text)
     else:
-        names = [f"{reading.what} ({reading.unit})" if alike else reading.what for reading in counted]
-        lines += [f"{name}: {reading.text}" for name, reading in zip(names[:SHOWN], counted, strict=False)]
-        lines += [f"{len(counted) - SHOWN} more below"] if len(counted) > SHOWN else []
-    if counted and (missing := len(outcome.readings) - len(counted)):
+        names = [f"{reading.what} ({reading.unit})" if alike else reading.what for reading in readings]
+        lines += [f"{name}: {reading.text}" for name, reading in zip(names[:SHOWN], readings, strict=False)]
+        lines += [f"{len(readings) - SHOWN} more below"] if len(readings) > SHOWN else []
+    if readings and (missing := len(outcome.readings) - len(readings)):
         lines.append(f"{missing} not run")
     return "<br>".join(lines)
 

@@ -111,35 +111,35 @@ def difference_in_words(labels: Sequence[str], value: float, low: float, high: f
 
 def epochs_in_words(records: Sequence[Mapping[str, Any]]) -> str:
     """`after one to three epochs`, of the rows that trained; `after 500 steps` where steps were asked for."""
-    trained = [record for record in records if record["measured"].get("steps")]
-    trainings = [record["asked"].get("train") or {} for record in trained]
+    runs = [record for record in records if record["measured"].get("steps")]
+    trainings = [record["asked"].get("train") or {} for record in runs]
     epochs = sorted({float(one["epochs"]) for one in trainings if one.get("epochs") and not one.get("steps")})
     if len(epochs) and all(not one.get("steps") for one in trainings):
         ends = [_number(end) for end in dict.fromkeys((epochs[0], epochs[-1]))]
         return f"after {' to '.join(ends)} epoch{'' if epochs[-1] == 1 else 's'}"
-    steps = sorted({int(record["measured"]["steps"]) for record in trained})
+    steps = sorted({int(record["measured"]["steps"]) for record in runs})
     return f"after {' to '.join(f'{end:,}' for end in dict.fromkeys((steps[0], steps[-1])))} steps" if steps else "untrained"
 
 
 def sentence(verdict: str, readings: Sequence[Reading]) -> str:
     """One sentence on a claim at one profile, from the first of the readings that have its verdict, or keep it from one."""
-    judged = [reading for reading in readings if reading.verdict != BESIDE]
-    if verdict == NOT_RUN or not judged:
+    comparisons = [reading for reading in readings if reading.verdict != BESIDE]
+    if verdict == NOT_RUN or not comparisons:
         return "Nothing was run for it."
     if verdict in (ARITHMETIC, TESTED):
-        return f"{judged[0].what}: {verdict}." if verdict == TESTED else f"{judged[0].what}: {judged[0].notes[0]}."
-    first = deciding(verdict, judged)
+        return f"{comparisons[0].what}: {verdict}." if verdict == TESTED else f"{comparisons[0].what}: {comparisons[0].notes[0]}."
+    first = deciding(verdict, comparisons)
     ends = "no verdict" if verdict == INCONCLUSIVE else verdict
-    counts = Counter(one.verdict for one in judged)
+    counts = Counter(one.verdict for one in comparisons)
     others = ", ".join(f"{count} {went[count > 1]}" for kind, went in WENT.items() if (count := counts[kind]))
-    return f"{_told(first)}: {ends}." + (f" Of {len(judged)} comparisons {others}." if len(judged) > 1 else "")
+    return f"{_told(first)}: {ends}." + (f" Of {len(comparisons)} comparisons {others}." if len(comparisons) > 1 else "")
 
 
 def deciding(verdict: str, judged: Sequence[Reading]) -> Reading:
     """The first of the readings that have the verdict, or keep the claim from one; with a value if one of them has a value."""
-    wanted = REFUTED if verdict == CONTRADICTED else verdict
-    return next((one for one in judged if one.verdict == wanted and one.value is not None),
-                next((one for one in judged if one.verdict in (wanted, NOT_RUN)), judged[0]))  # fmt: skip
+    target = REFUTED if verdict == CONTRADICTED else verdict
+    return next((one for one in judged if one.verdict == target and one.value is not None),
+                next((one for one in judged if one.verdict in (target, NOT_RUN)), judged[0]))  # fmt: skip
 
 
 def _told(reading: Reading) -> str:

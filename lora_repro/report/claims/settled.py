@@ -60,12 +60,12 @@ def doubts(label: str, cell: Cell, records: Sequence[Record]) -> list[Doubt]:
 
 def unsettled(label: str, records: Sequence[Record]) -> Doubt | None:
     """Why a cell is not settled, such as `still rising`; None if it is. Scores are printed in points, losses as they are."""
-    trained = [record for record in records if record["measured"].get("steps") and record["status"] != "diverged"]
-    left = [left_plateau(record) for record in trained]
+    runs = [record for record in records if record["measured"].get("steps") and record["status"] != "diverged"]
+    left = [left_plateau(record) for record in runs]
     if stuck := left.count(False):
-        return _doubt("still on its plateau", f"{label}, {stuck} of {len(trained)} seeds")
-    rises = [rise for record in trained if (rise := last_rise(record))]
-    if None in left or len(rises) < len(trained):
+        return _doubt("still on its plateau", f"{label}, {stuck} of {len(runs)} seeds")
+    rises = [rise for record in runs if (rise := last_rise(record))]
+    if None in left or len(rises) < len(runs):
         return _doubt("not known to be settled", f"{label}, whose records lack its curve")
     if not rises:
         return None
@@ -84,20 +84,20 @@ def _doubt(reason: str, text: str) -> Doubt:
 
 def left_plateau(record: Record) -> bool | None:
     """Rule (a) for one run; None if its record lacks what the rule needs."""
-    measured = record["measured"]
+    metrics = record["measured"]
     if main_metric(record["asked"]) in REGRESSION:
-        scores = [score for _, score in measured.get("dev_scores") or ()]
+        scores = [score for _, score in metrics.get("dev_scores") or ()]
         return 1 - max(scores[-1] or 0.0, 0.0) ** 2 <= KEEPS if scores else None
     last = _third(record, 2)
-    return float(np.mean(last)) <= KEEPS * float(measured["train_losses"][0][1]) if last else None
+    return float(np.mean(last)) <= KEEPS * float(metrics["train_losses"][0][1]) if last else None
 
 
 def last_rise(record: Record) -> Rise | None:
     """Rule (b) for one run; None if its record lacks what the rule needs."""
-    measured = record["measured"]
+    metrics = record["measured"]
     by_score = (record["asked"].get("train") or {}).get("select_by") == "score"
-    looks = measured.get("dev_scores" if by_score else "dev_losses") or ()
-    early = [value or 0.0 for step, value in looks if 3 * step <= 2 * measured["steps"]]
+    looks = metrics.get("dev_scores" if by_score else "dev_losses") or ()
+    early = [value or 0.0 for step, value in looks if 3 * step <= 2 * metrics["steps"]]
     final = looks[-1][1] or 0.0 if looks else 0.0
     if early and by_score:
         rows = held_out_rows(record)
@@ -119,12 +119,12 @@ def sampling_error(metric: str, score: float, rows: int) -> float:
 def held_out_rows(record: Record) -> int:
     """How many rows chose the weights of a run, as its record or else its settings tell; 0 if neither does."""
     task, data = record["asked"]["task"], record["asked"].get("data") or {}
-    declared = data.get("n_dev") or task.get("held_out") or (task.get("rows") or {}).get("dev")
-    return int(record["measured"].get("dev_rows") or declared or 0)
+    n_dev = data.get("n_dev") or task.get("held_out") or (task.get("rows") or {}).get("dev")
+    return int(record["measured"].get("dev_rows") or n_dev or 0)
 
 
 def _third(record: Record, number: int) -> list[float]:
     """The logged training losses of a third of the steps: 0, the first; 1; or 2, the last."""
-    measured = record["measured"]
-    low, high = (measured["steps"] * end / 3 for end in (number, number + 1))
-    return [float(loss) for step, loss in measured.get("train_losses") or () if low < step <= high]
+    metrics = record["measured"]
+    low, high = (metrics["steps"] * end / 3 for end in (number, number + 1))
+    return [float(loss) for step, loss in metrics.get("train_losses") or () if low < step <= high]

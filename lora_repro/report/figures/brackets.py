@@ -98,13 +98,13 @@ def _draw(axis: Axes, panel: BracketPanel, colours: dict[str, str]) -> None:
 
 def _bar(axis: Axes, one: Bracket, x: float, colour: str, label: str) -> None:
     """A thick line between the bounds, or an arrow from the only one."""
-    known: Any = {"color": colour, "linewidth": 5, "solid_capstyle": "butt", "zorder": 3, "label": label or None}
+    style: Any = {"color": colour, "linewidth": 5, "solid_capstyle": "butt", "zorder": 3, "label": label or None}
     if one.low is not None and one.high is not None:
-        axis.plot([x, x], [one.low, one.high], **known)
+        axis.plot([x, x], [one.low, one.high], **style)
         return
     start = one.low if one.low is not None else one.high
     assert start is not None
-    axis.plot([], [], **known)
+    axis.plot([], [], **style)
     tip = start * 2.2 if one.high is None else start / 2.2
     look: Any = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 12}
     axis.annotate("", xy=(x, tip), xytext=(x, start), arrowprops=look, zorder=3)

@@ -96,12 +96,12 @@ def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") 
     width = min(columns, len(plots))
     height = -(-len(plots) // width)
     figure = blank(WIDE * width, HIGH * height)
-    named = assign_styles({curve.look: curve.method for plot in plots for curve in plot.curves})
+    styles = assign_styles({curve.look: curve.method for plot in plots for curve in plot.curves})
     across = [curve.label for plot in plots for curve in plot.curves if any(spot.x is None for spot in curve.spots)]
     broken = {label: number for number, label in enumerate(dict.fromkeys(across))}  # one line style a label, in all panels
     axes = list(figure.subplots(height, width, squeeze=False).flat)
     for axis, plot in zip(axes, plots, strict=False):
-        _draw(axis, plot, named, broken)
+        _draw(axis, plot, styles, broken)
     for axis in axes[len(plots) :]:
         axis.set_axis_off()
     handles = {h.get_label(): h for axis in axes for h in axis.get_legend_handles_labels()[0]}
@@ -142,8 +142,8 @@ def _across(axis: Axes, spot: CurvePoint, label: str, colour: str, number: int) 
     """A horizontal line over the whole range, in the style of its number. Its bar is right of the frame, clear of the points."""
     axis.axhline(spot.y, color=colour, linewidth=1.2, linestyle=BROKEN[number % len(BROKEN)], zorder=2, label=label)
     if spot.sd:
-        beside: Any = {"transform": axis.get_yaxis_transform(), "clip_on": False}
-        axis.errorbar(1.015 + 0.018 * number, spot.y, yerr=spot.sd, color=colour, capsize=2, linewidth=1, **beside)
+        placement: Any = {"transform": axis.get_yaxis_transform(), "clip_on": False}
+        axis.errorbar(1.015 + 0.018 * number, spot.y, yerr=spot.sd, color=colour, capsize=2, linewidth=1, **placement)
 
 
 def _placed(axis: Axes, spots: Sequence[CurvePoint], label: str, style: dict[str, Any], plot: Plot) -> None:
@@ -166,10 +166,10 @@ def _placed(axis: Axes, spots: Sequence[CurvePoint], label: str, style: dict[str
         if spot.sd is None and not one and not plot.quoted:  # only this cell lost a seed, or lacks one
             axis.plot(spot.x or 0.0, spot.y, markerfacecolor="white", zorder=4, **style)
         if spot.mark:
-            drawn = [each.x for other in plot.curves for each in other.spots if each.x is not None]
-            side = "left" if spot.x == min(drawn, default=0) else "right" if spot.x == max(drawn, default=0) else "center"
-            beside = {"left": (6, -3), "center": (0, 6), "right": (-6, -3)}[side]  # within the axes, off their numbers
-            at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": beside, "textcoords": "offset points", "ha": side}
+            xs = [each.x for other in plot.curves for each in other.spots if each.x is not None]
+            side = "left" if spot.x == min(xs, default=0) else "right" if spot.x == max(xs, default=0) else "center"
+            offset = {"left": (6, -3), "center": (0, 6), "right": (-6, -3)}[side]  # within the axes, off their numbers
+            at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": offset, "textcoords": "offset points", "ha": side}
             axis.annotate(spot.mark, fontsize=7, color=GREY, zorder=5, **at)
 
 
@@ -178,14 +178,14 @@ def _note(plot: Plot) -> str:
     spots = [spot for curve in plot.curves for spot in curve.spots]
     if plot.quoted:
         return "as printed in the paper, bars ± sd where it prints one"
-    said = ["mean over seeds, bars ± sd"] if any(spot.sd is not None for spot in spots) else []
+    remarks = ["mean over seeds, bars ± sd"] if any(spot.sd is not None for spot in spots) else []
     if any(spot.x is None and spot.sd for spot in spots):
-        said[0] += " (at the right for a broken line)"
+        remarks[0] += " (at the right for a broken line)"
     if any(spot.sd is None for spot in spots if spot.x is not None) and not plot.spreadless:
-        said.append(f"hollow: {SINGLE}")
+        remarks.append(f"hollow: {SINGLE}")
     if plot.absent:
-        said.append(f"not drawn: {', '.join(plot.absent)}")
-    return to_mathtext(wrapped("; ".join(said), WIDE - 0.4, size=7))
+        remarks.append(f"not drawn: {', '.join(plot.absent)}")
+    return to_mathtext(wrapped("; ".join(remarks), WIDE - 0.4, size=7))
 
 
 def learning(runs: Sequence[Run], title: str, caption: str, stem: Path) -> list[Path]:
@@ -210,8 +210,8 @@ def learning_statement(title: str, trained: Sequence[Curve]) -> str:
     others = [curve.label for curve in trained if curve.method == LORA and curve.label in ends and curve.label != most]
     other = "".join(f"{name} from {ends[name][0]:.3f} to {ends[name][1]:.3f}" for name in others[:1])
     goes = "falls most," if len(ends) > 1 else "goes"
-    said = f"{title}: from the third to the last quarter of the steps, the training loss of {in_sentence(most)} {goes} from "
-    return said + f"{ends[most][0]:.3f} to {ends[most][1]:.3f}" + (f" ({other})" if other else "")
+    opening = f"{title}: from the third to the last quarter of the steps, the training loss of {in_sentence(most)} {goes} from "
+    return opening + f"{ends[most][0]:.3f} to {ends[most][1]:.3f}" + (f" ({other})" if other else "")
 
 
 def _quarters(losses: Sequence[tuple[int, float]]) -> tuple[float, float]:
@@ -226,7 +226,7 @@ def _quarters(losses: Sequence[tuple[int, float]]) -> tuple[float, float]:
 
 
 def _losses(group: Sequence[Run]) -> tuple[Plot, Plot]:
-    dev, trained, absent = [], [], []
+    dev, train, absent = [], [], []
     for runs in grouped(group, lambda run: run.cell.row.name):
         row, method = runs[0].cell.row, str(runs[0].cell.asked["method"]["name"])
         looks, curve = (_mean_losses(runs, key) for key in ("dev_losses", "train_losses"))
@@ -234,14 +234,14 @@ def _losses(group: Sequence[Run]) -> tuple[Plot, Plot]:
             absent.append(f"{row.label} (diverged)")
             continue
         dev.append(Curve(row.label, looks, row.name, method))
-        trained.append(Curve(row.label, tuple(CurvePoint(spot.x, spot.y, None) for spot in curve), row.name, method))
+        train.append(Curve(row.label, tuple(CurvePoint(spot.x, spot.y, None) for spot in curve), row.name, method))
     title, unit = str(group[0].record["where"]["backbone"]["label"]), "loss (nats per token)"
     steps = sorted({int(spot.x or 0) for curve in dev for spot in curve.spots})
     if len(steps) < 2:
         dev = []  # losses at the last step alone are no curve; the records have them
     ticks = tuple((float(step), f"{step:,}") for step in steps if len(steps) <= 6)
     return (
-        Plot(f"{title}: training loss", "training step", unit, tuple(trained), scale="linear", absent=tuple(absent),
+        Plot(f"{title}: training loss", "training step", unit, tuple(train), scale="linear", absent=tuple(absent),
              spreadless=True),
         Plot(f"{title}: dev loss", "training step", unit, tuple(dev), ticks, scale="linear"),
     )  # fmt: skip

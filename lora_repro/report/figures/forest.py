@@ -63,38 +63,38 @@ class Row:
 
 def rows(ledger: Ledger, profile: str) -> list[Row]:
     """The claims of which the profile has a number and a region, in the ledger's order."""
-    found = []
+    claims = []
     for claim, outcomes in ledger.entries:
         outcome = outcomes[profile]
-        judged = [one for one in outcome.readings if one.verdict != BESIDE]
-        one = deciding(outcome.verdict, judged) if judged else None
+        readings = [one for one in outcome.readings if one.verdict != BESIDE]
+        one = deciding(outcome.verdict, readings) if readings else None
         if one is not None and one.value is not None and one.region is not None:
             unit = f" ({one.unit})" if one.unit.startswith(("of ", "nats", "% of")) else ""
-            printed = claim.printed if one is judged[0] else None
-            found.append(Row(claim.statement.rstrip(".") + unit, one, one.region, printed, outcome.verdict))
-    return found
+            source_value = claim.printed if one is readings[0] else None
+            claims.append(Row(claim.statement.rstrip(".") + unit, one, one.region, source_value, outcome.verdict))
+    return claims
 
 
 def statement(ledger: Ledger, profile: str) -> str:
     """The figure's title: how many claims hold, fail and are open."""
     counts = Counter(outcomes[profile].verdict for _, outcomes in ledger.entries)
-    held, failed = (sum(counts[verdict] for verdict in kind) for kind in (HELD, FAILED))
-    rest = sum(counts.values()) - held - failed - counts[INCONCLUSIVE]
+    passes, failures = (sum(counts[verdict] for verdict in kind) for kind in (HELD, FAILED))
+    rest = sum(counts.values()) - passes - failures - counts[INCONCLUSIVE]
     return (
-        f"Of {sum(counts.values())} claims {held} hold at {profile}, {failed} fail, {counts[INCONCLUSIVE]} are open; {rest} "
+        f"Of {sum(counts.values())} claims {passes} hold at {profile}, {failures} fail, {counts[INCONCLUSIVE]} are open; {rest} "
         "follow from arithmetic or tests, or were not run"
     )
 
 
 def save(ledger: Ledger, profile: str, stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png; returns their paths, none if no claim of the profile has a number."""
-    found = rows(ledger, profile)
-    if not found:
+    claims = rows(ledger, profile)
+    if not claims:
         return []
-    absent = len(ledger.entries) - len(found)
+    absent = len(ledger.entries) - len(claims)
     caption = f"{ledger.scales[profile]}. {READ} {absent} claims have no number here and are not drawn."
     title = statement(ledger, profile)
-    return write(lambda: _figure(found, title, caption), stem, ("forest", found, title, caption))
+    return write(lambda: _figure(claims, title, caption), stem, ("forest", claims, title, caption))
 
 
 def _figure(found: Sequence[Row], title: str, caption: str) -> Figure:
@@ -163,9 +163,9 @@ def _draw(axis: Axes, row: Row, place: float, tall: float, low: float, high: flo
     for end, limit, mark in ((ends[0], low, "<"), (ends[1], high, ">")):
         if (end < limit) if mark == "<" else (end > limit):
             axis.plot(limit, place, marker=mark, markersize=5, **look)
-    filled = colour if row.verdict in COLOURS else "white"
-    axis.plot(value, place, marker="o", markersize=6, markerfacecolor=filled, markeredgewidth=1.3, **look)
+    fill = colour if row.verdict in COLOURS else "white"
+    axis.plot(value, place, marker="o", markersize=6, markerfacecolor=fill, markeredgewidth=1.3, **look)
     if row.printed is not None:
-        quoted = min(max(row.printed, low), high)
+        source_value = min(max(row.printed, low), high)
         square: dict[str, Any] = {"color": GREY, "markerfacecolor": "none", "markeredgewidth": 1.2, "clip_on": False}
-        axis.plot(quoted, place, marker="s", markersize=8, zorder=4, **square)
+        axis.plot(source_value, place, marker="s", markersize=8, zorder=4, **square)

@@ -51,7 +51,7 @@ def _figure(rows: Sequence[Sequence[Heatmap]], title: str, scale: str, top: floa
     height, width = len(rows), max(len(row) for row in rows)
     highest = max(float(np.nanmax(panel.values)) for row in rows for panel in row)
     limit = min(highest, top or highest)
-    told = "" if top is None or limit == top else f"\n(the paper's colours: 0 to {top:g})"
+    suffix = "" if top is None or limit == top else f"\n(the paper's colours: 0 to {top:g})"
     figure = blank(max(SIDE * width + 1.0, 4.4), SIDE * height)
     axes = figure.subplots(height, width, squeeze=False)
     image = None
@@ -63,7 +63,7 @@ def _figure(rows: Sequence[Sequence[Heatmap]], title: str, scale: str, top: floa
             image = _panel(axis, row[index], limit, first=index == 0)
     assert image is not None
     beyond = "max" if highest > limit * 1.0001 else "neither"
-    figure.colorbar(image, ax=axes.ravel().tolist(), label=to_mathtext(scale) + told, shrink=0.8, extend=beyond)
+    figure.colorbar(image, ax=axes.ravel().tolist(), label=to_mathtext(scale) + suffix, shrink=0.8, extend=beyond)
     add_title_caption(figure, title, caption)
     return figure
 

@@ -82,21 +82,21 @@ class Panel:
 
 def undominated(points: Sequence[Point]) -> list[Point]:
     """The points than which no other has as small an x and as large a y, and one of them better; by x. Lines (x = 0) are none."""
-    drawn = [point for point in points if point.x > 0]
-    kept = [
+    candidates = [point for point in points if point.x > 0]
+    front = [
         one
-        for one in drawn
-        if not any(o.x <= one.x and o.y >= one.y and (o.x, o.y) != (one.x, one.y) for o in drawn)
+        for one in candidates
+        if not any(o.x <= one.x and o.y >= one.y and (o.x, o.y) != (one.x, one.y) for o in candidates)
     ]
-    return sorted(kept, key=lambda point: point.x)
+    return sorted(front, key=lambda point: point.x)
 
 
 def save(
     panels: Sequence[Panel], ylabel: str, stem: Path, title: str = "", caption: str = "", width: float = WIDE
 ) -> list[Path]:
     """Draw the panels, `width` inches wide, one below the other into `stem`.svg and `stem`.png; returns the two paths."""
-    shown = (panels, ylabel, title, caption, width)
-    return write(lambda: _figure(*shown), stem, ("points", *shown))
+    arguments = (panels, ylabel, title, caption, width)
+    return write(lambda: _figure(*arguments), stem, ("points", *arguments))
 
 
 def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str, width: float = WIDE) -> Figure:
@@ -116,14 +116,14 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
     axis.set(xlabel=panel.xlabel, ylabel=ylabel)
     axis.set_xscale(panel.scale)
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
-    drawn = [point for point in panel.points if point.x > 0]
-    if drawn:
-        least, most = min(point.x for point in drawn), max(point.x for point in drawn)
+    points = [point for point in panel.points if point.x > 0]
+    if points:
+        least, most = min(point.x for point in points), max(point.x for point in points)
         room = 0.3 * (most - least) or 0.1 * most  # for labels
         axis.set_xlim(*((least / 2.5, most * 4) if panel.scale == "log" else (least - room, most + 1.5 * room)))
         axis.set_ylim(*_limits(panel))
     names = {}
-    for point in drawn:
+    for point in points:
         style, bar = _style(point), _bar(point)
         below = _is_below(axis, panel, point)
         y = axis.get_ylim()[0] if below else point.y
@@ -132,20 +132,20 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
         if panel.floor is not None and point.span[0] < axis.get_ylim()[0] < point.y:  # its bar goes on below the frame
             axis.plot(point.x, axis.get_ylim()[0], color=style["color"], marker="v", markersize=4, clip_on=False, zorder=3)
         kind = "the paper" if point.quoted else panel.one if point.single else panel.many
-        shown = {**style, "color": GREY, "marker": "s" if point.quoted else "o", "markersize": 5, "clip_on": True}
-        shown["markerfacecolor"] = "white" if point.quoted or point.single else GREY
-        names[kind] = axis.plot([], [], linestyle="none", label=kind, **shown)[0]
+        legend_style = {**style, "color": GREY, "marker": "s" if point.quoted else "o", "markersize": 5, "clip_on": True}
+        legend_style["markerfacecolor"] = "white" if point.quoted or point.single else GREY
+        names[kind] = axis.plot([], [], linestyle="none", label=kind, **legend_style)[0]
     if panel.front:
         best = undominated(panel.points)
         axis.plot([one.x for one in best], [one.y for one in best], color=GREY, linewidth=0.8, alpha=0.6, zorder=2)
     for point in panel.points:
-        pair = [other for other in drawn if panel.joined and point.quoted and not other.quoted and other.label == point.label]
+        pair = [other for other in points if panel.joined and point.quoted and not other.quoted and other.label == point.label]
         for other in pair:
             colour = style_of(point.method).colour
             axis.plot([point.x, other.x], [point.y, other.y], color=colour, linewidth=0.7, linestyle=":", zorder=2)
         if point.x <= 0:
             axis.axhline(point.y, color=GREY, linewidth=1, linestyle="--", zorder=1)
-    if drawn:
+    if points:
         below_axis: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": 1 + (max(map(len, names)) < 40)}
         axis.legend(handles=[names[key] for key in sorted(names)], frameon=False, fontsize=8, **below_axis)
 
@@ -185,30 +185,30 @@ def _limits(panel: Panel) -> tuple[float, float]:
 
 
 def _label(axis: Axes, panel: Panel) -> None:
-    drawn = [point for point in panel.points if point.x > 0]
-    low = [point for point in drawn if _is_below(axis, panel, point)]
-    centres = [axis.transData.transform((p.x, axis.get_ylim()[0] if p in low else p.y)) for p in drawn]
-    taken = [_rectangle(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
-    taken += [_bar_box(axis, point) for point in drawn if _bar(point)]
-    taken += _label_lines(axis, [point for point in panel.points if point.x <= 0])
+    points = [point for point in panel.points if point.x > 0]
+    low = [point for point in points if _is_below(axis, panel, point)]
+    centres = [axis.transData.transform((p.x, axis.get_ylim()[0] if p in low else p.y)) for p in points]
+    boxes = [_rectangle(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
+    boxes += [_bar_box(axis, point) for point in points if _bar(point)]
+    boxes += _label_lines(axis, [point for point in panel.points if point.x <= 0])
     marks = [(float(x), float(y)) for x, y in centres]
-    ours = {point.label for point in drawn if not point.quoted}
+    ours = {point.label for point in points if not point.quoted}
     above: dict[float, float] = {}  # x of a mark -> middle of the label of the mark above it
     if low:
         labels = "; ".join(f"{p.label}{' (the paper)' if p.quoted else ''} {signed(p.y, plus=False)}" for p in low)
         paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
         foot: Any = {"textcoords": "offset points", "fontsize": 8, "color": GREY, "va": "bottom", "bbox": paper}
-        said = wrapped(f"▼ below this range: {labels}", _width(axis) - 1.6, size=8)
-        taken.append(_extent(axis, axis.annotate(to_mathtext(said), (0, 0), xytext=(3, 9), xycoords="axes fraction", **foot)))
-    for point in sorted(drawn, key=lambda point: -point.y):  # labels of marks with one x keep the order of the marks
+        note = wrapped(f"▼ below this range: {labels}", _width(axis) - 1.6, size=8)
+        boxes.append(_extent(axis, axis.annotate(to_mathtext(note), (0, 0), xytext=(3, 9), xycoords="axes fraction", **foot)))
+    for point in sorted(points, key=lambda point: -point.y):  # labels of marks with one x keep the order of the marks
         if point in low or (point.quoted and point.label in ours):
             continue
         at: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
         words = list(dict.fromkeys(to_mathtext(wrapped(point.label, inches, size=8)) for inches in WIDTHS))
         bold: Any = {"fontsize": 9, "weight": "bold", "color": style_of(LORA).colour}
         font: Any = bold if point.method == LORA else {"fontsize": 8}
-        box = _place(axis, axis.annotate(words[0], **font, **at), words, taken, marks, above.get(point.x, float("inf")))
-        taken.append(_rectangle(box.x0 - APART, box.y0, box.x1 + APART, box.y1))
+        box = _place(axis, axis.annotate(words[0], **font, **at), words, boxes, marks, above.get(point.x, float("inf")))
+        boxes.append(_rectangle(box.x0 - APART, box.y0, box.x1 + APART, box.y1))
         above[point.x] = (box.y0 + box.y1) / 2
 
 
@@ -219,7 +219,7 @@ def _bar_box(axis: Axes, point: Point) -> Bbox:
 
 def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
     """Label the horizontal lines at the right edge, and list those out of range; returns the boxes that this takes."""
-    taken, far = [], []
+    boxes, far = [], []
     low, high = axis.get_ylim()
     style: Any = {"textcoords": "offset points", "ha": "right", "fontsize": 8, "color": GREY}
     for point in points:
@@ -228,13 +228,13 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
             far.append(f"{name} ({'below' if point.y < low else 'above'} this range)")
             continue
         y = axis.transData.transform((1, point.y))[1]
-        taken.append(_rectangle(axis.bbox.x0, y - 2, axis.bbox.x1, y + 2))
+        boxes.append(_rectangle(axis.bbox.x0, y - 2, axis.bbox.x1, y + 2))
         at = ("axes fraction", "data")
-        taken.append(_extent(axis, axis.annotate(name, (1, point.y), xytext=(-2, 3), xycoords=at, **style)))
+        boxes.append(_extent(axis, axis.annotate(name, (1, point.y), xytext=(-2, 3), xycoords=at, **style)))
     if far:
         corner = axis.annotate("; ".join(far), (1, 0), xytext=(-2, 4), xycoords="axes fraction", **style)
-        taken.append(_extent(axis, corner))
-    return taken
+        boxes.append(_extent(axis, corner))
+    return boxes
 
 
 def _place(
@@ -246,7 +246,7 @@ def _place(
     place, it is the one that reaches least beyond the frame, of these one with the fewest overlaps, and so on.
     words: the text with its possible line breaks; at each distance all of them are tried on every side.
     """
-    tried: list[tuple[float, int, int, int]] = []
+    costs: list[tuple[float, int, int, int]] = []
     own = axis.transData.transform(text.xy)
     others = [mark for mark in marks if hypot(*(mark - own)) > NEAR]
     frame, ways = axis.bbox, list(product(REACHES, words, SIDES))
@@ -260,10 +260,10 @@ def _place(
         box = _box(own, way[0] * axis.figure.dpi / 72, sizes[way[1]], way[2])
         beyond = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
         misread = ((box.y0 + box.y1) / 2 > below) + is_mistaken(box, way[0])
-        tried.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), misread, number))
-        if tried[-1][:3] == (0.0, 0, 0):
+        costs.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), misread, number))
+        if costs[-1][:3] == (0.0, 0, 0):
             break
-    way = ways[min(tried)[-1]]
+    way = ways[min(costs)[-1]]
     box = _moved(axis, text, *way)
     if way[0] > REACHES[0]:
         _lead(axis, text, box)

@@ -34,11 +34,11 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
     points, absent = [], []
     for result in scores.results:
         cell = result.cells.get(scores.compared.key)
-        lost = result.lost_notes
-        label = f"{result.label} ({', '.join(lost)})" if lost else result.label
+        notes = result.lost_notes
+        label = f"{result.label} ({', '.join(notes)})" if notes else result.label
         if cell is None:
             ran = {scores.compared.key, *result.cells, *result.lost}
-            if lost and all(column.key in ran for column in scores.columns):  # else it lacks an average for want of tasks
+            if notes and all(column.key in ran for column in scores.columns):  # else it lacks an average for want of tasks
                 absent.append(label)
         elif result.method_parameters is not None:
             x = result.method_parameters + (result.head_parameters or 0)
@@ -48,15 +48,15 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
         elif result.printed_millions is not None and quoted:
             x = round(1e6 * result.printed_millions)
             points.append(Point(result.label, x, cell.mean, cell.sd, result.method, quoted=True))
-    said = [title, f"Not drawn: {', '.join(absent)}" if absent else ""]
-    return Panel("\n".join(filter(None, said)), tuple(points))
+    lines = [title, f"Not drawn: {', '.join(absent)}" if absent else ""]
+    return Panel("\n".join(filter(None, lines)), tuple(points))
 
 
 def titles(scores: Sequence[Scores]) -> list[str]:
     """Each panel's title: its backbone and its scores, each only if the panels differ in it. The caption has what they share."""
-    said = [(one.caption.backbone, one.caption.scores) for one in scores]
-    differing = [part for part in (0, 1) if len({each[part] for each in said}) > 1]
-    return [". ".join(each[part] for part in differing) for each in said]
+    facts = [(one.caption.backbone, one.caption.scores) for one in scores]
+    differing = [part for part in (0, 1) if len({each[part] for each in facts}) > 1]
+    return [". ".join(each[part] for part in differing) for each in facts]
 
 
 def curve_plot(scores: Scores, over: str, axis: str, title: str = "") -> Plot:
@@ -64,22 +64,22 @@ def curve_plot(scores: Scores, over: str, axis: str, title: str = "") -> Plot:
     if over == "row":
         return _by_row(scores, _ours(scores), title)
     amounts = {column.key: float(column.value) for column in scores.columns if isinstance(column.value, int)}
-    drawn, absent = [], []
+    curves, absent = [], []
     for result in _ours(scores):
         head = result.head_parameters or 0
         spots = []
         for column in scores.columns:
             cell, x = result.cells.get(column.key), amounts.get(column.key)
             if over == "parameters":
-                trained = result.sizes.get(column.key, result.method_parameters)
-                x = None if trained is None else trained + head
+                parameters = result.sizes.get(column.key, result.method_parameters)
+                x = None if parameters is None else parameters + head
             if cell and result.n is not None and (column.value == ANY or x is not None):
                 spots.append(CurvePoint(x, cell.mean, cell.sd, mark(result, column)))
         absent += [text for column in scores.columns for text in _absent([result], column)]
         if spots:
-            drawn.append(_curve(result, spots, scores))
+            curves.append(_curve(result, spots, scores))
     ticks = tuple((x, f"{x:,.0f}") for x in amounts.values()) if over != "parameters" else ()
-    return Plot(title, _xlabel(over, axis), scores.score, tuple(drawn), ticks, absent=tuple(absent))
+    return Plot(title, _xlabel(over, axis), scores.score, tuple(curves), ticks, absent=tuple(absent))
 
 
 def _xlabel(over: str, axis: str) -> str:
@@ -104,11 +104,11 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
         return None
     if over == "row":
         return _printed_by_row(results)
-    numbered = next((column.key for column in scores.columns if isinstance(column.value, int)), "")
-    before = numbered.rpartition("_")[0]
-    drawn, values = [], set()
+    first_key = next((column.key for column in scores.columns if isinstance(column.value, int)), "")
+    before = first_key.rpartition("_")[0]
+    curves, values = [], set()
     for result in results:
-        trained = result.printed.get("trained_m") or {}
+        millions = result.printed.get("trained_m") or {}
         spots = []
         for key, value in result.printed.items():
             of, _, amount = key.rpartition("_")
@@ -116,16 +116,16 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
                 continue
             x = None if key == ANY else float(amount)
             if over == "parameters":
-                x = 1e6 * float(trained[key]) if key in trained else None
+                x = 1e6 * float(millions[key]) if key in millions else None
                 if x is None:
                     continue
             values |= {x} - {None}
             spots.append(CurvePoint(x, float(value), result.printed.get(f"{key}_sd")))
         if spots:
-            drawn.append(_curve(result, spots, scores))
+            curves.append(_curve(result, spots, scores))
     ticks = () if over == "parameters" else tuple((x, f"{x:,.0f}") for x in sorted(x for x in values if x is not None))
     xlabel = _xlabel(over, axis).replace("method + head, ", "")
-    return Plot("", xlabel, scores.score, tuple(drawn), ticks, quoted=True) if drawn else None
+    return Plot("", xlabel, scores.score, tuple(curves), ticks, quoted=True) if curves else None
 
 
 def printed_plots(named: Sequence[tuple[Scores, str]], over: str, axis: str) -> list[Plot]:
@@ -143,24 +143,24 @@ def statement(scores: Scores, over: str = "", axis: str = "", of: str = "") -> s
 
     of: the panel that these scores belong to, if the figure has several.
     """
-    titled = replace(scores, title=f"{scores.title}, {of}" if of else scores.title)
+    panel_scores = replace(scores, title=f"{scores.title}, {of}" if of else scores.title)
     label = scores.score if over else scores.compared.metric.label
     ours = [result for result in _ours(scores) if result.cells]
     lora = next((result for result in ours if result.method == LORA), None)
     if not over:
-        return _beside_reference(titled, ours, lora, label)
+        return _beside_reference(panel_scores, ours, lora, label)
     if over == "row":
         means = {r.label: r.cells[scores.compared.key].mean for r in ours if scores.compared.key in r.cells}
         if len(means) > 1:
             best, worst = (f(means, key=lambda name: means[name]) for f in (max, min))
-            return f"{titled.title}: {best} scores highest, {means[best]:.1f}, and {worst} lowest, {means[worst]:.1f}"
+            return f"{panel_scores.title}: {best} scores highest, {means[best]:.1f}, and {worst} lowest, {means[worst]:.1f}"
         return f"{scores.title}: {label} by row"
     ends = [c for c in scores.columns if isinstance(c.value, int) and lora and c.key in lora.cells]
     if lora and len(ends) > 1:
         digits = ends[0].metric.digits
         first, last = (f"{lora.cells[c.key].mean:.{digits}f} at {c.metric.label}" for c in (ends[0], ends[-1]))
         has = "scores" if label.startswith("Score") else f"has {label}"
-        return f"{titled.title}: {lora.label} {has} {first} and {last}"
+        return f"{panel_scores.title}: {lora.label} {has} {first} and {last}"
     return f"{scores.title}: {label} against {_xlabel(over, axis).partition(' (')[0]}"
 
 
@@ -205,44 +205,44 @@ def _ours(scores: Scores) -> list[Result]:
 
 def mark(result: Result, column: Column) -> str:
     """`1 of 2 collapsed`: the lost seeds of a cell, which count in its mean if they have a score."""
-    lost = result.lost.get(column.key, ())
+    failures = result.lost.get(column.key, ())
     cell = result.cells.get(column.key)
-    total = (cell.n or 0) if cell else sum(one.seeds for one in lost)
-    return ", ".join(f"{one.seeds} of {total} {one.status}" for one in lost)
+    total = (cell.n or 0) if cell else sum(one.seeds for one in failures)
+    return ", ".join(f"{one.seeds} of {total} {one.status}" for one in failures)
 
 
 def _absent(results: Sequence[Result], column: Column) -> list[str]:
     """`LoRA at r 4 (2 of 2 collapsed)` for each row that was run here but has no value to draw."""
-    gone = [result for result in results if column.key in result.lost and column.key not in result.cells]
-    return [f"{result.label} at {column.metric.label} ({mark(result, column)})" for result in gone]
+    failures = [result for result in results if column.key in result.lost and column.key not in result.cells]
+    return [f"{result.label} at {column.metric.label} ({mark(result, column)})" for result in failures]
 
 
 def _by_row(scores: Scores, shown: Sequence[Result], title: str) -> Plot:
     """One place on x per row and one colour per column, columns side by side; each row from the first source that has it."""
     results = {result.row: result for result in reversed(shown)}
     rows = [row for row in dict.fromkeys(result.row for result in scores.results) if row in results]
-    drawn, absent = [], []
+    curves, absent = [], []
     for number, column in enumerate(scores.columns):
         aside = 0.14 * (number - (len(scores.columns) - 1) / 2)
         cells = [(x + aside, results[row], results[row].cells.get(column.key)) for x, row in enumerate(rows)]
         spots = [CurvePoint(x, cell.mean, cell.sd, mark(result, column)) for x, result, cell in cells if cell]
         absent += _absent([results[row] for row in rows], column)
         if spots:
-            drawn.append(Curve(column.metric.label, tuple(spots)))
+            curves.append(Curve(column.metric.label, tuple(spots)))
     ticks = _ticks([results[row].label for row in rows])
-    return Plot(title, "adapted matrices", "Score (%)", tuple(drawn), ticks, "places", absent=tuple(absent))
+    return Plot(title, "adapted matrices", "Score (%)", tuple(curves), ticks, "places", absent=tuple(absent))
 
 
 def _printed_by_row(results: Sequence[Result]) -> Plot | None:
     """The same for the paper's values, with one colour per task of the paper."""
     keys = [key for result in results for key, value in result.printed.items() if isinstance(value, int | float)]
     tasks = [key for key in dict.fromkeys(keys) if key not in ("params_m", "n") and not key.endswith("_sd")]
-    drawn = []
+    curves = []
     for task in tasks:
-        printed = [(float(i), r.printed[task], r.printed.get(f"{task}_sd")) for i, r in enumerate(results) if task in r.printed]
-        drawn.append(Curve(task.upper(), tuple(CurvePoint(x, float(y), sd) for x, y, sd in printed)))
+        points = [(float(i), r.printed[task], r.printed.get(f"{task}_sd")) for i, r in enumerate(results) if task in r.printed]
+        curves.append(Curve(task.upper(), tuple(CurvePoint(x, float(y), sd) for x, y, sd in points)))
     ticks = _ticks([result.label for result in results])
-    return Plot("", "adapted matrices", "Score (%)", tuple(drawn), ticks, "places", quoted=True) if drawn else None
+    return Plot("", "adapted matrices", "Score (%)", tuple(curves), ticks, "places", quoted=True) if curves else None
 
 
 def _ticks(labels: Sequence[str]) -> tuple[tuple[float, str], ...]:
@@ -266,21 +266,21 @@ def panel_beside_paper(scores: Scores) -> Panel | None:
     if mine is None or theirs is None:
         return None
     points = [_our_point(scores, result, mine) for result in ours if _trained(result) and result is not mine]
-    quoted = [_paper_point(scores, result, theirs) for result in paper if result is not theirs]
-    if not points or not quoted:
+    paper_points = [_paper_point(scores, result, theirs) for result in paper if result is not theirs]
+    if not points or not paper_points:
         return None
-    reach = 2.5 * max(LEAST, *(abs(point.y) for point in quoted))
+    reach = 2.5 * max(LEAST, *(abs(point.y) for point in paper_points))
     title = f"Ours ({scores.caption.backbone.partition(',')[0]}) and the {theirs.source}"
     points.append(Point(mine.label, 100.0, 0.0, None, mine.method, single=mine.cells[key].n == 1))
     xlabel = f"trained parameters (% of {in_sentence(mine.label)}'s, log scale)"
     many, one = "ours; bar: 95 % interval", "ours, one seed: supports no verdict; bar: 95 % interval"
-    return Panel(title, (*points, *quoted), xlabel, many, one, floor=-reach, joined=True)
+    return Panel(title, (*points, *paper_points), xlabel, many, one, floor=-reach, joined=True)
 
 
 def statement_beside_paper(scores: Scores) -> str:
     """The figure's title: LoRA's share of the parameters and its difference, ours and the paper's."""
-    shown = panel_beside_paper(scores)
-    points = [point for point in shown.points if point.method == LORA] if shown else []
+    comparison = panel_beside_paper(scores)
+    points = [point for point in comparison.points if point.method == LORA] if comparison else []
     papers = {point.label: point for point in points if point.quoted}
     ours = next((point for point in points if not point.quoted and point.label in papers), None)
     metric = scores.compared.metric

@@ -158,14 +158,14 @@ def write(draw: Callable[[], Figure], stem: Path, shown: Sequence[object] = ()) 
 
     def drawn() -> Arrays:
         with TemporaryDirectory() as folder:
-            made = {suffix: Path(folder, path.name) for suffix, path in files.items()}
-            _draw(draw, made)
-            return {suffix: np.frombuffer(path.read_bytes(), np.uint8) for suffix, path in made.items()}
+            paths = {suffix: Path(folder, path.name) for suffix, path in files.items()}
+            _draw(draw, paths)
+            return {suffix: np.frombuffer(path.read_bytes(), np.uint8) for suffix, path in paths.items()}
 
-    found = kept([json.dumps(shown, default=_spelt)], [], drawn, DRAWN)
+    images = kept([json.dumps(shown, default=_spelt)], [], drawn, DRAWN)
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, path in files.items():
-        path.write_bytes(found[suffix].tobytes())
+        path.write_bytes(images[suffix].tobytes())
     return [*files.values()]
 
 

@@ -97,41 +97,42 @@ def pages(store: Store, target: Path, shown: Sequence[Shown], data: str | None =
     sections = _sections([exhibit for one in shown for exhibit in one.exhibits], folder, inner)
     ran, missing = ([section for section in sections if section.run == is_run] for is_run in (True, False))
     order = [section.stem for section in sections]
-    told = report_json.read(results)
+    report = report_json.read(results)
     numbers = (results / report_json.NAME).is_file()
-    behind = _with_starts(report_json.source_signatures(told, profile), records) if numbers else None
-    kept = [run for run in runs if behind is None or run.record["signature"] in behind]
-    papers, later = (claims_of(told["claims"], profile, after) for after in (False, True))
-    about = by_experiment([*papers, *later], told["tables"].get(profile, {}), order)
+    behind = _with_starts(report_json.source_signatures(report, profile), records) if numbers else None
+    sources = [run for run in runs if behind is None or run.record["signature"] in behind]
+    papers, followups = (claims_of(report["claims"], profile, after) for after in (False, True))
+    about = by_experiment([*papers, *followups], report["tables"].get(profile, {}), order)
     texts = examples(runs, order, folder / "predictions", data)
     of_claims = [link_figure(path.with_suffix(""), inner) for path in (folder / "figures").glob(f"{CLAIMS}.svg")]
-    names = {"": "In short", **({CLAIMS: "Claims"} if papers or later else {}), **{one.stem: one.title for one in ran},
+    names = {"": "In short", **({CLAIMS: "Claims"} if papers or followups else {}), **{one.stem: one.title for one in ran},
              RUNS: "Records and commands"}  # fmt: skip
     common: dict[str, Any] = {
         "profile": profile, "reading": reading, "inline": inline, "verdicts": VERDICTS, "counts": counted(papers),
-        "papers": papers, "later": later, "up": Path(os.path.relpath(results, inner.parent)).as_posix(), "numbers": numbers,
+        "papers": papers, "later": followups, "up": Path(os.path.relpath(results, inner.parent)).as_posix(), "numbers": numbers,
     }  # fmt: skip
 
     def made(template: str, name: str, **values: Any) -> str:
         return filled(HERE / template, contents=_contents(names, name), **common, **values)
 
     title, argument = _argument(folder, target)
-    argued = [folder / "figures" / stem for stem in _argued()]
-    found = {FRONT: made(
+    stems = [folder / "figures" / stem for stem in _argued()]
+    documents = {FRONT: made(
         "front.html", "", title=title or f"LoRA, reproduced: profile {profile}", argument=argument, ran=ran,
-        scale=_scale(kept or runs), summary=_summary(kept, len(runs) - len(kept)), decided=decided([*papers, *later]),
-        figures=[link_figure(stem, target) for stem in argued if stem.with_suffix(".svg").is_file()],
+        scale=_scale(sources or runs), summary=_summary(sources, len(runs) - len(sources)),
+        decided=decided([*papers, *followups]),
+        figures=[link_figure(stem, target) for stem in stems if stem.with_suffix(".svg").is_file()],
     )}  # fmt: skip
     for section in ran:
         mine = [one for one in texts if one.table == section.stem]
         told_of = about.get(section.stem, [])
-        found[f"{BEHIND}/{section.stem}.html"] = made(
+        documents[f"{BEHIND}/{section.stem}.html"] = made(
             "experiment.html", section.stem, title=section.title, section=section, claims=told_of, examples=mine)  # fmt: skip
     if CLAIMS in names:
-        found[f"{BEHIND}/{CLAIMS}.html"] = made("claims.html", CLAIMS, title="Claims", figures=of_claims)
+        documents[f"{BEHIND}/{CLAIMS}.html"] = made("claims.html", CLAIMS, title="Claims", figures=of_claims)
     ledger = listed(runs, order, measures.load(folder, "latency"), common["up"])
-    found[f"{BEHIND}/{RUNS}.html"] = made("runs.html", RUNS, title="Records and commands", ledger=ledger, missing=missing)
-    return found
+    documents[f"{BEHIND}/{RUNS}.html"] = made("runs.html", RUNS, title="Records and commands", ledger=ledger, missing=missing)
+    return documents
 
 
 def _contents(names: Mapping[str, str], here: str) -> list[dict[str, Any]]:
@@ -161,8 +162,8 @@ def filled(template: Path, **values: Any) -> str:
     """
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     hashes = {"style_hash": _hash(style), "script_hash": _hash(script)}
-    made = _environment(template.parent).get_template(template.name)
-    return made.render(html=html, style=style, script=script, **hashes, **values)
+    page_template = _environment(template.parent).get_template(template.name)
+    return page_template.render(html=html, style=style, script=script, **hashes, **values)
 
 
 @cache
@@ -176,14 +177,14 @@ def _sections(exhibits: Sequence[Exhibit], folder: Path, page: Path) -> list[Sec
     """The sections with runs, then those without; both in the order of `FIRST`, then by name."""
     by_stem = {exhibit.stem: exhibit for exhibit in exhibits}
     figures = {path.stem for path in (folder / "figures").glob("*") if path.suffix in (".svg", ".png")} - {CLAIMS}
-    found = belonging([*by_stem], sorted(figures))
-    ordered = sorted(found, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem))
+    names = belonging([*by_stem], sorted(figures))
+    stems = sorted(names, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem))
     notes = [{note for table in exhibit.tables for note in table.footnotes} for exhibit in exhibits]
     counts = Counter(note for those in notes for note in those)
     signs = {note for note, count in counts.items() if count > 1}
-    made = [_section(stem, by_stem.get(stem), [link_figure(folder / "figures" / name, page) for name in found[stem]], signs)
-            for stem in ordered]  # fmt: skip
-    return sorted(made, key=lambda section: not section.run)
+    sections = [_section(stem, by_stem.get(stem), [link_figure(folder / "figures" / name, page) for name in names[stem]], signs)
+                for stem in stems]  # fmt: skip
+    return sorted(sections, key=lambda section: not section.run)
 
 
 def _section(stem: str, exhibit: Exhibit | None, figures: Sequence[PageFigure], signs: Container[str]) -> Section:
@@ -191,18 +192,18 @@ def _section(stem: str, exhibit: Exhibit | None, figures: Sequence[PageFigure], 
     tables = exhibit.tables if exhibit else ()
     title = exhibit.title if exhibit else stem.replace("_", " ").capitalize()
     parts: list[Part] = []
-    seen: dict[str, None] = {}  # sentences, commands and notes
+    sentences: dict[str, None] = {}  # sentences, commands and notes
     for table in tables:
-        own = [note for note in table.footnotes if note not in signs and note not in seen]
+        own = [note for note in table.footnotes if note not in signs and note not in sentences]
         facts = [fact for fact in table.facts[1:] if not isinstance(fact, Reproduce)]
-        said = f"{'. '.join(facts).rstrip('.')}." if facts else ""
+        caption = f"{'. '.join(facts).rstrip('.')}." if facts else ""
         command = _command([table])
         if not unrun(table):
-            shown, gone = beside(table)
-            new = {key: "" if text in seen else text for key, text in (("said", said), ("command", command))}
-            parts.append(Part(shown, gone=tuple(gone), notes=tuple(map(inline, own)), **new))
-        seen |= dict.fromkeys([*table.footnotes, said, command])
-    of_all = tuple(inline(note) for note in seen if note in signs)
+            page_table, missing_rows = beside(table)
+            new = {key: "" if text in sentences else text for key, text in (("said", caption), ("command", command))}
+            parts.append(Part(page_table, gone=tuple(missing_rows), notes=tuple(map(inline, own)), **new))
+        sentences |= dict.fromkeys([*table.footnotes, caption, command])
+    of_all = tuple(inline(note) for note in sentences if note in signs)
     run = not tables or not all(map(unrun, tables))
     return Section(stem, title, tuple(parts), tuple(figures), run, of_all, _command(tables))
 
@@ -231,11 +232,11 @@ def _summary(kept: Sequence[RecordedRun], more: int) -> str:
     if not kept:  # "more" would have nothing to refer to
         return rest.replace(" more, of earlier protocols, appear", " runs of earlier protocols appear")
     statuses = [str(run.record["status"]) for run in kept]
-    ended = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
+    outcomes = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
     days = sorted(str(run.record["where"]["finished_at"])[:10] for run in kept)
     hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in kept) / 3600
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{len(kept)} run{'s' if len(kept) > 1 else ''} ({ended}), {when}, {hours:.1f} hours in all. {rest}".rstrip()
+    return f"{len(kept)} run{'s' if len(kept) > 1 else ''} ({outcomes}), {when}, {hours:.1f} hours in all. {rest}".rstrip()
 
 
 def _scale(runs: Sequence[RecordedRun]) -> str:

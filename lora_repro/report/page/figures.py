@@ -43,9 +43,9 @@ class PageFigure:
 def link_figure(stem: Path, page: Path) -> PageFigure:
     """`stem`.svg, or `stem`.png if there is none, by its address from the file `page`."""
     svg = stem.with_suffix(".svg")
-    found = svg if svg.is_file() else stem.with_suffix(".png")
-    title, size = _told(svg.read_text(encoding="utf-8")) if found == svg else ("", (0, 0))
-    return PageFigure(stem.name, Path(os.path.relpath(found, page.parent)).as_posix(), title, *size)
+    path = svg if svg.is_file() else stem.with_suffix(".png")
+    title, size = _told(svg.read_text(encoding="utf-8")) if path == svg else ("", (0, 0))
+    return PageFigure(stem.name, Path(os.path.relpath(path, page.parent)).as_posix(), title, *size)
 
 
 def embed_figure(stem: Path) -> PageFigure:
@@ -53,7 +53,7 @@ def embed_figure(stem: Path) -> PageFigure:
 
     An SVG inside an image runs no script, and its ids cannot clash with others.
     """
-    found, title, size = [], "", (0, 0)
+    candidates, title, size = [], "", (0, 0)
     if (svg := stem.with_suffix(".svg")).is_file():
         text = svg.read_text(encoding="utf-8")
         title, size = _told(text)
@@ -61,19 +61,19 @@ def embed_figure(stem: Path) -> PageFigure:
         text = re.sub(r"(?<![\d.])([1-9]\d*\.\d{2})\d+", r"\1", text)  # to a hundredth of a point; scales below 1 stay
         text = re.sub(r' style="[^"]*"', lambda style: style[0].replace(": ", ":").replace("; ", ";"), text)
         text = text.replace("DejaVuSans-", "g")  # the start of every glyph's id, which each letter repeats
-        found.append(("image/svg+xml", re.sub(r"\s+", " ", text).replace("> <", "><").encode()))
+        candidates.append(("image/svg+xml", re.sub(r"\s+", " ", text).replace("> <", "><").encode()))
     if (png := stem.with_suffix(".png")).is_file():
-        found.append(("image/png", png.read_bytes()))
-    kind, data = min(found, key=lambda item: len(item[1]))
+        candidates.append(("image/png", png.read_bytes()))
+    kind, data = min(candidates, key=lambda item: len(item[1]))
     return PageFigure(stem.name, f"data:{kind};base64,{base64.b64encode(data).decode()}", title, *size)
 
 
 def _told(svg: str) -> tuple[str, tuple[int, int]]:
     """(title, size in pixels) of the text of an SVG."""
-    titled = re.search(r"<title>(.*?)</title>", svg, re.DOTALL)
-    sized = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg)
-    size = (round(float(sized[1]) / 0.75), round(float(sized[2]) / 0.75)) if sized else (0, 0)
-    return (html.unescape(titled[1]) if titled else ""), size
+    title_match = re.search(r"<title>(.*?)</title>", svg, re.DOTALL)
+    size_match = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg)
+    size = (round(float(size_match[1]) / 0.75), round(float(size_match[2]) / 0.75)) if size_match else (0, 0)
+    return (html.unescape(title_match[1]) if title_match else ""), size
 
 
 def inline(text: str) -> Markup:
@@ -87,23 +87,23 @@ def article(text: str, source: Path, page: Path, behind: str) -> tuple[str, Mark
     behind: the folder of the pages of tables and claims, to which links lead.
     """
     title, _, rest = text.partition("# ")[2].partition("\n")
-    made = []
+    parts = []
     for i, part in enumerate(FIGURE.split(rest)):
         if i % 3 == 0:
             tokens = PARSER.parse(part)
             _relink(tokens, source.parent, page.parent)
             _to_pages(tokens, behind)
-            made.append(Markup(PARSER.renderer.render(tokens, PARSER.options, {})))
+            parts.append(Markup(PARSER.renderer.render(tokens, PARSER.options, {})))
         elif i % 3 == 1:
             stems = [(source.parent / name).resolve().with_suffix("") for name in IMAGE.findall(part)]
-            found = [link_figure(stem, page.resolve()) for stem in stems]
+            figures = [link_figure(stem, page.resolve()) for stem in stems]
             picture = Markup('<img src="{0.source}" alt="{0.title}" width="{0.width}" height="{0.height}">')
         else:
-            wide = Markup(' class="wide" tabindex="0"') if any(one.wide for one in found) else Markup()
+            wide = Markup(' class="wide" tabindex="0"') if any(one.wide for one in figures) else Markup()
             finding = Markup("<figure{}>\n<figcaption>{}</figcaption>\n").format(wide, inline(" ".join(part.split())))
-            images = Markup("\n").join(map(picture.format, found))
-            made.append(finding + Markup('<div class="figures">\n{}\n</div>\n</figure>\n').format(images))
-    return title, Markup().join(made)
+            images = Markup("\n").join(map(picture.format, figures))
+            parts.append(finding + Markup('<div class="figures">\n{}\n</div>\n</figure>\n').format(images))
+    return title, Markup().join(parts)
 
 
 def _to_pages(tokens: list[Token], behind: str) -> None:
@@ -112,8 +112,8 @@ def _to_pages(tokens: list[Token], behind: str) -> None:
         _to_pages(token.children or [], behind)
         path, mark, anchor = str(token.attrGet("href") or "").partition("#") if token.type == "link_open" else ("", "", "")
         heading = "-" in anchor  # a claim's id has no hyphen; headings of the ledger are not on the page of claims
-        if (found := LEAVES.fullmatch(path)) and "docs/" not in path and not heading:
-            token.attrSet("href", f"{behind}/{found[1] or found[2]}.html{mark}{anchor}")
+        if (match := LEAVES.fullmatch(path)) and "docs/" not in path and not heading:
+            token.attrSet("href", f"{behind}/{match[1] or match[2]}.html{mark}{anchor}")
 
 
 def _relink(tokens: list[Token], source: Path, page: Path) -> None:

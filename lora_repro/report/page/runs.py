@@ -72,8 +72,8 @@ def runs_of(
     """
     runs = []
     for record in records.values():
-        found = declared.get(str(record["row"]["table"]), {}).get(f"{record['row']['name']} {record['signature']}")
-        runs.append(RecordedRun(record, found or command(record, profile), profile))
+        cell_command = declared.get(str(record["row"]["table"]), {}).get(f"{record['row']['name']} {record['signature']}")
+        runs.append(RecordedRun(record, cell_command or command(record, profile), profile))
     return sorted(
         runs,
         key=lambda run: (
@@ -104,14 +104,14 @@ def listed(
 
     measures: stem -> measurement (lora_repro/costs/measures.py). up: the way from the page to results/.
     """
-    places = [run.record["where"] for run in runs] + [found["where"] for found in measures.values()]
+    places = [run.record["where"] for run in runs] + [measurement["where"] for measurement in measures.values()]
     machines = list(dict.fromkeys(map(_machine, places)))
     inputs = list(dict.fromkeys(_input(run.record["where"]) for run in runs))
     names = sorted({run.table for run in runs}, key=lambda table: ([*order, table].index(table), table == "", table))
     lines = [_line(run, machines, inputs, up) for table in names for run in runs if run.table == table]
     tables = [table_of(f"{len(runs):,} run{'s' if len(runs) > 1 else ''}", HEADER, lines)]
     if measures:
-        rows = [_measured(stem, found, machines) for stem, found in measures.items()]
+        rows = [_measured(stem, measurement, machines) for stem, measurement in measures.items()]
         tables.append(table_of("Measurements without training", MEASURES, rows))
     return RunList(tuple(tables), tuple(machines), tuple(inputs))
 
@@ -199,7 +199,7 @@ class Examples:
 
 def examples(runs: Sequence[RecordedRun], order: Sequence[str], predictions: Path, data: str | None) -> list[Examples]:
     """Examples of each task whose answers are texts: the declared rows of its first table in `order`, each at its first seed."""
-    found = []
+    example_sets = []
     texts = [run for run in runs if run.task.get("kind", "text") == "text" and run.table in order]
     texts = [run for run in texts if run.record["status"] == "finished" and not run.command.extra]
     for task in sorted({str(run.task["name"]) for run in texts}):
@@ -208,10 +208,10 @@ def examples(runs: Sequence[RecordedRun], order: Sequence[str], predictions: Pat
         rows: dict[tuple[str, ...], RecordedRun] = {}
         for run in sorted((run for run in mine if run.table == table), key=lambda run: run.seed):
             rows.setdefault(run.command.overrides[:-1], run)
-        chosen = sorted(rows.values(), key=lambda run: (run.command.order, run.row))
-        if shown := _examples(table, task, chosen, predictions, data):
-            found.append(shown)
-    return found
+        task_runs = sorted(rows.values(), key=lambda run: (run.command.order, run.row))
+        if example_set := _examples(table, task, task_runs, predictions, data):
+            example_sets.append(example_set)
+    return example_sets
 
 
 def _examples(
@@ -225,15 +225,15 @@ def _examples(
     keys = max(map(list, answers.values()), key=len, default=[])
     if not keys:
         return None
-    chosen = [keys[(2 * i + 1) * len(keys) // (2 * SHOWN)] for i in range(SHOWN)]
-    known, note = texts_of(runs[0].record, data)
-    shown = []
-    for key in dict.fromkeys(chosen):
+    sample = [keys[(2 * i + 1) * len(keys) // (2 * SHOWN)] for i in range(SHOWN)]
+    test_set, note = texts_of(runs[0].record, data)
+    inputs = []
+    for key in dict.fromkeys(sample):
         lines = [(label, lines[key]) for label, lines in answers.items() if key in lines]
-        example = known.get(key)
+        example = test_set.get(key)
         errors = [f"{line['slot_errors']} of {line['slots']}" if "slots" in line else "—" for _, line in lines]
         rows = [[label, str(line.get("output", NOT_OURS)), of] for (label, line), of in zip(lines, errors, strict=True)]
-        shown.append(
+        inputs.append(
             Shown(
                 key,
                 example.input if example else "",
@@ -242,8 +242,8 @@ def _examples(
             )
         )
     seeds = sorted({run.seed for run in runs})
-    said = f"Test inputs at equal distances in the test set, not chosen by hand; seed {', '.join(map(str, seeds))}. "
-    return Examples(table, task, said + note, tuple(shown))
+    intro = f"Test inputs at equal distances in the test set, not chosen by hand; seed {', '.join(map(str, seeds))}. "
+    return Examples(table, task, intro + note, tuple(inputs))
 
 
 def texts_of(record: dict[str, Any], data: str | None) -> tuple[dict[str, Example], str]:
@@ -261,8 +261,8 @@ def texts_of(record: dict[str, Any], data: str | None) -> tuple[dict[str, Exampl
         splits = task.load(None if generated else data)
     except UserError as error:
         return {}, f"Inputs and references are not shown: {error}."
-    asked = record["where"]["data"].get("hashes") or {}
-    if {name: splits.hashes.get(name) for name in asked} != asked:
+    hashes = record["where"]["data"].get("hashes") or {}
+    if {name: splits.hashes.get(name) for name in hashes} != hashes:
         return {}, "Inputs and references are not shown: the data in this folder are not those that were scored."
     source = "The data are generated by us." if generated else f"Read from local files.{about}"
     return {example.key: example for example in splits.test}, source

@@ -48,14 +48,14 @@ class Claim:
 
 def claims_of(told: Sequence[Mapping[str, Any]], profile: str, after: bool) -> list[Claim]:
     """The claims of the paper, or with `after` those of later work, at a profile. told: the claims of report.json."""
-    found = []
+    claims = []
     for one in told:
         if one["after_the_paper"] == after and profile in one["profiles"]:
-            here, elsewhere = one["profiles"][profile], {k: v["verdict"] for k, v in one["profiles"].items() if k != profile}
+            outcome, elsewhere = one["profiles"][profile], {k: v["verdict"] for k, v in one["profiles"].items() if k != profile}
             told_of = {key: one[key] for key in ("id", "statement", "figure", "source", "test")}
-            judged = {"verdict": here["verdict"], "sentence": here["sentence"], "readings": tuple(here["readings"])}
-            found.append(Claim(**told_of, **judged, elsewhere=elsewhere))
-    return found
+            judgement = {"verdict": outcome["verdict"], "sentence": outcome["sentence"], "readings": tuple(outcome["readings"])}
+            claims.append(Claim(**told_of, **judgement, elsewhere=elsewhere))
+    return claims
 
 
 def counted(claims: Sequence[Claim]) -> dict[str, int]:
@@ -66,8 +66,8 @@ def counted(claims: Sequence[Claim]) -> dict[str, int]:
 
 def decided(claims: Sequence[Claim]) -> dict[str, list[Claim]]:
     """Verdict -> its claims, for the verdicts that a number gave."""
-    found = {verdict: [one for one in claims if one.verdict == verdict] for verdict in (REPLICATED, REFUTED, CONTRADICTED)}
-    return {verdict: those for verdict, those in found.items() if those}
+    by_verdict = {verdict: [one for one in claims if one.verdict == verdict] for verdict in (REPLICATED, REFUTED, CONTRADICTED)}
+    return {verdict: those for verdict, those in by_verdict.items() if those}
 
 
 def by_experiment(
@@ -80,18 +80,18 @@ def by_experiment(
     """
     order = [REPLICATED, REFUTED, CONTRADICTED, INCONCLUSIVE]
     behind = {
-        stem: {name for item in (*told["cells"], *told["sheets"]) for name in item["records"]} for stem, told in tables.items()
+        stem: {name for item in (*table["cells"], *table["sheets"]) for name in item["records"]} for stem, table in tables.items()
     }
-    found: dict[str, list[Claim]] = {}
+    by_stem: dict[str, list[Claim]] = {}
     for claim in sorted((one for one in claims if one.verdict in order), key=lambda one: order.index(one.verdict)):
         sources = {source for one in claim.readings for source in one["sources"]}
-        named = [stem for stem in stems if re.search(rf"`{stem}/", claim.test)]
+        mentions = [stem for stem in stems if re.search(rf"`{stem}/", claim.test)]
         read = {Path(source).stem for source in sources if "/measures/" not in source}
-        measured = {Path(source).stem.partition("@")[0] for source in sources if "/measures/" in source}
-        holding = [stem for stem in stems if (read and read <= behind.get(stem, set())) or stem in measured]
-        for stem in named or holding:
-            found.setdefault(stem, []).append(claim)
-    return found
+        measures = {Path(source).stem.partition("@")[0] for source in sources if "/measures/" in source}
+        holding = [stem for stem in stems if (read and read <= behind.get(stem, set())) or stem in measures]
+        for stem in mentions or holding:
+            by_stem.setdefault(stem, []).append(claim)
+    return by_stem
 
 
 def reading(one: Mapping[str, Any]) -> str:

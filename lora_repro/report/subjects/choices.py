@@ -93,16 +93,16 @@ class RateQuotient(ClaimTest):
     ) -> tuple[float | None, str]:
         """(best rate of a over that of b, or None; a note, if both were searched)."""
         name = f"{' / '.join(operand.name for operand in pair)} on {task_label(mine[0])}"
-        bracketed = [one for one in searches if one and not one["edge"]]
-        if len(bracketed) < 2:
+        bracketed_searches = [one for one in searches if one and not one["edge"]]
+        if len(bracketed_searches) < 2:
             return None, ""
-        if not all(one.get("learnt", True) for one in bracketed):
+        if not all(one.get("learnt", True) for one in bracketed_searches):
             return None, f"left out, no rate of a search above chance: {name}"
         alphas = {cell.asked["method"]["alpha"] for operand in pair for cell in _of(mine, operand)
                   if "alpha" in (cell.asked.get("method") or {})}  # fmt: skip
         if self.alpha and alphas - {self.alpha}:
             return None, f"left out, α = {', '.join(f'{alpha:g}' for alpha in sorted(alphas))}: {name}"
-        quotient = float(bracketed[0]["chosen"]) / float(bracketed[1]["chosen"])
+        quotient = float(bracketed_searches[0]["chosen"]) / float(bracketed_searches[1]["chosen"])
         return quotient, f"{name}: {quotient:.3g}"
 
 
@@ -180,23 +180,23 @@ class EpochChoice(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         places: list[dict[int, Run]] = []
         for table in self.rows():
-            declared = evidence.cells(table)
+            cells = evidence.cells(table)
             for row in sorted(self.rows()[table]):
-                for here in by_place([cell for cell in declared if cell.row.name == row]):
-                    by_seed = {seed: run for seed, run in evidence.runs(here).items() if len(half_scores(run)) >= EVALUATIONS}
+                for group in by_place([cell for cell in cells if cell.row.name == row]):
+                    by_seed = {seed: run for seed, run in evidence.runs(group).items() if len(half_scores(run)) >= EVALUATIONS}
                     places += [by_seed] if by_seed else []
-        counted = [of_cell for of_cell in places if len(of_cell) >= LEAST]
-        seeds = sorted(set.intersection(*({*of_cell} for of_cell in counted))) if counted else []
+        eligible_places = [of_cell for of_cell in places if len(of_cell) >= LEAST]
+        seeds = sorted(set.intersection(*({*of_cell} for of_cell in eligible_places))) if eligible_places else []
         if not seeds:
             return []
-        values = [float(np.mean([100 * inflation(half_scores(of_cell[seed])) for of_cell in counted])) for seed in seeds]
+        values = [float(np.mean([100 * inflation(half_scores(of_cell[seed])) for of_cell in eligible_places])) for seed in seeds]
         mean, low, high = student(values)
-        runs = [of_cell[seed] for of_cell in counted for seed in seeds]
+        runs = [of_cell[seed] for of_cell in eligible_places for seed in seeds]
         tasks = {task_label(run.cell): len(half_scores(run)) for run in runs}
         rows = list(dict.fromkeys(run.cell.row.label for run in runs))
-        fewer = [next(iter(of_cell.values())).cell for of_cell in places if of_cell not in counted]
+        fewer = [next(iter(of_cell.values())).cell for of_cell in places if of_cell not in eligible_places]
         left_out = [f"{cell.row.label} on {task_label(cell)}: left out, fewer than {LEAST} seeds" for cell in fewer]
-        wanting = list(dict.fromkeys(doubt for of_cell in counted for doubt in _doubts(list(of_cell.values()))))
+        wanting = list(dict.fromkeys(doubt for of_cell in eligible_places for doubt in _doubts(list(of_cell.values()))))
         notes = (f"{len(runs)} runs of {', '.join(rows)}", *(f"{task}: {looks} evaluations" for task, looks in tasks.items()),
                  *left_out, *(one.note for one in wanting))  # fmt: skip
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))

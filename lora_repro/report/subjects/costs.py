@@ -32,19 +32,19 @@ class Costs:
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """One exhibit per kind of device (`latency`, `latency_cuda`) on which any of the stores has measurements."""
-        declared = measures.declared(ask.name, ask.profile, ask.overrides) if any(store.source == OWN for store in stores) else []
-        sources = {store.source: _measured(ask, store, declared) for store in stores}
-        made = []
+        cells = measures.declared(ask.name, ask.profile, ask.overrides) if any(store.source == OWN for store in stores) else []
+        sources = {store.source: _measured(ask, store, cells) for store in stores}
+        exhibits = []
         for stem in sorted({stem for by_device in sources.values() for stem in by_device}):
-            measured = {source: by_device[stem] for source, by_device in sources.items() if stem in by_device}
-            said = f"{stem}: {' and '.join(measured)}"
-            if OWN in sources and OWN not in measured:
-                said = f"{stem}: nothing of this checkout's own yet"
-            elif OWN in measured and measured[OWN]["signature"] != measures.signature_of(declared):
-                said = f"the settings in conf/ have changed since {stem} was measured; measure again"
-            first = next(iter(measured.values()))
-            made.append(Exhibit(stem, latency.TITLE, tuple(tables(measured)), said, partial(latency.draw, first)))
-        return made
+            measurements = {source: by_device[stem] for source, by_device in sources.items() if stem in by_device}
+            summary = f"{stem}: {' and '.join(measurements)}"
+            if OWN in sources and OWN not in measurements:
+                summary = f"{stem}: nothing of this checkout's own yet"
+            elif OWN in measurements and measurements[OWN]["signature"] != measures.signature_of(cells):
+                summary = f"the settings in conf/ have changed since {stem} was measured; measure again"
+            first = next(iter(measurements.values()))
+            exhibits.append(Exhibit(stem, latency.TITLE, tuple(tables(measurements)), summary, partial(latency.draw, first)))
+        return exhibits
 
 
 def _measured(ask: ReportRequest, store: Store, declared: Sequence[Cell]) -> dict[str, Found]:

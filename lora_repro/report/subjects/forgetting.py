@@ -60,11 +60,11 @@ class ForgetsLess(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         places = grouped(evidence.cells(self.cells[0].table), lambda cell: (backbone_name(cell), cell.task))
         readings = []
-        for here in places:
-            sides = [[cell for cell in here if cell.row.name == operand.row] for operand in self.cells]
+        for cells in places:
+            sides = [[cell for cell in cells if cell.row.name == operand.row] for operand in self.cells]
             runs = [evidence.runs(side) for side in sides]
             names = " − ".join(side[0].row.label for side in sides)
-            task = task_label(here[0])
+            task = task_label(cells[0])
             wanting = []
             for side, mine in zip(sides, runs, strict=True):
                 wanting += doubts(f"{side[0].row.label} on {task}", side[0], [run.record for run in mine.values()])
@@ -78,19 +78,19 @@ class ForgetsLess(ClaimTest):
     ) -> Reading:  # fmt: skip
         seeds = sorted(sides[0].keys() & sides[1].keys())
         pairs = [[side[seed] for side in sides] for seed in seeds]
-        lost = sum(any(run.record["status"] == "diverged" for run in pair) for pair in pairs)
+        divergences = sum(any(run.record["status"] == "diverged" for run in pair) for pair in pairs)
         # A diverged run's losses, if any, are from before it diverged; leaving its seed out would bias the mean: no verdict.
-        diverged = f"{lost} of {len(pairs)} seeds diverged"
-        wanting = [*wanting, *([Doubt(diverged, diverged)] if lost else [])]
+        reason = f"{divergences} of {len(pairs)} seeds diverged"
+        wanting = [*wanting, *([Doubt(reason, reason)] if divergences else [])]
         notes = tuple(one.note for one in wanting)
-        read = [(pair, [value(run.record["measured"]) if run.trained else None for run in pair]) for pair in pairs]
-        kept = [(pair, a - b) for pair, (a, b) in read if a is not None and b is not None]
-        if not kept:
-            verdict = INCONCLUSIVE if lost else NOT_RUN
+        losses = [(pair, [value(run.record["measured"]) if run.trained else None for run in pair]) for pair in pairs]
+        differences = [(pair, a - b) for pair, (a, b) in losses if a is not None and b is not None]
+        if not differences:
+            verdict = INCONCLUSIVE if divergences else NOT_RUN
             return Reading(what, f"nats per token, {task}", verdict, notes=(*notes, "not measured or not run"))
-        runs = [run for pair, _ in kept for run in pair]
+        runs = [run for pair, _ in differences for run in pair]
         check_same_origin([run.record for run in runs])
-        values = [difference for _, difference in kept]
+        values = [difference for _, difference in differences]
         mean, low, high = student(values)
         verdict = INCONCLUSIVE if wanting else judge(region, low, high, len(values))
         sources = tuple(evidence.source(run.signature) for run in runs)
@@ -137,8 +137,8 @@ class AtEqualLoss(Probing):
             loss, *scales, ours, theirs = np.mean(sides, axis=0)
             notes = [f"LoRA {ours:.{digits}f}, full {theirs:.{digits}f}", f"held-out loss {loss:.3f}",
                      "λ: LoRA {:.2f}, full {:.2f}".format(*scales)]  # fmt: skip
-        read = of_values(what, unit, values, self.region, evidence, notes=notes, versus=True)
-        return read or [Reading(what, unit, NOT_RUN)]
+        readings = of_values(what, unit, values, self.region, evidence, notes=notes, versus=True)
+        return readings or [Reading(what, unit, NOT_RUN)]
 
 
 EQUAL = "where both have the same held-out loss, the larger of the two trainings' (the better one is scaled down to λΔW)"
@@ -160,11 +160,11 @@ class ForgetsAtEqualLoss(AtEqualLoss):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         ranks, every = self.asked(evidence)
-        what, unit, found = "rise of the loss on general text at equal held-out loss", "nats per token", []
+        what, unit, readings = "rise of the loss on general text at equal held-out loss", "nats per token", []
         for rank in ranks:
             pairs = self.pairs(every, rank)
-            found += self.compared(pairs, "scales.general_loss", f"{what}, r = {rank} − full", unit, 3, evidence)
-        return found or [Reading(what, unit, NOT_RUN)]
+            readings += self.compared(pairs, "scales.general_loss", f"{what}, r = {rank} − full", unit, 3, evidence)
+        return readings or [Reading(what, unit, NOT_RUN)]
 
 
 class Intruders(AtEqualLoss):
@@ -195,6 +195,6 @@ class Intruders(AtEqualLoss):
             readings += of_values(what, "of 10", own, self.full_region, evidence) or [Reading(what, "of 10", NOT_RUN)]
             for rank in ranks:
                 what = f"intruders at equal held-out loss, {NAMES[kind]}, r = {rank} − full"
-                read = self.compared(self.pairs(every, rank), f"{kind}.intruders_scaled", what, "of 10", 2, evidence)
-                readings += read if rank <= self.most else [replace(one, verdict=BESIDE) for one in read]
+                of_rank = self.compared(self.pairs(every, rank), f"{kind}.intruders_scaled", what, "of 10", 2, evidence)
+                readings += of_rank if rank <= self.most else [replace(one, verdict=BESIDE) for one in of_rank]
         return readings

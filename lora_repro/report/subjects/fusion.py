@@ -33,23 +33,23 @@ class Fusion:
     pivot: Pivot
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
-        made = self.pivot.exhibits(ask, stores)
+        exhibits = self.pivot.exhibits(ask, stores)
         for store in stores:
-            fused = [run for run in runs(ask.cells, store) if "fusion" in run.record["measured"]]
-            finished = [run for run in fused if run.finished]
-            if not finished:
+            fusion_runs = [run for run in runs(ask.cells, store) if "fusion" in run.record["measured"]]
+            finished_runs = [run for run in fusion_runs if run.finished]
+            if not finished_runs:
                 continue
-            groups = grouped(finished, lambda run: run.cell.task)
+            groups = grouped(finished_runs, lambda run: run.cell.task)
             counts = [len(group) for group in groups]
-            cell, records = finished[0].cell, [run.record for run in finished]
+            cell, records = finished_runs[0].cell, [run.record for run in finished_runs]
             caption = Caption.of(f"{self.pivot.title}: shares", ask.profile, cell, records, counts, ask.command(cell))
-            caption = replace(caption, data=data_of_tasks([run.cell for run in finished], records))
-            heading, said = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(finished)} runs"
-            left_out = Counter(task_label(run.cell) for run in fused if not run.finished)
+            caption = replace(caption, data=data_of_tasks([run.cell for run in finished_runs], records))
+            heading, summary = f"== {store.source}" if len(stores) > 1 else "", f"the shares of {len(finished_runs)} runs"
+            left_out = Counter(task_label(run.cell) for run in fusion_runs if not run.finished)
             tables = (table(groups, caption.facts(), left_out),)
-            stem, drawn = f"{ask.name}_shares", partial(draw, groups, caption)
-            made.append(Exhibit(stem, caption.title, tables, said, drawn, heading=heading))
-        return made
+            stem, plotter = f"{ask.name}_shares", partial(draw, groups, caption)
+            exhibits.append(Exhibit(stem, caption.title, tables, summary, plotter, heading=heading))
+        return exhibits
 
 
 def shares(group: Sequence[Run]) -> tuple[list[str], np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
@@ -69,8 +69,8 @@ def table(groups: Sequence[Sequence[Run]], facts: tuple[str, ...], left_out: Map
         rows.append((task_label(group[0].cell), *means, format_count(len(group))))
     notes = [NOTE]
     if left_out:
-        failed = ", ".join(f"{task} (n = {n})" for task, n in left_out.items())
-        notes.append(f"Left out, as collapsed or diverged: {failed}.")
+        failures = ", ".join(f"{task} (n = {n})" for task, n in left_out.items())
+        notes.append(f"Left out, as collapsed or diverged: {failures}.")
     if is_generated([run.record for group in groups for run in group]):
         notes.append("The data are generated: compare these shares with each other only.")
     return Table(facts, ("Target", *sources, "n"), "l" + "r" * (len(sources) + 1), tuple(rows), tuple(notes))

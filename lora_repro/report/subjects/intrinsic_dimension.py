@@ -62,8 +62,8 @@ class DimensionSearch:
     def mean(self, cells: Sequence[Cell]) -> Mean | None:
         """The mean score in per cent; None if no run is recorded or a finished run has no score."""
         scores = [counted_score(record, cells[0].score) for cell in cells if (record := self.records[cell.folder])]
-        known = [100 * score for score in scores if score is not None]
-        return summarise(known) if known and len(known) == len(scores) else None
+        percentages = [100 * score for score in scores if score is not None]
+        return summarise(percentages) if percentages and len(percentages) == len(scores) else None
 
     def gap(self, cells: Sequence[Cell]) -> Mean | None:
         """Score of training rows minus score of test rows, in points; None if no run's training rows were scored.
@@ -82,8 +82,8 @@ class DimensionSearch:
     @property
     def line(self) -> float | None:
         """The score that is enough, in per cent; None if the reference has no score, or diverged with any seed."""
-        lost = any((self.records[cell.folder] or {}).get("status") == "diverged" for cell in self.search.reference)
-        return None if lost or self.reference is None else self.search.share * self.reference.mean
+        diverged = any((self.records[cell.folder] or {}).get("status") == "diverged" for cell in self.search.reference)
+        return None if diverged or self.reference is None else self.search.share * self.reference.mean
 
     @property
     def floor(self) -> float | None:
@@ -104,14 +104,14 @@ class DimensionSearch:
     @property
     def seeds(self) -> dict[int, DimensionSearch]:
         """seed -> the search of that seed alone, held to the reference's run of the same seed."""
-        made = {}
+        searches = {}
         for seed in sorted({cell.seed for cell in self.search.reference}):
             values = {v: [c for c in cells if c.seed == seed] for v, cells in self.search.values.items()}
             values = {v: cells for v, cells in values.items() if cells}
             if values:
                 own = [cell for cell in self.search.reference if cell.seed == seed]
-                made[seed] = replace(self, search=replace(self.search, values=values, reference=own))
-        return made
+                searches[seed] = replace(self, search=replace(self.search, values=values, reference=own))
+        return searches
 
     @property
     def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
@@ -138,15 +138,15 @@ def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearc
     if rule is None or not cells:
         return []
     records: Records = {cell.folder: store.record(cell) for cell in cells}
-    beside = [cell for cell in cells if cell.row.name in rule.references]
-    swept = [cell for cell in every if cell.row.name not in rule.references and bisection.referenced(cell, cells, rule)]
+    references = [cell for cell in cells if cell.row.name in rule.references]
+    sweep = [cell for cell in every if cell.row.name not in rule.references and bisection.referenced(cell, cells, rule)]
     searches = []
-    for search in bisection.bisections([*beside, *swept], rule):
+    for search in bisection.bisections([*references, *sweep], rule):
         first = next(iter(search.values.values()))[0]
         ran = {value: [cell for cell in group if cell.folder in records] for value, group in search.values.items()}
-        made = replace(search, values={value: group for value, group in ran.items() if group})
-        if made.values or (made.twin and made.possible(records) is False):
-            searches.append(DimensionSearch(made, records, first))
+        progress = replace(search, values={value: group for value, group in ran.items() if group})
+        if progress.values or (progress.twin and progress.possible(records) is False):
+            searches.append(DimensionSearch(progress, records, first))
     return searches
 
 
@@ -159,7 +159,7 @@ class Dimensions:
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
         """One exhibit per store that has searches. Raises UserError if its runs of a task saw different data."""
-        made = []
+        exhibits = []
         for store in stores:
             if searches := find_searches(ask.cells, store):
                 records = list({r["signature"]: r for one in searches for r in one.records.values() if r}.values())
@@ -169,20 +169,24 @@ class Dimensions:
                 caption = self._caption(ask, searches, records)
                 notes = (*self.remarks, *on_rates([cell for one in searches for cell in one.cells]), *_notes(searches, records))
                 tables = (d90_table(searches, caption, notes), points(searches, caption), *sizes(searches, caption))
-                said, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
-                made.append(Exhibit(ask.name, self.title, tables, said, partial(_draw, searches, caption), heading=heading))
-        return made
+                summary, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
+                exhibits.append(
+                    Exhibit(ask.name, self.title, tables, summary, partial(_draw, searches, caption), heading=heading)
+                )
+        return exhibits
 
     def _caption(
         self, ask: ReportRequest, searches: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]
     ) -> Caption:
         groups = [(one, cells) for one in searches for cells in (*one.search.values.values(), one.search.reference)]
         counts = [n for one, cells in groups if (n := sum(bool(one.records[cell.folder]) for cell in cells))]
-        first, shown = searches[0].cell, [dict(record) for record in records]
-        caption = Caption.of(self.title, ask.profile, first, shown, counts, ask.command(first))
-        used = [r["where"]["backbone"]["label"] for one in searches for c in one.search.reference if (r := one.records[c.folder])]
-        several = tuple(dict.fromkeys(used)) if len(set(used)) > 1 else caption.backbones
-        return replace(caption, backbones=several, data=data_of_tasks([one.cell for one in searches], shown))
+        first, copies = searches[0].cell, [dict(record) for record in records]
+        caption = Caption.of(self.title, ask.profile, first, copies, counts, ask.command(first))
+        backbones = [
+            r["where"]["backbone"]["label"] for one in searches for c in one.search.reference if (r := one.records[c.folder])
+        ]
+        several = tuple(dict.fromkeys(backbones)) if len(set(backbones)) > 1 else caption.backbones
+        return replace(caption, backbones=several, data=data_of_tasks([one.cell for one in searches], copies))
 
 
 def row_label(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> str:
@@ -255,12 +259,12 @@ def _scored(one: DimensionSearch, cells: Sequence[Cell]) -> tuple[str, ...]:
     mean, reference = one.mean(cells), one.reference
     share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # a score of 0 has no shares
     part = EMPTY if share is None else Number(f"{signed(share, 0, plus=False)} %", share)
-    lost = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
+    failures = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
     gap = one.gap(cells)
-    measured = text_of(gap, 1)
-    if gap and isinstance(measured, Number) and 1 < (gap.n or 0) < len(cells):
-        measured = measured.and_more(f" ({gap.n})")
-    return text_of(mean, 1), part, measured, format_count(len(cells)), "; ".join(lost)
+    gap_text = text_of(gap, 1)
+    if gap and isinstance(gap_text, Number) and 1 < (gap.n or 0) < len(cells):
+        gap_text = gap_text.and_more(f" ({gap.n})")
+    return text_of(mean, 1), part, gap_text, format_count(len(cells)), "; ".join(failures)
 
 
 def _notes(searches: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -300,40 +304,40 @@ def _part_idle(one: DimensionSearch) -> bool:
 def _idle(searches: Sequence[DimensionSearch]) -> list[str]:
     """The note on searches whose line the constant prediction reaches, if there are any."""
     rows = ", ".join(f"{row_label(one, searches)} on {task_label(one.cell)} ({one.floor:.1f})" for one in searches if one.idle)
-    said = "No d90, because predicting the most frequent training label for every input already reaches the threshold: "
-    return [f"{said}{rows}."] if rows else []
+    reason = "No d90, because predicting the most frequent training label for every input already reaches the threshold: "
+    return [f"{reason}{rows}."] if rows else []
 
 
 def _draw(searches: Sequence[DimensionSearch], caption: Caption, stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
     plots = []
     for group in grouped(searches, lambda one: one.cell.task):
-        drawn: dict[str, Curve] = {}
+        series: dict[str, Curve] = {}
         for one in group:
             spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
             line = [CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
             if line:
-                drawn[row_label(one, searches)] = Curve(row_label(one, searches), tuple(line), method=_method(one.cell))
-            beside = row_label(one, searches).removeprefix(one.cell.row.label)
+                series[row_label(one, searches)] = Curve(row_label(one, searches), tuple(line), method=_method(one.cell))
+            suffix = row_label(one, searches).removeprefix(one.cell.row.label)
             for cells in one.lines:
                 if full := one.mean(cells):
-                    label = cells[0].row.label + beside
-                    drawn[label] = Curve(label, (CurvePoint(None, full.mean, full.sd),), method=_method(cells[0]))
+                    label = cells[0].row.label + suffix
+                    series[label] = Curve(label, (CurvePoint(None, full.mean, full.sd),), method=_method(cells[0]))
             if one.line is not None:
-                label = f"{one.search.reference[0].row.label}{beside}: {100 * one.search.share:.0f} % of it"
-                drawn[label] = Curve(label, (CurvePoint(None, one.line, None),))
+                label = f"{one.search.reference[0].row.label}{suffix}: {100 * one.search.share:.0f} % of it"
+                series[label] = Curve(label, (CurvePoint(None, one.line, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
-        run = sorted({spot.x for curve in drawn.values() for spot in curve.spots if spot.x is not None})
+        run = sorted({spot.x for curve in series.values() for spot in curve.spots if spot.x is not None})
         ticks = tuple((x, f"{x:,.0f}") for x in run)
-        plots.append(Plot(task, "d (log scale)", f"{score} (%)", tuple(drawn.values()), ticks))
+        plots.append(Plot(task, "d (log scale)", f"{score} (%)", tuple(series.values()), ticks))
         if gaps := tuple(filter(None, (_gap(one, searches) for one in group))):
             gap = f"{score}, train − test (points)"
             plots.append(Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
-    made = curves.save(plots, stem, title=_statement(searches), caption=caption.below_figure)
+    paths = curves.save(plots, stem, title=_statement(searches), caption=caption.below_figure)
     if panels := _by_size(searches):
         by_size = stem.with_name(f"{stem.name}_size")
-        made += brackets.save(panels, by_size, title="d90 against the size of the model", caption=caption.below_figure)
-    return made
+        paths += brackets.save(panels, by_size, title="d90 against the size of the model", caption=caption.below_figure)
+    return paths
 
 
 def _method(cell: Cell) -> str:
@@ -354,8 +358,8 @@ def _by_size(searches: Sequence[DimensionSearch]) -> list[BracketPanel]:
         rows = []
         for row in grouped(group, lambda one: one.cell.row.name):
             ends = [Bracket(float(one.moved), *one.bracket()) for one in sorted(row, key=lambda one: one.moved)]
-            if known := tuple(one for one in ends if (one.low, one.high) != (None, None)):
-                rows.append(BracketRow(row[0].cell.row.label, known, _method(row[0].cell)))
+            if spans := tuple(one for one in ends if (one.low, one.high) != (None, None)):
+                rows.append(BracketRow(row[0].cell.row.label, spans, _method(row[0].cell)))
         sizes = sorted({one.x for row in rows for one in row.brackets})
         if len(sizes) > 1:
             ticks = tuple((size, f"{size / 1e6:.3g}") for size in sizes)

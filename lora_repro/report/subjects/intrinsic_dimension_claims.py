@@ -71,8 +71,8 @@ class Dimension(ClaimTest):
     @property
     def rule(self) -> str:
         what = f" / d90 of `{self.table}/{self.over}`" if self.over else ", in per cent of the model's values"
-        held = ", both held to the threshold of the pre-trained weights, which the other weights must reach when trained in full"
-        what = f"d90 of `{self.table}/{self.row}`{what}{held if self.over else ''}"
+        terms = ", both held to the threshold of the pre-trained weights, which the other weights must reach when trained in full"
+        what = f"d90 of `{self.table}/{self.row}`{what}{terms if self.over else ''}"
         return f"{what}: {self.region.words} for every seed on every task, at searched rates and settled thresholds{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
@@ -147,8 +147,8 @@ class DimensionBySize(ClaimTest):
 
 def _not_run(cells: Sequence[Cell], searches: Sequence[DimensionSearch], what: str) -> list[Reading]:
     """A reading `not run` for each task of these cells without a search."""
-    seen = {one.cell.task for one in searches}
-    absent = {cell.task: task_label(cell) for cell in cells if cell.task not in seen}
+    tasks = {one.cell.task for one in searches}
+    absent = {cell.task: task_label(cell) for cell in cells if cell.task not in tasks}
     return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
 
 
@@ -165,9 +165,9 @@ def _quotients(one: DimensionSearch, other: DimensionSearch) -> tuple[list[End],
         most = math.nextafter(a.enough / b.short, 0) if b.short and math.isfinite(a.enough) else math.inf
         least = math.nextafter(a.short / b.enough, math.inf) if a.short and math.isfinite(b.enough) else 0.0
         quotients.append(End(a.enough / b.enough if math.isfinite(b.enough) else most, least, most))
-    unreached = sum(math.isinf(theirs[seed].enough) for seed in seeds)
-    note = f"{unreached} of {len(seeds)} are upper bounds: {other.cell.row.name} reaches the threshold at no d that was run"
-    return quotients, (note,) if unreached else ()
+    upper_bounds = sum(math.isinf(theirs[seed].enough) for seed in seeds)
+    note = f"{upper_bounds} of {len(seeds)} are upper bounds: {other.cell.row.name} reaches the threshold at no d that was run"
+    return quotients, (note,) if upper_bounds else ()
 
 
 def _judged(

@@ -90,7 +90,7 @@ def millions(values: int) -> str:
 def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
     """One table per backbone (several if the grid is wide). `measured`: source -> measurement, the main one first."""
     first = next(iter(measured.values()))
-    printed = paper_numbers()
+    paper_rows = paper_numbers()
     tables = []
     for backbone in dict.fromkeys(entry["backbone"] for entry in first["latency"]):
         by_source = {
@@ -99,12 +99,12 @@ def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
         }
         sizes = sizes_of(by_source[next(iter(measured))])
         for start in range(0, len(sizes), COLUMNS):
-            chosen = sizes[start : start + COLUMNS]
-            rows = _rows(by_source, chosen, printed)
-            titles = [f"{batch} × {length}" for length, batch in chosen]
+            columns = sizes[start : start + COLUMNS]
+            rows = _rows(by_source, columns, paper_rows)
+            titles = [f"{batch} × {length}" for length, batch in columns]
             notes = _notes(measured, by_source) if start + COLUMNS >= len(sizes) else ()
             header = ("Method", "Source", "Parameters", *titles)
-            tables.append(Table(_facts(measured, backbone), header, "llr" + "r" * len(chosen), rows, notes, ("Parameters",)))
+            tables.append(Table(_facts(measured, backbone), header, "llr" + "r" * len(columns), rows, notes, ("Parameters",)))
     return tables
 
 
@@ -112,20 +112,20 @@ def _rows(
     by_source: Mapping[str, Sequence[Entry]], sizes: Sequence[Size], printed: Mapping[str, Mapping[str, Any]]
 ) -> tuple[tuple[str, ...], ...]:
     lines = []
-    named = {entry["row"]: entry["label"] for entries in by_source.values() for entry in entries}
-    for row, label in named.items():
-        shown = label
+    labels = {entry["row"]: entry["label"] for entries in by_source.values() for entry in entries}
+    for row, label in labels.items():
+        method = label
         for source, entries in by_source.items():
             own = {(entry["length"], entry["batch"]): entry for entry in entries if entry["row"] == row}
             if own:
                 size = next(iter(own.values()))["parameters"]
                 parameters = millions(size) if size else EMPTY
-                lines.append((shown, Source(source), parameters, *[cell_text(own.get(size)) for size in sizes]))
-                shown = ""
+                lines.append((method, Source(source), parameters, *[cell_text(own.get(size)) for size in sizes]))
+                method = ""
         paper = printed.get(row, {}).get(PAPER[0], {})
         values = [paper.get(f"{batch}x{length}") for length, batch in sizes]
         if any(values):
-            lines.append((shown, Source(PAPER[1], Origin.PAPER), EMPTY, *map(printed_text, values)))
+            lines.append((method, Source(PAPER[1], Origin.PAPER), EMPTY, *map(printed_text, values)))
     return tuple(lines)
 
 
@@ -142,11 +142,11 @@ def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, 
     total = next(entry["total"] for entry in first["latency"] if entry["backbone"] == backbone)
     devices = {source: one["where"]["device"] for source, one in measured.items()}
     places = set(devices.values())
-    said = places.pop() if len(places) == 1 else "; ".join(f"{source}: {device}" for source, device in devices.items())
+    hardware = places.pop() if len(places) == 1 else "; ".join(f"{source}: {device}" for source, device in devices.items())
     return (
         f"{TITLE}, profile {first['profile']}",
         f"Backbone: {first['backbones'][backbone]}, {total / 1e6:.0f} M parameters",
-        f"Device: {said}, float32",
+        f"Device: {hardware}, float32",
         "Columns: batch size × tokens; the plain model's median time, then each method's slow-down against it in % [95 %]",
         Reproduce(command(first)),
     )
@@ -228,9 +228,9 @@ def _statement(entries: Sequence[Entry]) -> str:
         one = max(some, key=lambda entry: entry["slowdown"]["median"])
         return f"{one['label']} up to {signed(one['slowdown']['median'])} %"
 
-    chosen = [[e for e in entries if word in e["label"].lower()] for word in ("merged", "adapter", "")]
-    chosen[0] = [entry for entry in chosen[0] if "not merged" not in entry["label"]]
-    return f"Slow-down of a forward pass: {', '.join(dict.fromkeys(widest(some) for some in chosen if some))}"
+    groups = [[e for e in entries if word in e["label"].lower()] for word in ("merged", "adapter", "")]
+    groups[0] = [entry for entry in groups[0] if "not merged" not in entry["label"]]
+    return f"Slow-down of a forward pass: {', '.join(dict.fromkeys(widest(some) for some in groups if some))}"
 
 
 def _panel(axis: Axes, entries: Sequence[Entry], scale: Normalize) -> None:
@@ -285,34 +285,34 @@ class Slowdown(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         readings = []
-        for path, measured in evidence.measures("latency").items():
-            for backbone in dict.fromkeys(entry["backbone"] for entry in measured["latency"]):
-                entries = [entry for entry in measured["latency"] if entry["backbone"] == backbone]
-                if reading := self._of_backbone(entries, path, measured):
+        for path, measurement in evidence.measures("latency").items():
+            for backbone in dict.fromkeys(entry["backbone"] for entry in measurement["latency"]):
+                entries = [entry for entry in measurement["latency"] if entry["backbone"] == backbone]
+                if reading := self._of_backbone(entries, path, measurement):
                     readings.append(reading)
         return readings
 
     def _of_backbone(self, entries: Sequence[Record], path: str, measured: Record) -> Reading | None:
         sizes = sorted({entry["batch"] for entry in entries})
-        chosen = [entry for entry in entries if entry["row"] in self.methods]
-        if not chosen or (self.batches == BATCHES[2] and len(sizes) < 2):
+        timings = [entry for entry in entries if entry["row"] in self.methods]
+        if not timings or (self.batches == BATCHES[2] and len(sizes) < 2):
             return None
         plain = {(e["batch"], e["length"]): e["ms"] for e in entries if e["row"] == PLAIN}
-        drawn = {(e["row"], e["batch"], e["length"]): self._cell(e, plain) for e in chosen}
-        value, draws = self._pooled(drawn, sizes)
-        each = self._single({key: point for key, (point, _) in drawn.items()}, sizes)
+        slowdowns = {(e["row"], e["batch"], e["length"]): self._cell(e, plain) for e in timings}
+        value, draws = self._pooled(slowdowns, sizes)
+        each = self._single({key: point for key, (point, _) in slowdowns.items()}, sizes)
         low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
-        n = min(len(entry["ms"]) for entry in chosen)
+        n = min(len(entry["ms"]) for entry in timings)
         ends = [bound(end, 1, True) for end in (min(each), max(each))]
         notes = [str(measured["where"]["device"]), f"its {len(each)} cells lie from {ends[0]} to {ends[1]}", *busy(measured)]
-        missing = sorted(set(self.methods) - {entry["row"] for entry in chosen})
+        missing = sorted(set(self.methods) - {entry["row"] for entry in timings})
         if missing:
             notes.append(f"not measured: {', '.join(missing)}")
         narrow = self.batches == BATCHES[2] and sizes[-1] < SPAN * sizes[0]
         if narrow:
             notes.append(f"batches of {sizes[0]} and {sizes[-1]}; a verdict needs {SPAN} times as many rows in the largest")
         verdict = INCONCLUSIVE if missing or narrow else judge(self.region, low, high, n)
-        name = measured["backbones"][chosen[0]["backbone"]]
+        name = measured["backbones"][timings[0]["backbone"]]
         return Reading(f"slow-down, {', '.join(self.methods)}, {AT[self.batches]}, {name}", "%", verdict, value, low, high,
                        n, 1, True, tuple(notes), (path,), inside=inside(self.region, each, "cells"), region=self.region,
                        reason="no large batch was measured" if narrow else "")  # fmt: skip
@@ -324,8 +324,8 @@ class Slowdown(ClaimTest):
         """
         ratios = np.asarray(entry["ms"], float) / np.asarray(plain[entry["batch"], entry["length"]], float)
         draw = np.random.default_rng([entry["batch"], entry["length"]])
-        chosen = draw.integers(len(ratios), size=(self.resamples, len(ratios)))
-        return 100 * (float(np.median(ratios)) - 1), 100 * (np.median(ratios[chosen], axis=1) - 1)
+        rounds = draw.integers(len(ratios), size=(self.resamples, len(ratios)))
+        return 100 * (float(np.median(ratios)) - 1), 100 * (np.median(ratios[rounds], axis=1) - 1)
 
     def _single(self, points: dict[tuple[str, int, int], float], sizes: Sequence[int]) -> list[float]:
         """The value of every cell; for `least − most`, the difference of the two batches for every row and length."""

@@ -128,7 +128,7 @@ def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
     """A model too large for any machine here: the values from arithmetic beside those that the paper prints."""
     if not entries:
         return []
-    printed = paper_numbers()
+    paper_rows = paper_numbers()
     lines: list[tuple[str, ...]] = []
     floors: dict[str, Limit] = {}
     for entry in entries:
@@ -137,7 +137,7 @@ def arithmetic_tables(entries: Sequence[Entry]) -> list[Table]:
         lines.append((label, Source("arithmetic"), millions(entry["parameters"]), _number(floor.training / GB, ",.0f"),
                       _number((floor.weights + floor.state) / GB, ",.0f"), _number(floor.checkpoint / MB, ",.1f"),
                       EMPTY))  # fmt: skip
-        paper = printed[entry["row"]]["gpt3_175b"]
+        paper = paper_rows[entry["row"]]["gpt3_175b"]
         lines.append(("", Source("paper", Origin.PAPER), EMPTY, format_count(paper["memory_gb"]), EMPTY,
                       format_count(paper["checkpoint_mb"]), _number(paper["tokens_s"], "")))  # fmt: skip
     model = entries[0]
@@ -181,8 +181,8 @@ class TrainingMemory(ClaimTest):
 
     def _of_table(self, table: str, evidence: Evidence) -> list[Reading]:
         quotients, seeds, records = [], set(), []
-        for here in by_place(evidence.cells(table)):
-            sides = [evidence.runs([cell for cell in here if cell.row.name == name]) for name in (self.row, self.other)]
+        for group in by_place(evidence.cells(table)):
+            sides = [evidence.runs([cell for cell in group if cell.row.name == name]) for name in (self.row, self.other)]
             for seed in sorted(sides[0].keys() & sides[1].keys()):
                 pair = [side[seed].record for side in sides]
                 how = {(str(run["where"]["device"]), run["where"].get("batching", "padded")) for run in pair}
@@ -195,9 +195,9 @@ class TrainingMemory(ClaimTest):
             return []
         low, high = (float(end) for end in np.percentile(quotients, [2.5, 97.5]))
         verdict = judge(self.region, low, high, len(seeds))
-        trained = [_range(records[side::2]) for side in (0, 1)]
+        ranges = [_range(records[side::2]) for side in (0, 1)]
         devices = sorted({str(run["where"]["device"]) for run in records})
-        counts = f"trained values: {trained[0]} and {trained[1]}"
+        counts = f"trained values: {ranges[0]} and {ranges[1]}"
         notes = (f"{len(quotients)} pairs of runs on {' and '.join(devices)}", counts)
         sources = tuple(evidence.source(str(run["signature"])) for run in records)
         return [Reading(f"{self.row} / {self.other}, table {table}", PEAK, verdict, float(np.median(quotients)),
@@ -226,12 +226,12 @@ class MeasuredMemory(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         readings = []
-        for path, measured in evidence.measures("latency").items():
-            peaks = {(entry["backbone"], entry["row"]): float(entry["peak_mib"]) for entry in measured["memory"]}
+        for path, measurement in evidence.measures("latency").items():
+            peaks = {(entry["backbone"], entry["row"]): float(entry["peak_mib"]) for entry in measurement["memory"]}
             models = [b for b in dict.fromkeys(b for b, _ in peaks) if {(b, self.row), (b, self.other)} <= peaks.keys()]
             each = [peaks[b, self.row] / peaks[b, self.other] for b in models]
             if each:
-                notes = (str(measured["where"]["device"]), *(str(measured["backbones"][b]) for b in models))
+                notes = (str(measurement["where"]["device"]), *(str(measurement["backbones"][b]) for b in models))
                 verdict = judge(self.region, min(each), max(each), len(each), MODELS)
                 numbers = (float(np.median(each)), min(each), max(each), len(each), 2)
                 what = f"{self.row} / {self.other}, measured"
@@ -256,13 +256,13 @@ class MeasuredStep(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         readings = []
-        for path, measured in evidence.measures("latency").items():
-            for entry in measured.get("steps", ()):
+        for path, measurement in evidence.measures("latency").items():
+            for entry in measurement.get("steps", ()):
                 if entry["row"] == self.row:
                     value, low, high = (1 + entry["slowdown"][key] / 100 for key in ("median", "low", "high"))
-                    n, model = entry["slowdown"]["n"], measured["backbones"][entry["backbone"]]
+                    n, model = entry["slowdown"]["n"], measurement["backbones"][entry["backbone"]]
                     verdict = judge(self.region, low, high, n)
-                    notes = (str(measured["where"]["device"]), *busy(measured))
+                    notes = (str(measurement["where"]["device"]), *busy(measurement))
                     what = f"{self.row} / full, {model}"
                     readings.append(Reading(what, "time of a training step", verdict, value, low, high, n, 2, notes=notes,
                                          sources=(path,), region=self.region))  # fmt: skip
@@ -298,8 +298,8 @@ class MatrixSaving(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         value = 100 * (1 - 2 * self.rank / self.width)
         agrees = f"{value:.{self.digits}f}" == f"{self.expected:.{self.digits}f}"
-        said = f"{value:.4f} %: {'rounds' if agrees else 'does not round'} to the expected {self.expected:.{self.digits}f} %"
-        return [Reading(f"1 − 2·{self.rank}/{self.width}", "%", ARITHMETIC, value, digits=self.digits, notes=(said,))]
+        note = f"{value:.4f} %: {'rounds' if agrees else 'does not round'} to the expected {self.expected:.{self.digits}f} %"
+        return [Reading(f"1 − 2·{self.rank}/{self.width}", "%", ARITHMETIC, value, digits=self.digits, notes=(note,))]
 
 
 class CheckpointRatio(ClaimTest):
@@ -323,5 +323,5 @@ class CheckpointRatio(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         ratio = self.total / self.trained
         agrees = abs(ratio / self.printed - 1) <= self.within
-        said = f"{self.total:,} / {self.trained:,} values: {'agrees' if agrees else 'does not agree'} with {self.printed:,.0f}"
-        return [Reading("full checkpoint / LoRA's", "times", ARITHMETIC, ratio, digits=0, notes=(said,))]
+        note = f"{self.total:,} / {self.trained:,} values: {'agrees' if agrees else 'does not agree'} with {self.printed:,.0f}"
+        return [Reading("full checkpoint / LoRA's", "times", ARITHMETIC, ratio, digits=0, notes=(note,))]

@@ -35,15 +35,15 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...]) -> list[Table]:
     parts = {name: [f"{float(part):g}" for part in groups[0][0].arrays.get(name, ())] for name in WORDS}
     header = ("Run", *(WORDS[name].format(part) for name, each in parts.items() for part in each), "n")
     what = {"held-out gain kept, %": (_kept, 1), "rise of the loss on general text, nats per token": (_rise, 3)}
-    made = []
+    tables = []
     for title, (values, digits) in what.items():
         rows = []
         for group in groups:
             each = np.array([np.concatenate([values(run, name) for name in parts]) for run in group])  # (seeds, parts)
-            shown = [summarise(list(column)).text(digits) if np.isfinite(column).all() else EMPTY for column in each.T]
-            rows.append((group[0].label, *shown, format_count(len(group))))
-        made.append(Table((f"{facts[0]}: {title}", *facts[1:]), header, "l" + "r" * (len(header) - 1), tuple(rows), NOTES))
-    return made
+            means = [summarise(list(column)).text(digits) if np.isfinite(column).all() else EMPTY for column in each.T]
+            rows.append((group[0].label, *means, format_count(len(group))))
+        tables.append(Table((f"{facts[0]}: {title}", *facts[1:]), header, "l" + "r" * (len(header) - 1), tuple(rows), NOTES))
+    return tables
 
 
 def asked_for_parts(cells: Sequence[Cell]) -> list[Cell]:
@@ -67,17 +67,17 @@ def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
     groups = groups_of([run for run in runs if len(gain_kept(run, "scales"))])
     if not groups:
         return []
-    front, kept = [], []
+    front, gains = [], []
     for group in groups:
         losses = np.mean([losses_of_parts(run, "scales") for run in group], axis=0)
         front.append(_curve(group[0].label, losses, [_rise(run, "scales") for run in group]))
         if "top" in group[0].arrays:
-            kept.append(_curve(group[0].label, group[0].arrays["top"], [_kept(run, "top") for run in group]))
+            gains.append(_curve(group[0].label, group[0].arrays["top"], [_kept(run, "top") for run in group]))
     panels = [Plot("λ times every update, λ from 0 (right) to 1 (left)", "held-out loss of the task, nats per token",
                    "rise of the loss on general text", tuple(front), scale="linear")]  # fmt: skip
     ticks = tuple((float(k), f"{k:g}") for k in groups[0][0].arrays.get("top", ()))
-    if kept:
-        panels.append(Plot("the top k directions of every update", "k", "gain in held-out loss kept, %", tuple(kept), ticks))
+    if gains:
+        panels.append(Plot("the top k directions of every update", "k", "gain in held-out loss kept, %", tuple(gains), ticks))
     return save(panels, stem, columns=2, title=_statement(groups), caption=caption)
 
 
@@ -122,9 +122,9 @@ class TopDirection(ClaimTest):
         shares = [float(gain_kept(run, "top")[list(run.arrays["top"]).index(1)]) for run in every]
         full = [share for run, share in zip(every, shares, strict=True) if run.row == "full"]
         notes = [f"of full fine-tuning: {np.mean(full):.2f}"] if full else []
-        what, unit, found = "gain kept by the top direction", "of the gain", []
+        what, unit, readings = "gain kept by the top direction", "of the gain", []
         for rank in [rank for rank in declared_ranks(cells) if rank >= self.least]:
             values = [((run,), np.array([share])) for run, share in zip(every, shares, strict=True) if run.rank == rank]
-            read = of_values(f"{what}, r = {rank}", unit, values, self.region, evidence, notes=notes)
-            found += read or [Reading(f"{what}, r = {rank}", unit, NOT_RUN)]
-        return found or [Reading(what, unit, NOT_RUN)]
+            of_rank = of_values(f"{what}, r = {rank}", unit, values, self.region, evidence, notes=notes)
+            readings += of_rank or [Reading(f"{what}, r = {rank}", unit, NOT_RUN)]
+        return readings or [Reading(what, unit, NOT_RUN)]

@@ -40,20 +40,20 @@ def exhibits(
     draw: Callable[[Sequence[ProbedRun], str, Path], list[Path]],
 ) -> list[Exhibit]:
     """One exhibit per store with probed runs. Raises UserError if its runs saw different data or weights."""
-    made = []
+    exhibits = []
     for store in stores:
-        if not (probed := probed_runs(runs(ask.cells, store))):
+        if not (probes := probed_runs(runs(ask.cells, store))):
             continue
-        records = [run.record for run in probed]
+        records = [run.record for run in probes]
         check_same_origin(records)
-        seeds = [len({run.seed for run in probed if run.label == label}) for label in dict.fromkeys(run.label for run in probed)]
+        seeds = [len({run.seed for run in probes if run.label == label}) for label in dict.fromkeys(run.label for run in probes)]
         cell = ask.cells[0]
         caption = Caption.of(title, ask.profile, cell, records, seeds, ask.command(cell))
         below = replace(caption, backbones=(caption.backbone,)).below_figure
-        said, heading = f"{len(probed)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
-        shown = tuple(tables(probed, caption.facts()))
-        made.append(Exhibit(ask.name, title, shown, said, partial(draw, probed, below), heading=heading))
-    return made
+        summary, heading = f"{len(probes)} probed runs", f"== {store.source}" if len(stores) > 1 else ""
+        all_tables = tuple(tables(probes, caption.facts()))
+        exhibits.append(Exhibit(ask.name, title, all_tables, summary, partial(draw, probes, below), heading=heading))
+    return exhibits
 
 
 def region_rule(region: Region, layers: bool = True) -> str:
@@ -77,20 +77,20 @@ def of_values(
     The single values behind it are the means over the layers of each run or pair. There is no verdict at a learning rate that was
     not searched. versus: whether the values are differences between methods.
     """
-    kept = [(group, layers[np.isfinite(layers)]) for group, each in values if len(layers := np.asarray(each, np.float64))]
-    means = [(group, float(layers.mean())) for group, layers in kept if len(layers)]
+    by_group = [(group, layers[np.isfinite(layers)]) for group, each in values if len(layers := np.asarray(each, np.float64))]
+    means = [(group, float(layers.mean())) for group, layers in by_group if len(layers)]
     if not means:
         return []
     runs = [run for group, _ in values for run in group]
     check_same_origin([run.record for run in runs])
-    every = np.concatenate([layers for _, layers in kept])
+    every = np.concatenate([layers for _, layers in by_group])
     value, low, high, n = over_seeds(means)
     spread = np.percentile(every, [2.5, 50, 97.5])
-    shown = " to ".join(f"{end:.2f}" for end in spread[[0, 2]])
-    of_layers = [f"layers: median {spread[1]:.2f}, middle 95 % {shown}".replace("-", "−")]
+    limits = " to ".join(f"{end:.2f}" for end in spread[[0, 2]])
+    of_layers = [f"layers: median {spread[1]:.2f}, middle 95 % {limits}".replace("-", "−")]
     all_notes = [*(of_layers if len(every) > len(means) else []), *notes]
-    if lost := sum(len(each) for _, each in values) - len(every):
-        all_notes.append(f"{lost} layers have fewer directions and are left out")
+    if omissions := sum(len(each) for _, each in values) - len(every):
+        all_notes.append(f"{omissions} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
     files = [path for key in keys for path in (evidence.source(key), f"{evidence.profile}/updates/{key}.safetensors")]
     wanting = [f"{label}: rate not searched" for label in dict.fromkeys(run.label for run in runs if run.unsearched)]
@@ -112,8 +112,8 @@ def over_seeds(means: Sequence[tuple[Sequence[ProbedRun], float]]) -> tuple[floa
     without = [[mean for group, mean in means if seed not in {run.seed for run in group}] for seed in seeds]
     if k < 2 or not all(without):
         return value, float("nan"), float("nan"), k
-    left = np.array([np.mean(others) for others in without])
-    error = float(np.sqrt((k - 1) / k * ((left - left.mean()) ** 2).sum()))
+    replicates = np.array([np.mean(others) for others in without])
+    error = float(np.sqrt((k - 1) / k * ((replicates - replicates.mean()) ** 2).sum()))
     reach = float(stdtrit(k - 1, 0.975)) * error
     return value, value - reach, value + reach, k
 
@@ -141,8 +141,8 @@ class Probing(ClaimTest):
         """
         configs = [cell.asked for cell in evidence.cells(self.table)]
         sizes = [(one["method"].get("rank"), (one.get("probe") or {}).get("directions", ())) for one in configs]
-        ranks = sorted({int(rank) for rank, measured in sizes if rank and (not bases or rank in measured)})
+        ranks = sorted({int(rank) for rank, directions in sizes if rank and (not bases or rank in directions)})
         ends = {"smallest": ranks[:1], "largest": ranks[-1:]}
-        wanted = ranks if which == "each" else [rank for end in which.split("/") for rank in ends[end]]
-        missing = [rank for rank in dict.fromkeys(wanted) if rank not in {run.rank for run in runs}]
+        selection = ranks if which == "each" else [rank for end in which.split("/") for rank in ends[end]]
+        missing = [rank for rank in dict.fromkeys(selection) if rank not in {run.rank for run in runs}]
         return [Reading(f"{what}, r = {rank}", unit, NOT_RUN) for rank in missing]

@@ -176,16 +176,16 @@ def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
         def of_ranks(kind: str, layer: int) -> Array:
             return np.asarray(np.mean(list(between_ranks(lora, kind, layer).values()), axis=0))
 
-        said = f"Top directions of r = {m} and r = {n}, {middle}: φ(1, 1) is {_at(lora, of_ranks, 1)}"
-        paths += _drawn(lora, of_ranks, m, 1, zoom, said, "ranks", f"{what}. {caption}", stem)
+        title = f"Top directions of r = {m} and r = {n}, {middle}: φ(1, 1) is {_at(lora, of_ranks, 1)}"
+        paths += _drawn(lora, of_ranks, m, 1, zoom, title, "ranks", f"{what}. {caption}", stem)
     if pairs := len(between_seeds(lora, lora[0].kinds[0], lora[0].kept_layers[0])):
         what, zoom = f"A of r = {n} of two seeds; {_mean(pairs)}", f"i, j ≤ {first}"
 
         def of_seeds(kind: str, layer: int) -> Array:
             return np.asarray(np.mean(between_seeds(lora, kind, layer), axis=0))
 
-        said = f"Directions that two seeds share at r = {n}, {middle}: φ({first}, {first}) is {_at(lora, of_seeds, first)}"
-        paths += _drawn(lora, of_seeds, first, first, zoom, said, "seeds", f"{what}. {caption}", stem)
+        title = f"Directions that two seeds share at r = {n}, {middle}: φ({first}, {first}) is {_at(lora, of_seeds, first)}"
+        paths += _drawn(lora, of_seeds, first, first, zoom, title, "seeds", f"{what}. {caption}", stem)
     return [*paths, *_weight_figure(lora, caption, stem)]
 
 
@@ -207,8 +207,8 @@ def _drawn(
     one = [panel(f"Δ{NAMES[kind]}", grid) for kind, grid in every.items()]
     two = [panel(f"Δ{NAMES[kind]}, {zoom}", grid[: near[0], : near[1]]) for kind, grid in every.items()]
     caption = f"{caption} {PAPER[name]}"
-    here = f"Layer {layer + 1} of {run.n_layers}. {caption}"
-    paths = save([[*one, random], [*two, level]], said, PHI, stem.with_name(f"{stem.name}_{name}"), 1.0, here)
+    layer_caption = f"Layer {layer + 1} of {run.n_layers}. {caption}"
+    paths = save([[*one, random], [*two, level]], said, PHI, stem.with_name(f"{stem.name}_{name}"), 1.0, layer_caption)
     layers = {kind: {at: grids(kind, at) for at in run.kept_layers} for kind in run.kinds}
     maps = [[panel(f"Δ{NAMES[kind]}, layer {at + 1}", grid) for at, grid in phis.items()] for kind, phis in layers.items()]
     value, at, kind = max((grid[dim - 1, dim - 1], at, kind) for kind, phis in layers.items() for at, grid in phis.items())
@@ -271,8 +271,8 @@ def _weight_figure(lora: Sequence[ProbedRun], caption: str, stem: Path) -> list[
     level = f"Chance, max(i, j)/d, is {i / d:.2f} at i = {i}, about d/10."
     caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {caption} {PAPER['weight']} {level}"
     where = f"layer {layer + 1} of {lora[0].n_layers}"
-    said = f"φ of the top {i} directions of W and the top 4 of ΔW, {where}: {', '.join(values)}"
-    return save(rows, said, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
+    title = f"φ of the top {i} directions of W and the top 4 of ΔW, {where}: {', '.join(values)}"
+    return save(rows, title, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
 
 
 def _weight_panel(title: str, grid: Array, index: Array) -> Heatmap:

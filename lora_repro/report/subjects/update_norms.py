@@ -118,17 +118,17 @@ def _line(group: Sequence[ProbedRun], kind: str, r: int) -> tuple[str, ...]:
 
     of_weight = (f"weight_top_{r}", f"weight_random_{r}", "weight_norm")
     constants = [_norm(float(group[0].arrays[f"{kind}.{name}"][layer])) for name in of_weight]
-    amplified = [float(update_factors(run, kind, r)[layer]) for run in group]
+    factors = [float(update_factors(run, kind, r)[layer]) for run in group]
     random = [random_factors(run, kind, r) for run in group]
     medians = [float(np.median(update_factors(run, kind, r))) for run in group]
-    without = over_seeds([value / (run.scaling or 1) for value, run in zip(amplified, group, strict=True)])
+    without = over_seeds([value / (run.scaling or 1) for value, run in zip(factors, group, strict=True)])
     return (
         group[0].label,
         format_count(r),
         over_seeds(last(f"inside_{r}")),
         *constants,
         over_seeds(last("norm")),
-        over_seeds(amplified),
+        over_seeds(factors),
         without if group[0].scaling else EMPTY,
         over_seeds([float(draw[layer]) for draw in random]),
         over_seeds(medians),
@@ -147,17 +147,20 @@ def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
         return []
     panels = []
     for kind in runs[0].kinds:
-        drawn: list[list[Curve]] = [[], [], [], []]
-        by_layer, by_step, random_layer, random_step = drawn
+        curves: list[list[Curve]] = [[], [], [], []]
+        by_layer, by_step, random_layer, random_step = curves
         for group in groups_of(runs):
             for r in directions(group[0]):
                 name = group[0].label if group[0].rank else f"{group[0].label}, top {r}"
                 steps = group[0].arrays["steps"]
-                for of, layered, stepped in ((update_factors, by_layer, by_step), (random_factors, random_layer, random_step)):
+                for of, layer_curves, step_curves in (
+                    (update_factors, by_layer, by_step),
+                    (random_factors, random_layer, random_step),
+                ):
                     layers = np.array([of(run, kind, r) for run in group])  # (seeds, L)
-                    layered.append(_curve(name, np.arange(1, layers.shape[1] + 1), layers))
+                    layer_curves.append(_curve(name, np.arange(1, layers.shape[1] + 1), layers))
                     medians = np.array([[np.median(of(run, kind, r, t)) for t in range(len(steps))] for run in group])
-                    stepped.append(_curve(name, steps, medians))
+                    step_curves.append(_curve(name, steps, medians))
         ylabel = "amplification ‖ΔW‖ / ‖UᵀWV‖ (log scale)"
         ends = ("by layer, at the end", "layer", by_layer, random_layer)
         for name, xlabel, lines, random in (ends, ("median over layers", "training step", by_step, random_step)):
@@ -222,8 +225,8 @@ class NormRatio(Probing):
     @property
     def rule(self) -> str:
         forms = " with and without α/r" if len(self.forms) > 1 else ""
-        printed = "" if self.printed is None else f"; by the source's own numbers it is {plain(self.printed)}"
-        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {region_rule(self.region)}{printed}"
+        clause = "" if self.printed is None else f"; by the source's own numbers it is {plain(self.printed)}"
+        return f"{WORDS[self.of]}{forms} / {WORDS[self.to]}, {RANKS[self.ranks]}: {region_rule(self.region)}{clause}"
 
     def verdict(self, readings: Sequence[Reading]) -> str:
         verdict = super().verdict(readings)
@@ -231,9 +234,9 @@ class NormRatio(Probing):
         return CONTRADICTED if verdict == REFUTED and fails else verdict
 
     def read(self, evidence: Evidence) -> list[Reading]:
-        measured = [run for run in evidence.probed(self.table) if directions(run)]
-        readings = self.absent(evidence, measured, self.ranks, f"{WORDS[self.of]} / {WORDS[self.to]}", "ratio", bases=True)
-        groups = [] if readings and self.ranks != "each" else self._groups(measured)
+        probes = [run for run in evidence.probed(self.table) if directions(run)]
+        readings = self.absent(evidence, probes, self.ranks, f"{WORDS[self.of]} / {WORDS[self.to]}", "ratio", bases=True)
+        groups = [] if readings and self.ranks != "each" else self._groups(probes)
         for form, kind, (name, runs) in itertools.product(self.forms, self.kinds, groups):
             values = [(group, self._value(group, kind, self.to, not form)) for group in runs]
             notes = []
@@ -292,16 +295,16 @@ class StableRank(Probing):
         every = probed_runs(results.runs(evidence.cells(self.table), evidence.store))
         every = [run for run in every if f"{self.kinds[0]}.spectrum" in run.arrays]
         ranks = [rank for rank in declared_ranks(evidence.cells(self.table)) if rank >= self.least]
-        found = []
+        readings = []
         for kind, rank in itertools.product(self.kinds, ranks):
             values = [((run,), stable_rank(run, kind) / rank) for run in every if run.rank == rank]
             notes = [f"stable rank: {np.mean([rank * layers for _, layers in values]):.2f}"] if values else []
             if full := [stable_rank(run, kind) for run in every if run.row == "full"]:
                 notes.append(f"of full fine-tuning: {np.mean(full):.2f}")
             what = f"stable rank / r, {NAMES[kind]}, r = {rank}"
-            read = of_values(what, "of r", values, self.region, evidence, notes=notes)
-            found += read or [Reading(what, "of r", NOT_RUN)]
-        return found
+            of_rank = of_values(what, "of r", values, self.region, evidence, notes=notes)
+            readings += of_rank or [Reading(what, "of r", NOT_RUN)]
+        return readings
 
 
 def stable_rank(run: ProbedRun, kind: str) -> Array:
