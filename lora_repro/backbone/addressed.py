@@ -66,18 +66,18 @@ class AddressedModel:
     def _regroup(self) -> None:
         """Give every fused matrix whose rows are grouped by head its three parts."""
         for layer in self.layers if self.table.by_head else ():
-            fused: Any = layer.get_submodule(str(self.table.by_head))
-            if not isinstance(fused, HeadwiseMatrix):
-                layer.set_submodule(str(self.table.by_head), HeadwiseMatrix(fused, self.n_heads))
+            matrix: Any = layer.get_submodule(str(self.table.by_head))
+            if not isinstance(matrix, HeadwiseMatrix):
+                layer.set_submodule(str(self.table.by_head), HeadwiseMatrix(matrix, self.n_heads))
 
     def _embedding(self) -> nn.Embedding:
         try:
-            found = self.decoder.get_submodule(self.table.embedding)
+            embedding = self.decoder.get_submodule(self.table.embedding)
         except AttributeError:
-            found = None
-        if not isinstance(found, nn.Embedding):
+            embedding = None
+        if not isinstance(embedding, nn.Embedding):
             raise UserError(f"this {self.architecture} model has no token embeddings at {self.table.embedding}")
-        return found
+        return embedding
 
     @cached_property
     def head(self) -> Projection:
@@ -95,9 +95,9 @@ class AddressedModel:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """What a language model's head makes of the body's last hidden states (..., d): (..., V), soft-capped as Gemma 2 does."""
-        found: torch.Tensor = self.head.module(hidden)
+        logits: torch.Tensor = self.head.module(hidden)
         most: float | None = getattr(self.model.config, "final_logit_softcapping", None)
-        return found if most is None else most * torch.tanh(found / most)
+        return logits if most is None else most * torch.tanh(logits / most)
 
     @property
     def pooler(self) -> nn.Module | None:

@@ -234,9 +234,9 @@ REFUSED = {"albert": SHARED}
 
 def unknown(kind: object) -> str:
     """What to tell of a model type without an entry."""
-    known = ", ".join(ARCHITECTURES)
+    names = ", ".join(ARCHITECTURES)
     place = "ARCHITECTURES in lora_repro/backbone/architecture.py"
-    return f"unknown architecture {kind} (known: {known}): add where its layers keep query, key, value, output and MLP to {place}"
+    return f"unknown architecture {kind} (known: {names}): add where its layers keep query, key, value, output and MLP to {place}"
 
 
 def table_of(config: Any) -> Architecture:

@@ -39,8 +39,8 @@ def local_tokenizer(spec: BackboneSpec) -> Any | None:
         return byte_tokenizer(*filter(None, (spec.cls, spec.eos, spec.pad)))
     name: str | None = str(backbone_folder(spec.name)) if spec.source == "wheel" else spec.hub_id
     if spec.source == "hub":
-        here = hub.model_here(spec.hub_id, spec.revision) if spec.hub_id and spec.revision else None
-        name = None if here is None else str(here)
+        folder = hub.model_here(spec.hub_id, spec.revision) if spec.hub_id and spec.revision else None
+        name = None if folder is None else str(folder)
     if name is None:
         return None
     from transformers import AutoTokenizer
@@ -54,8 +54,8 @@ def local_tokenizer(spec: BackboneSpec) -> Any | None:
 def known() -> dict[str, str]:
     """name -> `a wheel` or `the model hub`."""
     origins = {"wheel": "a wheel", "hub": "the model hub"}
-    found = {name: spec.get("source") for name, spec in wheels.specs().items()}
-    return {name: origins[source] for name, source in found.items() if source in origins}
+    sources = {name: spec.get("source") for name, spec in wheels.specs().items()}
+    return {name: origins[source] for name, source in sources.items() if source in origins}
 
 
 def fetch(name: str) -> None:

@@ -33,10 +33,10 @@ def own(key: str, parent: DictConfig) -> Any:
     path, revision = parent.get("path"), parent.get("revision")
     if not path:
         raise UserError("backbone=own needs a model: backbone.path=/a/folder, or backbone.path=HUB_ID backbone.revision=COMMIT")
-    found = describe(str(path), revision)
-    if found.revision != revision:
-        raise UserError(f"{path} is a hub model: pin it by backbone.revision={found.revision}")
-    return getattr(found, key)
+    spec = describe(str(path), revision)
+    if spec.revision != revision:
+        raise UserError(f"{path} is a hub model: pin it by backbone.revision={spec.revision}")
+    return getattr(spec, key)
 
 
 class Frame(NamedTuple):
@@ -73,8 +73,8 @@ def describe(path: str, revision: str | None = None) -> BackboneSpec:
 
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Changes when a file of the folder does: a description is made once per process for each."""
-    found = ((path.name, path.stat()) for path in folder.iterdir() if path.is_file())
-    return tuple(sorted((name, status.st_size, status.st_mtime_ns) for name, status in found))
+    stats = ((path.name, path.stat()) for path in folder.iterdir() if path.is_file())
+    return tuple(sorted((name, status.st_size, status.st_mtime_ns) for name, status in stats))
 
 
 @cache
@@ -127,24 +127,24 @@ def _config(path: str, folder: Path) -> Any:
 
 def _json(path: str, file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {file.name} cannot be read ({error})") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path}: {file.name} is no configuration")
-    return found
+    return content
 
 
 def _check_weights(path: str, folder: Path) -> None:
     """Raise UserError for a folder without weights or with a damaged safetensors file; tensors are not read."""
-    found = files.weights(folder)
-    if not found:
+    shards = files.weights(folder)
+    if not shards:
         raise UserError(f"{path} holds no weights that are read here (model.safetensors, pytorch_model.bin)")
     names: set[str] = set()
-    for file in (file for file in found if file.suffix == ".safetensors"):
+    for file in (file for file in shards if file.suffix == ".safetensors"):
         try:
-            with safe_open(file, "pt") as opened:
-                names |= set(opened.keys())
+            with safe_open(file, "pt") as checkpoint:
+                names |= set(checkpoint.keys())
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path}: {file.name} is cut off or damaged ({error}): copy it again") from error
     index = folder / "model.safetensors.index.json"
@@ -190,22 +190,22 @@ def _place(part: list[int], whole: list[int], start: int) -> int | None:
 
 
 def _encoder_words(path: str, tokenizer: Any) -> dict[str, Any]:
-    found = frame(tokenizer)
-    opening, ending = found.opening or tokenizer.cls_token, found.ending or tokenizer.sep_token or tokenizer.eos_token
+    specials = frame(tokenizer)
+    opening, ending = specials.opening or tokenizer.cls_token, specials.ending or tokenizer.sep_token or tokenizer.eos_token
     if not opening or not ending:
         lacks = "opens" if not opening else "ends"
         raise UserError(f"{path}: its tokenizer has no token that {lacks} a text (cls_token, sep_token): set one and save it")
     pad = tokenizer.pad_token or ending
-    return {"cls": opening, "separator": found.between or tokenizer.sep_token or ending, "eos": ending, "pad": pad}
+    return {"cls": opening, "separator": specials.between or tokenizer.sep_token or ending, "eos": ending, "pad": pad}
 
 
 def _decoder_words(path: str, tokenizer: Any) -> dict[str, Any]:
     eos = tokenizer.eos_token
     if not eos:
         raise UserError(f"{path}: its tokenizer has no token that ends a text (eos_token): set one and save it")
-    alone = tokenizer("one")["input_ids"]
-    start = _place(tokenizer.encode("one", add_special_tokens=False), alone, 0)
-    opening = tokenizer.convert_ids_to_tokens(alone[0]) if start == 1 else None
+    ids = tokenizer("one")["input_ids"]
+    start = _place(tokenizer.encode("one", add_special_tokens=False), ids, 0)
+    opening = tokenizer.convert_ids_to_tokens(ids[0]) if start == 1 else None
     return {"bos": opening, "separator": "\n", "eos": eos, "pad": tokenizer.pad_token or eos}
 
 

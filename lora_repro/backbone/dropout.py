@@ -47,10 +47,10 @@ class _Dropped(torch.autograd.Function):
 
     @staticmethod
     def forward(x: torch.Tensor, p: float) -> tuple[torch.Tensor, torch.Tensor]:
-        dropped, n = round(p * LEVELS), x.numel()
+        threshold, n = round(p * LEVELS), x.numel()
         bits = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        kept = bits.view(torch.int16)[:n] >= dropped - LEVELS // 2
-        factor = kept.view(x.shape).to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+        mask = bits.view(torch.int16)[:n] >= threshold - LEVELS // 2
+        factor = mask.view(x.shape).to(x.dtype).mul_(LEVELS / (LEVELS - threshold))
         return x * factor, factor
 
     @staticmethod

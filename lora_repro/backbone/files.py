@@ -34,13 +34,13 @@ SENTENCEPIECE = ("sentencepiece", "protobuf")
 
 def weights(folder: Path) -> list[Path]:
     """The files of the weights, one or several shards; empty if there are none in a format that is read."""
-    return next((found for pattern in WEIGHTS if (found := sorted(folder.glob(pattern)))), [])
+    return next((shards for pattern in WEIGHTS if (shards := sorted(folder.glob(pattern)))), [])
 
 
 def hashes_of(folder: Path, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
     """name -> sha256 of every file in a checkpoint's folder that loading it may read, sorted. Raises OSError."""
-    found = {path for pattern in READ for path in folder.glob(pattern) if path.is_file()}
-    return {path.name: digest(path) for path in sorted(found)}
+    paths = {path for pattern in READ for path in folder.glob(pattern) if path.is_file()}
+    return {path.name: digest(path) for path in sorted(paths)}
 
 
 def folder_sha256(folder: Path) -> str:
@@ -71,11 +71,11 @@ def _unsigned(path: Path) -> str | None:
     if path.name not in ("config.json", "generation_config.json"):
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        kept = {key: value for key, value in found.items() if key != WRITER}
+        config = json.loads(path.read_text(encoding="utf-8"))
+        settings = {key: value for key, value in config.items() if key != WRITER}
     except (ValueError, AttributeError, RecursionError):
         return None
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def check_hub(name: str, folder: Path, hashes: Mapping[str, str]) -> None:
@@ -85,8 +85,8 @@ def check_hub(name: str, folder: Path, hashes: Mapping[str, str]) -> None:
     """
     for file, digest in hashes.items():
         blob = (folder / file).resolve()
-        known = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name)
-        if known and blob.name != (digest if len(blob.name) == 64 else git_blob(blob)):
+        match = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name)
+        if match and blob.name != (digest if len(blob.name) == 64 else git_blob(blob)):
             mend = f"delete {folder.parents[1]} and run: lora-repro fetch {name}"
             raise UserError(f"backbone {name}: {file} is not what was downloaded from the hub; {mend}")
 
@@ -151,13 +151,13 @@ def check_loading(name: str, info: dict[str, Any], head: str = "lm", pooling: st
     old: tuple[str, ...] = ()
     if head == "classification":
         new, old = (*NEW, POOLER), OLD
-    for what, kind, allowed in (
+    for what, kind, prefixes in (
         ("missing", "missing_keys", new),
         ("unexpected", "unexpected_keys", old),
         ("misshapen", "mismatched_keys", new),
     ):
-        found = (key if isinstance(key, str) else key[0] for key in info.get(kind, ()))  # a misshapen one comes with its shapes
-        keys = sorted(str(key) for key in found if not str(key).startswith(allowed))
+        names = (key if isinstance(key, str) else key[0] for key in info.get(kind, ()))  # a misshapen one comes with its shapes
+        keys = sorted(str(key) for key in names if not str(key).startswith(prefixes))
         if keys:
             raise UserError(
                 f"backbone {name}: {len(keys)} {what} weights, first {keys[0]}; the checkpoint does not fit the model"

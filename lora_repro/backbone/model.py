@@ -30,8 +30,8 @@ STD = 0.02  # of a new head's weights: the `initializer_range` of BERT, RoBERTa,
 
 def _again(block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """A block's forward pass, recomputed in the backward pass if gradients flow through the block."""
-    asked = itertools.chain(block.parameters(), *((x,) for x in args if isinstance(x, torch.Tensor)))
-    if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in asked):
+    tensors = itertools.chain(block.parameters(), *((x,) for x in args if isinstance(x, torch.Tensor)))
+    if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in tensors):
         return forward(*args, **kwargs)
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -155,8 +155,8 @@ class Backbone(AddressedModel):
         rows = {name: x[real][None] for name, x in {"input_ids": ids, "position_ids": positions, **said}.items()}
         packing = packed.Packing(attention.sum(1).tolist())
         with attending(self.model.config, packed.NAME):
-            found: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)
-        return found.new_zeros(*ids.shape, found.shape[-1]).index_put((real,), found)
+            states: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)
+        return states.new_zeros(*ids.shape, states.shape[-1]).index_put((real,), states)
 
     def compile(self) -> None:
         """Compile training's forward and backward passes, the method's modules included.

@@ -87,11 +87,11 @@ class Nf4Matrix(weights.StoredMatrix):
         library, device = bitsandbytes().functional, self.codes.device
         normal, dynamic = _tables(device)
         flat = torch.Size((self.sizes[0] * self.sizes[1],))
-        kept = {"absmax": self.scales, "code": normal, "shape": flat, "dtype": torch.float32, "blocksize": BLOCK}
+        fields = {"absmax": self.scales, "code": normal, "shape": flat, "dtype": torch.float32, "blocksize": BLOCK}
         if self.outer is None:
-            return library.QuantState(quant_type="nf4", **kept)
+            return library.QuantState(quant_type="nf4", **fields)
         outer = library.QuantState(absmax=self.outer, code=dynamic, blocksize=SCALES, dtype=torch.float32)
-        return library.QuantState(quant_type="nf4", offset=self.mean, state2=outer, **kept)
+        return library.QuantState(quant_type="nf4", offset=self.mean, state2=outer, **fields)
 
     def read(self) -> torch.Tensor:
         flat = cast(torch.Tensor, bitsandbytes().functional.dequantize_4bit(self.codes, self.state))

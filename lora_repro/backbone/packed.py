@@ -57,15 +57,15 @@ def attend(
 
 def _row(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: Packing | None, rate: float) -> torch.Tensor:
     """(t, H, d) for one row, from scaled q (H, t, d), k and v (K, n + t, d): H / K consecutive heads share a key and a value."""
-    (heads, t, d), (shared, keys, _) = q.shape, k.shape
-    groups = heads // shared
+    (heads, t, d), (kv_heads, keys, _) = q.shape, k.shape
+    groups = heads // kv_heads
     if keys > LONGEST and not rate:  # with dropout, torch has no fused kernel on a CPU
         k, v = (x.repeat_interleave(groups, dim=0) for x in (k, v))
-        later = causal.causal(t, keys, 1) if causal and keys > t else None
+        mask = causal.causal(t, keys, 1) if causal and keys > t else None
         return F.scaled_dot_product_attention(
-            q[None], k[None], v[None], later, is_causal=causal is not None and later is None, scale=1.0
+            q[None], k[None], v[None], mask, is_causal=causal is not None and mask is None, scale=1.0
         )[0].transpose(0, 1)
-    q = q.reshape(shared, groups * t, d)
+    q = q.reshape(kv_heads, groups * t, d)
     if causal is None:
         scores = torch.bmm(q, k.transpose(1, 2))
     else:

@@ -163,11 +163,11 @@ class BackboneSpec:
             setattr(config, name, self.dropout)
         if self.head == "classification":
             config.num_labels = self.n_labels or 2
-            own, asked = table.head_dropout, self.dropout if self.head_dropout is None else self.head_dropout
+            own, rate = table.head_dropout, self.dropout if self.head_dropout is None else self.head_dropout
             if own is None and self.head_dropout is not None:
                 raise UserError(f"backbone {self.name}: its head has no dropout of its own: leave backbone.head_dropout out")
-            if own is not None and asked is not None:
-                setattr(config, own, asked)
+            if own is not None and rate is not None:
+                setattr(config, own, rate)
         elif "lm" not in table.heads:
             raise UserError(
                 f"backbone {self.name} is an encoder and writes no text: choose a decoder or a sentence task"
@@ -210,7 +210,7 @@ class BackboneSpec:
             name = str(backbone_folder(self.name) if self.source == "wheel" else self.hub_id)
         where: dict[str, Any] = {"local_files_only": True}
         try:
-            found = self._checked(Path(name))
+            hashes = self._checked(Path(name))
             config = self._settings(AutoConfig.from_pretrained(name, trust_remote_code=False, **where))
             tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
             self._tells_apart(tokenizer, name)
@@ -218,7 +218,7 @@ class BackboneSpec:
                 label = f"{self.label}, its weights drawn at random"
                 twin = self.assembled(self._drawn(config), tokenizer, label)
                 twin.sha256 = f"random weights, seed {self.random_seed}"
-                twin.files_sha256 = checkpoint_files.one_sha256(Path(name), found)
+                twin.files_sha256 = checkpoint_files.one_sha256(Path(name), hashes)
                 return twin
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.random_seed)  # draws what the file lacks and no score depends on, such as L3's pooler
@@ -244,16 +244,16 @@ class BackboneSpec:
         new_pooler = check_loading(self.name, info, self.head, self.pooling)
         backbone = self.assembled(model, tokenizer, new_pooler=new_pooler)
         pinned = self.source == "hub"
-        backbone.sha256 = f"{self.hub_id}@{self.revision}" if pinned else checkpoint_files.weights_sha256(found)
-        backbone.files_sha256 = checkpoint_files.one_sha256(Path(name), found)
+        backbone.sha256 = f"{self.hub_id}@{self.revision}" if pinned else checkpoint_files.weights_sha256(hashes)
+        backbone.files_sha256 = checkpoint_files.one_sha256(Path(name), hashes)
         return backbone
 
     def _checked(self, folder: Path) -> dict[str, str]:
         """The hashes of the files that will be loaded. Raises UserError unless they are those that were fetched or pinned."""
-        found = checkpoint_files.hashes_of(folder)
+        hashes = checkpoint_files.hashes_of(folder)
         if self.source == "wheel":
-            check_fetched(self.name, folder, found, wheel_of(self.name, self.wheel, self.shape))
+            check_fetched(self.name, folder, hashes, wheel_of(self.name, self.wheel, self.shape))
         elif self.source == "hub":
-            checkpoint_files.check_hub(self.name, folder, found)
-        checkpoint_files.check_pinned(self.name, folder, found, self.files)
-        return found
+            checkpoint_files.check_hub(self.name, folder, hashes)
+        checkpoint_files.check_pinned(self.name, folder, hashes, self.files)
+        return hashes

@@ -155,8 +155,8 @@ def narrow(module: nn.Module, dtype: torch.dtype) -> None:
 
 def count_values(module: nn.Module) -> int:
     """Number of values in all weights inside `module`, tied ones once, however they are stored."""
-    stored = sum(part.sizes[0] * part.sizes[1] for part in module.modules() if isinstance(part, StoredMatrix))
-    return stored + sum(parameter.numel() for parameter in module.parameters())
+    n_codes = sum(part.sizes[0] * part.sizes[1] for part in module.modules() if isinstance(part, StoredMatrix))
+    return n_codes + sum(parameter.numel() for parameter in module.parameters())
 
 
 def stored_bytes(model: nn.Module) -> int:
@@ -171,13 +171,13 @@ def dequantise(model: nn.Module) -> int:
     This loses the memory that the codes saved. An update merged into the floats may be lost when the sum is quantised again: the
     levels may be further apart than the update is large.
     """
-    found = 0
+    count = 0
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
             if isinstance(module, StoredMatrix):
                 setattr(parent, name, _dense(module))
-                found += 1
-    return found
+                count += 1
+    return count
 
 
 def _dense(stored: StoredMatrix) -> nn.Module:

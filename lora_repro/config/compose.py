@@ -141,8 +141,8 @@ def read_again() -> None:
     folder, or which folder it is, have changed within this process.
     """
     global _readings
-    for remembered in (_hydra, _chosen, _axes, compose_cached):
-        remembered.cache_clear()
+    for function in (_hydra, _chosen, _axes, compose_cached):
+        function.cache_clear()
     _readings += 1
 
 
@@ -158,11 +158,11 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     that the command line fixes, then the row, then the axes. Raises UserError, in one line, for whatever Hydra refuses.
     """
     with _tree() as loader:
-        given = hydra_internals.parse([item for item in arguments if not item.startswith("-")], loader)
-        fixed = [str(item.input_line) for item in given if not item.is_sweep_override()]
-        params = _axes(_folders(), tuple(fixed))
+        overrides = hydra_internals.parse([item for item in arguments if not item.startswith("-")], loader)
+        constants = [str(item.input_line) for item in overrides if not item.is_sweep_override()]
+        params = _axes(_folders(), tuple(constants))
         axes = hydra_internals.parse([f"{key}={value}" for key, value in params.items()], loader)
-        own = [item for item in given if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
+        own = [item for item in overrides if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
         jobs = hydra_internals.split_jobs([*axes, *own])
     for item in own:  # with a + Hydra takes the key for another one than the axis, and the axis wins
         if str(item.key_or_group) in params and str(item.input_line).startswith("+"):
@@ -182,8 +182,8 @@ def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
 
     def make() -> Any:
         config = hydra_compose("config", overrides=list(fixed), return_hydra_config=True)
-        given = config.hydra.sweeper.get("params")
-        params: Any = OmegaConf.to_container(given, resolve=True) if given else {}
+        node = config.hydra.sweeper.get("params")
+        params: Any = OmegaConf.to_container(node, resolve=True) if node else {}
         if own := own_task(str(config.hydra.runtime.choices.get("task")), params.get("task")):
             params["task"] = own
         return params
@@ -197,43 +197,43 @@ def hydra_program(job: Callable[[DictConfig], Any]) -> None:
 
     Raises UserError, in one line, for whatever Hydra refuses.
     """
-    given = sys.argv[1:]
-    check_options(given)
-    settings = [item for item in given if not item.startswith("-") and ("=" in item or item.startswith("~"))]
+    arguments = sys.argv[1:]
+    check_options(arguments)
+    settings = [item for item in arguments if not item.startswith("-") and ("=" in item or item.startswith("~"))]
     # Hydra's parser accepts no settings after an option that stands between settings.
     own = ["--config-dir", paths.own()] if paths.own() else []
-    sys.argv[1:] = [*own, *(item for item in given if item not in settings), *settings]
+    sys.argv[1:] = [*own, *(item for item in arguments if item not in settings), *settings]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors leave Hydra as they are: it would print and swallow them
     try:
         hydra_main(config_path=str(CONF), config_name="config", version_base=hydra_internals.BASE)(job)()
     except HydraException as error:
         raise UserError(one_line(error)) from error
     finally:
-        sys.argv[1:] = given
+        sys.argv[1:] = arguments
 
 
 def check_options(arguments: Sequence[str]) -> None:
     """Raise UserError for an option that is not one of Hydra's here: others replace conf/ or unpickle a file."""
-    known = {*FLAGS, *QUESTIONS}
-    if unknown := [item for item in arguments if item.startswith("-") and item.partition("=")[0] not in known]:
+    options = {*FLAGS, *QUESTIONS}
+    if unknown := [item for item in arguments if item.startswith("-") and item.partition("=")[0] not in options]:
         raise UserError(f"no option {unknown[0]}; see --help")
 
 
 def unswept(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The overrides of a command line with one value, and those with several. Raises UserError for one without a key."""
-    given = [item for item in arguments if not item.startswith("-")]
-    if bad := [item for item in given if item.startswith("=")]:
+    settings = [item for item in arguments if not item.startswith("-")]
+    if bad := [item for item in settings if item.startswith("=")]:
         raise UserError(f"{bad[0]!r} is not a setting: write key=value")
     with _tree() as loader:
-        parsed = hydra_internals.parse(given, loader)
-    several = [str(item.input_line) for item in parsed if item.is_sweep_override()]
-    return [item for item in given if item not in several], several
+        overrides = hydra_internals.parse(settings, loader)
+    several = [str(item.input_line) for item in overrides if item.is_sweep_override()]
+    return [item for item in settings if item not in several], several
 
 
 def job_overrides() -> list[str]:
     """Inside a job: the overrides that composed it, as they were given, without Hydra's own."""
-    given: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return list(given)
+    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(overrides)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -273,8 +273,8 @@ def resolved_with_starts(config: DictConfig, overrides: Sequence[str]) -> dict[s
     `overrides`: those that composed `config`. Raises UserError as `resolved` does.
     """
     values = resolved(config)
-    found = [signature(resolved_with_starts(*start)) for start in starts_of(config, overrides)]
-    return {**values, "starts_from": found} if found else values
+    signatures = [signature(resolved_with_starts(*start)) for start in starts_of(config, overrides)]
+    return {**values, "starts_from": signatures} if signatures else values
 
 
 def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictConfig, tuple[str, ...]]]:
@@ -284,24 +284,24 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
     If a start has another method, overrides of method settings are dropped. A start has no starts of its own unless it says so.
     Raises UserError unless `starts` is a list of mappings, as [{task: mnli}].
     """
-    found = []
+    starts = []
     for item in config.get("starts") or ():
         if not isinstance(item, DictConfig):
             raise UserError(f"starts must be a list of each start's own settings, such as [{{task: mnli}}], not of {item!r}")
         own: Any = OmegaConf.to_container(item, resolve=True)
-        kept = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*own, "starts"}]
-        kept = [pair for pair in kept if "method" not in own or not pair[0].startswith("method.")]
+        pairs = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*own, "starts"}]
+        pairs = [pair for pair in pairs if "method" not in own or not pair[0].startswith("method.")]
         # Setting these after composing gives the same result in a fraction of the time.
         late = {"seed": config.seed} if "seed" not in own else {}
-        late |= {key: OmegaConf.select(config, key) for key, *_ in kept if key.startswith("row.")}
-        given = {key: value for key, *value in kept if key not in late}
-        words = tuple("=".join((key, *value)) for key, value in given.items())
+        late |= {key: OmegaConf.select(config, key) for key, *_ in pairs if key.startswith("row.")}
+        settings = {key: value for key, *value in pairs if key not in late}
+        words = tuple("=".join((key, *value)) for key, value in settings.items())
         words += tuple(f"{key}={override_value(value)}" for key, value in ({"starts": None} | own).items())
         start = compose_cached(words).copy()
         for key, value in late.items():
             OmegaConf.update(start, key, value)
-        found.append((start, (*words, *(f"{key}={value}" for key, value in late.items()))))
-    return found
+        starts.append((start, (*words, *(f"{key}={value}" for key, value in late.items()))))
+    return starts
 
 
 @cache
@@ -330,8 +330,8 @@ def profile_of(overrides: Sequence[str]) -> tuple[str, list[str]]:
     """The profile that a command line names, else `mini`, and its other overrides. Raises UserError for other arguments."""
     if bad := [item for item in overrides if "=" not in item]:
         raise UserError(f"{bad[0]!r} is not an override; write key=value, for example profile=mini")
-    given = [item.partition("=")[2] for item in overrides if item.startswith("profile=")]
-    return (given or ["mini"])[-1], [item for item in overrides if not item.startswith("profile=")]
+    profiles = [item.partition("=")[2] for item in overrides if item.startswith("profile=")]
+    return (profiles or ["mini"])[-1], [item for item in overrides if not item.startswith("profile=")]
 
 
 def target(node: Mapping[str, Any]) -> Any:
@@ -343,14 +343,14 @@ def target(node: Mapping[str, Any]) -> Any:
     name = str(node["_target_"])
     module, _, attribute = name.rpartition(".")
     try:
-        found = getattr(import_module(module), attribute, None) if is_trusted(module) else None
+        cls = getattr(import_module(module), attribute, None) if is_trusted(module) else None
     except (ImportError, MemoryError, OSError, RuntimeError, SyntaxError, SystemError) as error:
         if not (isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")):
             raise UserError(f"_target_ {name}: {type(error).__name__}: {error}") from error
-        found = None
-    if not isinstance(found, type) or not is_trusted(found.__module__):
+        cls = None
+    if not isinstance(cls, type) or not is_trusted(cls.__module__):
         raise UserError(not_trusted(name))
-    return found
+    return cls
 
 
 def build(node: DictConfig | Mapping[str, Any]) -> Any:
@@ -375,8 +375,8 @@ def _built(value: Any) -> Any:
     values = {key: _built(item) for key, item in value.items()}
     if "_target_" not in values:
         return values
-    made, name = target(values), values.pop("_target_")
+    cls, name = target(values), values.pop("_target_")
     try:
-        return made(**values)
+        return cls(**values)
     except TypeError as error:
         raise UserError(f"{name}: {error}") from error

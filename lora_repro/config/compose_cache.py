@@ -32,8 +32,8 @@ def load_or_make(asked: Sequence[str], make: Callable[[], Any], code: Sequence[s
     key = [*asked, *map(_text_of, code), *map(version, packages)]
     path = _home() / f"{_digest(json.dumps(key))}.json"
     try:
-        kept, _, text = path.read_text(encoding="utf-8").partition("\n")
-        if kept == _digest(text):
+        digest, _, text = path.read_text(encoding="utf-8").partition("\n")
+        if digest == _digest(text):
             return json.loads(text)
     except (OSError, UnicodeDecodeError):
         pass

@@ -28,8 +28,8 @@ def own_task(chosen: str, swept: str | None) -> str:
 @cache
 def _families(path: Path) -> dict[str, Any]:
     """What a profile sets for each family of tasks."""
-    found: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    return dict(found.get("families") or {})
+    profile: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return dict(profile.get("families") or {})
 
 
 def _swept_tasks(block: Mapping[str, Any]) -> str | None:

@@ -38,30 +38,30 @@ def content_hash(source: str | None) -> str | None:
     try:
         return _hashed(path, stamp(path))
     except OSError as error:
-        pinned = "; a data set of the hub is written owner/name@COMMIT, with all 40 digits of the commit"
-        raise UserError(f"cannot read {source}: {error.strerror or error}{'' if path.suffix else pinned}") from None
+        hint = "; a data set of the hub is written owner/name@COMMIT, with all 40 digits of the commit"
+        raise UserError(f"cannot read {source}: {error.strerror or error}{'' if path.suffix else hint}") from None
 
 
 def current(task: Mapping[str, object]) -> dict[str, str | None]:
     """Setting -> today's hash of each file that a resolved task names; where it names none, the hash that it has."""
-    known = task["sha256"]
-    assert isinstance(known, Mapping)
-    return {key: content_hash(str(task[key])) if task.get(key) else known[key] for key in known}
+    hashes = task["sha256"]
+    assert isinstance(hashes, Mapping)
+    return {key: content_hash(str(task[key])) if task.get(key) else hashes[key] for key in hashes}
 
 
 def stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
     """Name, size and modification time of a file, or of all files in a folder. Raises OSError."""
-    return tuple((str(one), (found := one.stat()).st_size, found.st_mtime_ns) for one in _files(path))
+    return tuple((str(one), (status := one.stat()).st_size, status.st_mtime_ns) for one in _files(path))
 
 
 def _files(path: Path) -> list[Path]:
     """The file, or the files of a folder but for hidden ones and the caches that `datasets` leaves beside its data."""
     if not path.is_dir():
         return [path]
-    found = [one for one in sorted(path.rglob("*")) if one.is_file() and not one.name.startswith((".", "cache-"))]
-    if not found:
+    paths = [one for one in sorted(path.rglob("*")) if one.is_file() and not one.name.startswith((".", "cache-"))]
+    if not paths:
         raise FileNotFoundError(2, "the folder is empty")
-    return found
+    return paths
 
 
 @lru_cache(maxsize=64)

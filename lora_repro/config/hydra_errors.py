@@ -31,19 +31,23 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
     """What is wrong, without search paths, type names and links. `config`: what the override was meant for."""
     text = str(error).partition("Config search path")[0]
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    said = " ".join(line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type=", "See https://")))
-    said = said.removeprefix("UserError raised while resolving interpolation: ")  # its message is one line already
-    if said.startswith("Exceeds the limit"):  # Python's
+    message = " ".join(
+        line
+        for line in lines
+        if line and not line.startswith(("full_key:", "object_type=", "reference_type=", "See https://"))
+    )
+    message = message.removeprefix("UserError raised while resolving interpolation: ")  # its message is one line already
+    if message.startswith("Exceeds the limit"):  # Python's
         return "a number has more than 4300 digits"
-    if said.startswith("RecursionError"):
+    if message.startswith("RecursionError"):
         return "it refers to itself through ${...}: write the value out"
-    if found := CHOICE.search(said):
-        group, name, known = found["group"], found["name"], found["known"].split()
+    if match := CHOICE.search(message):
+        group, name, names = match["group"], match["name"], match["known"].split()
         if "/" in name or Path(name).suffix:
             return f"no {group} {name!r}{OWN.get(group, '')}"
-        return f"no {group} {name!r}; {did_you_mean(name, known)}"
-    if found := KEY.search(said):
-        key = found["key"]
+        return f"no {group} {name!r}; {did_you_mean(name, names)}"
+    if match := KEY.search(message):
+        key = match["key"]
         if key.startswith("method.") and config is not None and (method := OmegaConf.select(config, "method.name")):
             near = difflib.get_close_matches(key, alike(key, config), 1, 0.7)
             if not near:
@@ -52,24 +56,24 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
         if (table := key.removeprefix("row/")) in choices("experiment"):
             return f"{key} is a row of experiment={table}: add that"
         every = "lora-repro run --cfg job shows them all"
-        known = alike(key, config) if config else GROUPS
-        return f"no setting {key!r}; {did_you_mean(key, known, every)}"
-    if found := MERGED.search(said):
-        return f"{found['text']} has the wrong type: see lora-repro run --cfg hydra"
-    if found := PARSED.search(said):
-        return f"{found['text']!r} is not a setting: write KEY=VALUE, such as profile=mini"
-    if UNREAD.match(said):
-        lexed = said.rpartition("Exception: ")[2].removesuffix(" ^")
-        where = lexed if lexed != said else f"the settings ({said})"
-        quoted = "\"paths.data='/my data'\""
-        return f"cannot read {where}; put a value with spaces, ~, brackets or non-ASCII letters in quotes: {quoted}"
-    return said
+        names = alike(key, config) if config else GROUPS
+        return f"no setting {key!r}; {did_you_mean(key, names, every)}"
+    if match := MERGED.search(message):
+        return f"{match['text']} has the wrong type: see lora-repro run --cfg hydra"
+    if match := PARSED.search(message):
+        return f"{match['text']!r} is not a setting: write KEY=VALUE, such as profile=mini"
+    if UNREAD.match(message):
+        fragment = message.rpartition("Exception: ")[2].removesuffix(" ^")
+        where = fragment if fragment != message else f"the settings ({message})"
+        example = "\"paths.data='/my data'\""
+        return f"cannot read {where}; put a value with spaces, ~, brackets or non-ASCII letters in quotes: {example}"
+    return message
 
 
 def empty_profile_message(profile: str, said: str) -> str:
     """`said` for an existing profile without anything; for an unknown profile, what was probably meant."""
-    known = choices("profile")
-    return said if profile in known else f"no profile {profile!r}; {did_you_mean(profile, known)}"
+    profiles = choices("profile")
+    return said if profile in profiles else f"no profile {profile!r}; {did_you_mean(profile, profiles)}"
 
 
 def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
@@ -78,11 +82,11 @@ def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
     Close are the same last part (`lr` for train.lr), its initials (train.learning_rate for train.lr), a longer name that ends
     with it (num_train_epochs for train.epochs), and what is spelt alike apart from the group that both are in.
     """
-    names, typed = list(known), str(given)  # a key of yaml may be a number
-    group, dot, last = typed.rpartition(".")
+    names, text = list(known), str(given)  # a key of yaml may be a number
+    group, dot, last = text.rpartition(".")
     short = {name.removeprefix(group + dot): name for name in names if name.startswith(group + dot)}
     if not short:
-        short, last = {name: name for name in names}, typed
+        short, last = {name: name for name in names}, text
     ends = {name: name.rpartition(".")[2] for name in short}
     initials = "".join(word[:1] for word in last.split("_"))
     near = [name for name, end in ends.items() if end == last]

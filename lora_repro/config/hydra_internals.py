@@ -114,9 +114,9 @@ class _Copies:
         return getattr(self.repository, name)
 
     def load_config(self, config_path: str) -> Any:
-        if (found := copy(self.repository.load_config(config_path))) is not None:
-            found.config = deepcopy(found.config)
-        return found
+        if (result := copy(self.repository.load_config(config_path))) is not None:
+            result.config = deepcopy(result.config)
+        return result
 
 
 class _Typed(Exception):

@@ -97,13 +97,13 @@ def _check_kinds(hydra: DictConfig) -> None:
 def _asked(hydra: DictConfig) -> tuple[str, ...]:
     """The overrides that give Hydra's settings: its groups' choices, then what the command line sets."""
     choices = [f"{group}={hydra.runtime.choices[group]}" for group in CHOSEN if hydra.runtime.choices.get(group)]
-    given = [item for item in hydra.overrides.hydra if item.lstrip("+~").partition("=")[0] not in (*CHOSEN, SEARCH)]
-    return (*choices, *given)
+    overrides = [item for item in hydra.overrides.hydra if item.lstrip("+~").partition("=")[0] not in (*CHOSEN, SEARCH)]
+    return (*choices, *overrides)
 
 
 def _check_same(config: DictConfig, ours: DictConfig) -> None:
-    found, usual = (dict(_plain(OmegaConf.to_container(each.hydra, resolve=False), "hydra")) for each in (config, ours))
-    if differing := [key for key in {**found, **usual} if found.get(key) != usual.get(key)]:
+    settings, usual = (dict(_plain(OmegaConf.to_container(each.hydra, resolve=False), "hydra")) for each in (config, ours))
+    if differing := [key for key in {**settings, **usual} if settings.get(key) != usual.get(key)]:
         raise UserError(
             f"{differing[0]} is set by a file of your own: that may set hydra.mode and hydra.sweeper.params, and choose "
             "hydra/launcher and hydra/sweeper by name; give other settings of Hydra on the command line"

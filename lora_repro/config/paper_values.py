@@ -69,19 +69,19 @@ def _read(path: Path, changed: int) -> tuple[Line, ...]:
 def _line(cells: dict[str, str], where: str) -> Line:
     if None in cells or None in cells.values() or "" in cells:
         raise UserError(f"{where}: as many cells as titles, please; a cell with a comma stands in quotes")
-    needed = [*NEEDED, *({"task"} & {*cells})]
-    if missing := [name for name in needed if not cells.get(name)]:
+    columns = [*NEEDED, *({"task"} & {*cells})]
+    if missing := [name for name in columns if not cells.get(name)]:
         raise UserError(f"{where}: no {missing[0]}")
     values: dict[str, Any] = {"source": cells["source"]}
     for title, cell in cells.items():
-        if title in (*needed, "at") or not cell:
+        if title in (*columns, "at") or not cell:
             continue
-        if not (found := CELL.fullmatch(cell)):
+        if not (match := CELL.fullmatch(cell)):
             raise UserError(f"{where}: {title} must be a number, or a value with its sd as 70.4 ± 0.1, not {cell!r}")
         if "{at}" in title and not cells.get("at"):
             raise UserError(f"{where}: {title} needs a cell in column `at`")
         key = title.replace("{at}", cells.get("at", ""))
-        values |= {name: _number(one) for name, one in ((key, found[1]), (f"{key}_sd", found[2])) if one}
+        values |= {name: _number(one) for name, one in ((key, match[1]), (f"{key}_sd", match[2])) if one}
     return Line(cells["row"], cells["backbone"], cells.get("task", ""), values)
 
 

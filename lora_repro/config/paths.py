@@ -46,10 +46,10 @@ def trusted() -> tuple[str, ...]:
 
 def choices(group: str) -> list[str]:
     """What a group has to choose from, in conf/ and in the user's own folder: its yaml files, and the blocks of its own file."""
-    found = {path.stem for folder in folders() for path in (folder / group).glob("[!.]*.yaml")}
+    names = {path.stem for folder in folders() for path in (folder / group).glob("[!.]*.yaml")}
     if holds_choices(group):
-        found |= {block for folder in folders() for block in blocks_in(folder / f"{group}.yaml")}
-    return sorted(found)
+        names |= {block for folder in folders() for block in blocks_in(folder / f"{group}.yaml")}
+    return sorted(names)
 
 
 def holds_choices(path: str) -> bool:

@@ -30,12 +30,12 @@ def defaults(target: str) -> dict[str, Any]:
 
     Raises UserError if there is no such class.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, node in _annotated(target).items():
         if node.value is not None:
             with suppress(ValueError):
-                found[name] = _default(node.value)
-    return found
+                values[name] = _default(node.value)
+    return values
 
 
 @cache
@@ -53,8 +53,8 @@ def fields(target: str) -> tuple[str, ...]:
 
 
 def _annotated(target: str) -> dict[str, ast.AnnAssign]:
-    annotated = [node for node in _class(target).body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
-    return {ast.unparse(n.target): n for n in annotated if "ClassVar" not in ast.unparse(n.annotation)}
+    nodes = [node for node in _class(target).body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    return {ast.unparse(n.target): n for n in nodes if "ClassVar" not in ast.unparse(n.annotation)}
 
 
 def is_trusted(name: str) -> bool:
@@ -75,11 +75,11 @@ def _class(target: str) -> ast.ClassDef:
         raise UserError(not_trusted(target))  # before its file is looked for: that imports the packages above it
     source = _source(module)
     tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
-    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
-    if found is None:
+    definition = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    if definition is None:
         where = "" if source else f": module {module} is neither installed nor in a folder of PYTHONPATH"
         raise UserError(f"_target_ {target} is not a class{where}")
-    return found
+    return definition
 
 
 def _source(module: str) -> Path | None:
@@ -98,9 +98,9 @@ def _source(module: str) -> Path | None:
 def _default(node: ast.expr) -> Any:
     """The value of a default. Raises ValueError if it is not a literal."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "field":
-        given = {keyword.arg: keyword.value for keyword in node.keywords}
-        factory = ast.unparse(given["default_factory"]) if "default_factory" in given else ""
+        arguments = {keyword.arg: keyword.value for keyword in node.keywords}
+        factory = ast.unparse(arguments["default_factory"]) if "default_factory" in arguments else ""
         if factory in EMPTY:
             return EMPTY[factory]
-        node = given.get("default", node)
+        node = arguments.get("default", node)
     return ast.literal_eval(node)

@@ -42,11 +42,11 @@ EXCLUDED = (
 
 def identity(resolved: dict[str, Any]) -> dict[str, Any]:
     """What a record keeps of a resolved configuration: components without `EXCLUDED`, the seed, what the run starts from."""
-    kept = {key: resolved[key] for key in ("seed", "starts", "starts_from") if resolved.get(key) is not None}
+    settings = {key: resolved[key] for key in ("seed", "starts", "starts_from") if resolved.get(key) is not None}
     for group, node in resolved.items():
         if isinstance(node, dict) and "_target_" in node and group not in MIRRORS:
-            kept[group] = {key: value for key, value in node.items() if f"{group}.{key}" not in EXCLUDED}
-    return kept
+            settings[group] = {key: value for key, value in node.items() if f"{group}.{key}" not in EXCLUDED}
+    return settings
 
 
 def signature(resolved: dict[str, Any]) -> str:
@@ -56,9 +56,9 @@ def signature(resolved: dict[str, Any]) -> str:
 
 def named(resolved: dict[str, Any]) -> dict[str, Any]:
     """The value of which the signature is a digest; it holds `seed` and `starts_from` unchanged. Raises what `signature` does."""
-    kept = identity(resolved)
-    kept.pop("starts", None)  # `starts_from` has their signatures
-    return {key: _named(value) for key, value in kept.items()}
+    settings = identity(resolved)
+    settings.pop("starts", None)  # `starts_from` has their signatures
+    return {key: _named(value) for key, value in settings.items()}
 
 
 def digest(value: Any) -> str:
@@ -72,8 +72,8 @@ def _named(node: Any) -> Any:
     if isinstance(node, dict):
         usual = _usual(node["_target_"]) if "_target_" in node else {}
         values = {key: _named(value) for key, value in node.items() if key != "_target_"}
-        kept = {key: value for key, value in values.items() if not _same(value, usual.get(key))}
-        return {"_target_": class_name(node["_target_"]), **kept} if "_target_" in node else kept
+        differences = {key: value for key, value in values.items() if not _same(value, usual.get(key))}
+        return {"_target_": class_name(node["_target_"]), **differences} if "_target_" in node else differences
     if isinstance(node, list | tuple):
         return [_named(item) for item in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
@@ -108,8 +108,8 @@ def check_same_config(record: dict[str, Any], resolved: dict[str, Any]) -> None:
 
 def _differing(recorded: Any, today: Any, key: str) -> list[tuple[str, Any, Any]]:
     if isinstance(recorded, dict) and isinstance(today, dict):
-        shared = [name for name in recorded if name in today]
-        return [pair for name in shared for pair in _differing(recorded[name], today[name], f"{key}.{name}" if key else name)]
+        names = [name for name in recorded if name in today]
+        return [pair for name in names for pair in _differing(recorded[name], today[name], f"{key}.{name}" if key else name)]
     if key.endswith("._target_"):
         recorded, today = class_name(recorded), class_name(today)
     return [] if _same(_named(recorded), _named(today)) else [(key, recorded, today)]

@@ -112,10 +112,10 @@ def check(target: str, values: Mapping[str, Any], name: str) -> None:
 
     `name`: what the component is called (`train`). A class of another package checks the names of its settings itself.
     """
-    taken = annotated_fields(target)
-    ours = bool(taken) and target.startswith("lora_repro.")
-    if ours and (unknown := [key for key in values if key not in taken and key != "_target_"]):
-        raise UserError(f"{name}.{unknown[0]} is not a setting of {class_name(target)}; {did_you_mean(unknown[0], taken)}")
+    fields = annotated_fields(target)
+    ours = bool(fields) and target.startswith("lora_repro.")
+    if ours and (unknown := [key for key in values if key not in fields and key != "_target_"]):
+        raise UserError(f"{name}.{unknown[0]} is not a setting of {class_name(target)}; {did_you_mean(unknown[0], fields)}")
     for field, kind in kinds(target).items():
         if field in values and not kind.holds(values[field]):
             raise UserError(f"{name}.{field} must be {kind.words}, not {_shown(values[field])}".removeprefix("."))
@@ -198,8 +198,8 @@ def _number(value: object, whole: bool, within: Range) -> bool:
 def _numeric(name: str, within: Range | None = None) -> Kind:
     whole = name == "int"
     within = within or (Range(0) if whole else Range())
-    bounded = replace(within, most=LARGEST) if whole and within.most == math.inf else within
-    return Kind(lambda value: _number(value, whole, bounded), f"a {'whole ' if whole else ''}number{within}")
+    bounds = replace(within, most=LARGEST) if whole and within.most == math.inf else within
+    return Kind(lambda value: _number(value, whole, bounds), f"a {'whole ' if whole else ''}number{within}")
 
 
 PLAIN: dict[str, Kind] = {
@@ -238,8 +238,8 @@ def _subscripted(name: str, inside: ast.expr) -> Kind | None:
     if name == "Annotated":
         call = items[1]
         assert isinstance(call, ast.Call)
-        given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-        return _numeric(ast.unparse(items[0]), Range(*map(_literal, call.args), **given))
+        keywords = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        return _numeric(ast.unparse(items[0]), Range(*map(_literal, call.args), **keywords))
     kind = PLAIN.get(ALIASES.get(name, name))
     if kind is not PLAIN["list"] or (item := _kind(items[0])) is None:
         return kind

@@ -72,6 +72,6 @@ def _measured(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tupl
             inside = [each for pair in inside for each in pair]
         sizes = [_measured(each, known) for each in inside]
         known[id(node)] = 1 + sum(size for size, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
-    if (found := known[id(node)]) is None:
+    if (extent := known[id(node)]) is None:
         raise ValueError("an alias stands inside the value that it names")
-    return found
+    return extent

@@ -14,7 +14,7 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     stems = [path.stem for path in Path(__file__).parent.glob("[!_]*.py")]
-    found = next((stem for stem in stems if name != name.lower() and stem.replace("_", "") == name.lower()), None)
-    if found is None:
+    module = next((stem for stem in stems if name != name.lower() and stem.replace("_", "") == name.lower()), None)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{found}"), name)
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -28,11 +28,11 @@ def power(n: int) -> int:
 @cache
 def hadamard(exponent: int, device: torch.device) -> torch.Tensor:
     """Sylvester's H of 2^exponent rows, float32."""
-    made = torch.ones(1, 1, device=device)
+    matrix = torch.ones(1, 1, device=device)
     two = torch.tensor([[1.0, 1.0], [1.0, -1.0]], device=device)
     for _ in range(exponent):
-        made = torch.kron(two, made)
-    return made
+        matrix = torch.kron(two, matrix)
+    return matrix
 
 
 def transformed(x: torch.Tensor, rows: int) -> torch.Tensor:

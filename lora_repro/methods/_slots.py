@@ -45,12 +45,12 @@ class Positions:
     @classmethod
     def of(cls, decoder: nn.Module) -> Positions:
         """The decoder's `Positions`, created when the first method asks for it."""
-        known = vars(decoder)
-        if "positions" not in known:
-            known["positions"] = cls()
-            decoder.register_forward_pre_hook(known["positions"].take, with_kwargs=True)
-        found: Positions = known["positions"]
-        return found
+        attributes = vars(decoder)
+        if "positions" not in attributes:
+            attributes["positions"] = cls()
+            decoder.register_forward_pre_hook(attributes["positions"].take, with_kwargs=True)
+        positions: Positions = attributes["positions"]
+        return positions
 
     def take(
         self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -68,10 +68,10 @@ class Positions:
             )
         device = next(value.device for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor))
         prefixes = sum(slots.prefix for slots in self.slots)
-        first, later = 0, prefixes
+        first, infix_start = 0, prefixes
         for slots in self.slots:
-            slots.find(virtual, first, later, device)
-            first, later = first + slots.prefix, later + slots.infix
+            slots.find(virtual, first, infix_start, device)
+            first, infix_start = first + slots.prefix, infix_start + slots.infix
         return args, kwargs
 
 

@@ -44,5 +44,5 @@ class Moved(nn.Module):
         with torch.autocast("cpu" if theta.is_meta else theta.device.type, enabled=False):  # planning uses meta tensors
             if self.slow != 1:
                 theta = theta * self.slow + (theta * (1 - self.slow)).detach()
-            made: torch.Tensor = self.projection(theta)
-            return made if self.shared.scales is None else made * self.shared.scales[self.group]
+            update: torch.Tensor = self.projection(theta)
+            return update if self.shared.scales is None else update * self.shared.scales[self.group]

@@ -26,11 +26,11 @@ def check_targets(method: str, targets: Sequence[str]) -> tuple[str, ...]:
 def modules(backbone: Backbone, targets: Sequence[str]) -> Iterator[dict[str, Projection]]:
     """The target parts of each module that holds any, layer by layer: GPT-2's c_attn gives `query` and `value` together."""
     for layer in range(backbone.n_layers):
-        found: dict[tuple[int, str], dict[str, Projection]] = {}
+        parts: dict[tuple[int, str], dict[str, Projection]] = {}
         for kind in targets:
             for place in backbone.projections(layer, kind):  # an MLP has several, each a module of its own
-                found.setdefault((id(place.parent), place.attribute), {})[kind] = place
-        yield from found.values()
+                parts.setdefault((id(place.parent), place.attribute), {})[kind] = place
+        yield from parts.values()
 
 
 def sizes(shape: Shape, targets: Sequence[str]) -> list[tuple[int, int]]:

@@ -45,16 +45,16 @@ class Fused(nn.Module):
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         x = match_dtype(h, self.query.bias.dtype)
-        said = torch.stack([adapter(x) - x for adapter in self.adapters], dim=-2)  # (..., N, d)
-        scores = (self.key(said) @ self.query(x).unsqueeze(-1)).squeeze(-1)  # (..., N)
+        outputs = torch.stack([adapter(x) - x for adapter in self.adapters], dim=-2)  # (..., N, d)
+        scores = (self.key(outputs) @ self.query(x).unsqueeze(-1)).squeeze(-1)  # (..., N)
         share = scores.float().softmax(dim=-1)
         if self.seen is not None:
             real = self.backbone.real if self.backbone else None
             flat = (share if real is None else share[real]).detach().reshape(-1, share.shape[-1])
             self.seen += flat.sum(0).double().cpu()
             self.positions += len(flat)
-        mixed = (share.unsqueeze(-2).to(said.dtype) @ self.value(said)).squeeze(-2)
-        out: torch.Tensor = h + mixed.to(h.dtype)
+        mixture = (share.unsqueeze(-2).to(outputs.dtype) @ self.value(outputs)).squeeze(-2)
+        out: torch.Tensor = h + mixture.to(h.dtype)
         return out
 
     def far(self) -> torch.Tensor:
@@ -90,9 +90,9 @@ class AdapterFusion(AbstractMethod):
             f"adapter_fusion fuses the adapters of other runs: starts=[{{task: rte, method: adapter_p}}, ...] has {n} of them, "
             f"method.sources names {len(self.sources)}",
         )
-        named, given = ", ".join(self.sources), ", ".join(tasks)
-        fits = not tasks or named == given
-        require(fits, f"method.sources names {named}, but starts are runs on {given}: name the same, in order")
+        sources, start_tasks = ", ".join(self.sources), ", ".join(tasks)
+        fits = not tasks or sources == start_tasks
+        require(fits, f"method.sources names {sources}, but starts are runs on {start_tasks}: name the same, in order")
 
     def insert(self, backbone: Backbone) -> Trainable:
         require(len(self.sources) > 0, "adapter_fusion needs method.sources, the tasks whose adapters it fuses")
@@ -106,14 +106,14 @@ class AdapterFusion(AbstractMethod):
             module.add_module("adapter", part)
             module.register_forward_hook(adapt_output)
             parts.append(part)
-        trained = [p for part in parts for linear in (part.query, part.key, part.value) for p in linear.parameters()]
+        parameters = [p for part in parts for linear in (part.query, part.key, part.value) for p in linear.parameters()]
         frozen = [p for part in parts for p in part.adapters.parameters()]
 
         def penalty() -> torch.Tensor:
             return self.penalty * torch.stack([part.far() for part in parts]).sum()
 
         return Trainable(
-            method=named(backbone.model, trained),
+            method=named(backbone.model, parameters),
             kept=named(backbone.model, frozen),
             penalty=penalty if self.penalty else None,
         )
@@ -121,16 +121,16 @@ class AdapterFusion(AbstractMethod):
     def begin(self, trainable: Trainable, starts: Sequence[Mapping[str, torch.Tensor]]) -> None:
         """Fill the frozen adapters. Raises UserError if those of a run have another shape or were never trained."""
         self.check_starts(len(starts))
-        for number, (source, given) in enumerate(zip(self.sources, starts, strict=True)):
+        for number, (source, tensors) in enumerate(zip(self.sources, starts, strict=True)):
             own = {n: p for n, p in trainable.kept.items() if f".adapter.adapters.{number}." in n}
             theirs = {name: name.replace(f".adapter.adapters.{number}.", ".adapter.") for name in own}
-            wrong = [theirs[n] for n, p in own.items() if theirs[n] not in given or given[theirs[n]].shape != p.shape]
+            wrong = [theirs[n] for n, p in own.items() if theirs[n] not in tensors or tensors[theirs[n]].shape != p.shape]
             require(not wrong, f"the run of {source} has no adapter_p of bottleneck {self.bottleneck} ({(wrong or [''])[0]})")
-            moved = biases_moved({name: given[name] for name in theirs.values()})
+            moved = biases_moved({name: tensors[name] for name in theirs.values()})
             require(moved, f"the adapters of {source} were never trained: their biases are all zero; train that run first")
             with torch.no_grad():
                 for name, parameter in own.items():
-                    parameter.copy_(given[theirs[name]])
+                    parameter.copy_(tensors[theirs[name]])
 
     def count(self, shape: Shape) -> int:
         return shape.n_layers * (3 * shape.hidden_size**2 + 2 * shape.hidden_size)

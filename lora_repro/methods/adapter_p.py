@@ -42,8 +42,8 @@ class AdapterP(AbstractMethod):
     frozen: bool = False
 
     def insert(self, backbone: Backbone) -> Trainable:
-        made = adapt_after_mlp(backbone, 0, self.bottleneck, self.activation, self.init, self.std)
-        return Trainable(kept=made.method) if self.frozen else made
+        trainable = adapt_after_mlp(backbone, 0, self.bottleneck, self.activation, self.init, self.std)
+        return Trainable(kept=trainable.method) if self.frozen else trainable
 
     def check_starts(self, n: int, tasks: Sequence[str] = ()) -> None:
         require(n == 1 or not self.frozen, f"method.frozen=true needs one run to start from, not {n}: starts=[{{task: mixture}}]")

@@ -33,11 +33,11 @@ def named(model: nn.Module, parameters: Iterable[nn.Parameter]) -> dict[str, nn.
     Raises ValueError when one of them is not registered in the model: it would be neither moved nor saved
     with it.
     """
-    wanted = {id(parameter) for parameter in parameters}
-    found = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in wanted}
-    if len(found) != len(wanted):
-        raise ValueError(f"{len(wanted) - len(found)} declared parameters are not registered in the model")
-    return found
+    ids = {id(parameter) for parameter in parameters}
+    named_parameters = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in ids}
+    if len(named_parameters) != len(ids):
+        raise ValueError(f"{len(ids) - len(named_parameters)} declared parameters are not registered in the model")
+    return named_parameters
 
 
 def biases(module: nn.Module) -> list[nn.Parameter]:
@@ -197,8 +197,8 @@ class AbstractMethod(abc.ABC):
         return self._resized(max(1, 1 + round((wanted - one) / (two - one))))
 
     def _resized(self, n: int) -> Self:
-        changed: dict[str, Any] = {self.sized: n}
-        return replace(self, **changed)
+        changes: dict[str, Any] = {self.sized: n}
+        return replace(self, **changes)
 
     def note(self, shape: Shape) -> str:
         """What a reader of the row's label must know about this method on this backbone; usually empty."""
@@ -218,14 +218,14 @@ class AbstractMethod(abc.ABC):
         the weights do not fit, or if that run trained nothing, where its weights show it (`trained`).
         """
         self.check_starts(len(starts))
-        given, own = starts[0], {**trainable.method, **trainable.kept}
-        wrong = [name for name, p in own.items() if name not in given or given[name].shape != p.shape]
+        tensors, own = starts[0], {**trainable.method, **trainable.kept}
+        wrong = [name for name, p in own.items() if name not in tensors or tensors[name].shape != p.shape]
         if wrong or not own:
             name = min(wrong, default="nothing to start from")
             raise UserError(f"its weights do not fit this run's method ({name}): give both runs the same method settings")
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(given[name])
+                parameter.copy_(tensors[name])
         require(self.trained(own), "its trained weights are all zero where training moves first: that run trained nothing")
 
     def watch(self, backbone: AddressedModel) -> Callable[[], dict[str, Any]]:
@@ -251,11 +251,11 @@ class AbstractMethod(abc.ABC):
         require(not again, "a method has updated this model before: `strip` it first, or apply both at once as Combined")
         slots = sum(self.virtual_tokens) and backbone is not model
         require(not slots, f"{self.name} needs virtual tokens in its inputs: apply it to a backbone, not to a plain model")
-        inserted = self.insert(cast("Backbone", backbone))  # no insert asks for a tokenizer
+        insertion = self.insert(cast("Backbone", backbone))  # no insert asks for a tokenizer
         head = [] if self.covers_head else backbone.classifier
         new = named(backbone.model, (p for module in head for p in module.parameters()))
-        method = {name: parameter for name, parameter in inserted.method.items() if name not in new}
-        trainable = replace(inserted, method=method, head={**inserted.head, **new})
+        method = {name: parameter for name, parameter in insertion.method.items() if name not in new}
+        trainable = replace(insertion, method=method, head={**insertion.head, **new})
         named(backbone.model, trainable.saved.values())  # each of them must be part of the model
         backbone.model.train(backbone.model.training)  # inserted modules start in train mode
         backbone.model.requires_grad_(False)  # also what `insert` created and did not declare

@@ -39,15 +39,15 @@ class BitFit(AbstractMethod):
         """Add a zero bias of its weight's dtype to every matrix of every block, on the plain matrix that applies it."""
         for layer in range(backbone.n_layers):
             for kind in KINDS:
-                for found in backbone.projections(layer, kind):
-                    weight = weights.read(found.module)  # of a fused matrix the whole, found once for each of its parts
-                    weights.bare(found.module).bias = nn.Parameter(weight.new_zeros(len(weight)))
+                for projection in backbone.projections(layer, kind):
+                    weight = weights.read(projection.module)  # of a fused matrix the whole, found once for each of its parts
+                    weights.bare(projection.module).bias = nn.Parameter(weight.new_zeros(len(weight)))
 
     def count(self, shape: Shape) -> int:
         if shape.layer_biases:
             return shape.n_layers * shape.layer_biases + shape.other_biases
-        added = sum(outputs for kind in KINDS for _, outputs in shape.matrices[kind])
-        return shape.n_layers * added + shape.other_biases
+        n_biases = sum(outputs for kind in KINDS for _, outputs in shape.matrices[kind])
+        return shape.n_layers * n_biases + shape.other_biases
 
     def note(self, shape: Shape) -> str:
         return "" if shape.layer_biases else "zero-initialised biases added: the backbone has none"

@@ -62,11 +62,11 @@ class Combined(AbstractMethod):
             own |= {id(parameter): parameter for parameter in part.method.values()}
             head |= {id(parameter): parameter for parameter in part.head.values()}
             rates |= {id(part.named[name]): rate for name, rate in part.rates.items()}
-            there = {id(parameter) for parameter in backbone.model.parameters()}
-            require(own.keys() | head.keys() <= there, f"{method.name} replaces the module of a method before it: leave one out")
+            ids = {id(parameter) for parameter in backbone.model.parameters()}
+            require(own.keys() | head.keys() <= ids, f"{method.name} replaces the module of a method before it: leave one out")
         # Names are taken only now: a later method may have wrapped an earlier one's module, which renames its parameters.
-        made = Trainable(named(backbone.model, own.values()), named(backbone.model, head.values()))
-        return Trainable(made.method, made.head, {n: rates[id(p)] for n, p in made.named.items() if id(p) in rates})
+        union = Trainable(named(backbone.model, own.values()), named(backbone.model, head.values()))
+        return Trainable(union.method, union.head, {n: rates[id(p)] for n, p in union.named.items() if id(p) in rates})
 
     def count(self, shape: Shape) -> int:
         return sum(method.count(shape) for method in self.methods)

@@ -52,8 +52,8 @@ class DoraLinear(PartUpdate):
 
     def weight(self, part: DoraPart) -> torch.Tensor:
         """W (size, d_in) of a part, even while W' is merged in its place."""
-        whole = weights.read(self.base) if self.original is None else self.original
-        return whole[part.start : part.start + part.size]
+        matrix = weights.read(self.base) if self.original is None else self.original
+        return matrix[part.start : part.start + part.size]
 
     @torch.no_grad()
     def length(self, part: DoraPart) -> torch.Tensor:

@@ -40,14 +40,14 @@ def moved_by(backbone: Backbone, embeddings: bool) -> list[Place]:
     """The backbone's own tensors, a tied one once; embedding tables only if asked for."""
     layer_of = {module: index for index, layer in enumerate(backbone.layers) for module in layer.modules()}
     tables = {id(module.weight) for module in backbone.model.modules() if isinstance(module, nn.Embedding)}
-    found: dict[int, Place] = {}
+    places: dict[int, Place] = {}
     for module in backbone.model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad or (id(parameter) in tables and not embeddings):
                 continue  # a trainable parameter of an earlier method stays that method's
             place = Place(parameter.numel(), layer_of.get(module, backbone.n_layers), [])
-            found.setdefault(id(parameter), place).spots.append((module, name))
-    return list(found.values())
+            places.setdefault(id(parameter), place).spots.append((module, name))
+    return list(places.values())
 
 
 @final
@@ -89,13 +89,13 @@ class IntrinsicDimension(AbstractMethod):
         n_scales = 0 if self.form == "did" else max(groups) + 1
         fits = self.d > n_scales
         require(fits, f"method.d={self.d} must be above {n_scales}, the number of scales that SAID counts in it")
-        shared = Subspace(self.d - n_scales, n_scales, backbone.device)
+        subspace = Subspace(self.d - n_scales, n_scales, backbone.device)
         for number, (place, group) in enumerate(zip(places, groups, strict=True)):
             projection = Fastfood(place.values, self.d - n_scales, self.projection_seed * 1_000_003 + number, self.released)
-            moved = Moved(shared, group, projection, 1 / projection.large if self.released else 1.0)
+            parametrization = Moved(subspace, group, projection, 1 / projection.large if self.released else 1.0)
             for module, attribute in place.spots:
-                register_parametrization(module, attribute, moved, unsafe=True)
-        return Trainable(method=named(backbone.model, shared.parameters()))
+                register_parametrization(module, attribute, parametrization, unsafe=True)
+        return Trainable(method=named(backbone.model, subspace.parameters()))
 
     def count(self, shape: Shape) -> int:
         return self.d

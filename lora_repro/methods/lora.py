@@ -102,20 +102,20 @@ class Lora(AbstractMethod):
             wrapper = self.wrap(parts, backbone.device)
             next(iter(parts.values())).replace(wrapper)
             parameters += wrapper.parts.parameters()
-        trained = named(backbone.model, parameters)
-        rates = {name: self.lr_ratio for name in trained if name.endswith(".B")} if self.lr_ratio != 1 else {}
-        return Trainable(method=trained, rates=rates)
+        factors = named(backbone.model, parameters)
+        rates = {name: self.lr_ratio for name in factors if name.endswith(".B")} if self.lr_ratio != 1 else {}
+        return Trainable(method=factors, rates=rates)
 
     def wrap(self, projections: dict[str, Projection], device: torch.device) -> LoraLinear:
         """One LoraLinear over the module that all the given projections share."""
         module = next(iter(projections.values())).module
         d_in, _ = weights.sizes(module)
         parts = {}
-        for kind, found in projections.items():
-            most = min(d_in, found.size)
+        for kind, projection in projections.items():
+            most = min(d_in, projection.size)
             fits = self.rank <= most
             require(fits, f"LoRA rank {self.rank} exceeds the full rank {most} of {kind}; lower method.rank")
-            start, size = found.start, found.size
+            start, size = projection.start, projection.size
             parts[kind] = LoraPart(start, size, d_in, self.rank, self.init, self.std, device)
         return LoraLinear(module, parts, self.factor, self.dropout)
 

@@ -111,8 +111,8 @@ class PreLayer(AbstractMethod):
         return self.prefix * 2 * shape.n_layers * shape.kv_size
 
     def note(self, shape: Shape) -> str:
-        kept = self.served(shape)
-        return f"{kept:,} values are left to serve; the MLP is for training" if kept < self.count(shape) else ""
+        n_values = self.served(shape)
+        return f"{n_values:,} values are left to serve; the MLP is for training" if n_values < self.count(shape) else ""
 
     def count(self, shape: Shape) -> int:
         if self.form == "activations":

@@ -55,10 +55,10 @@ class Segments(AbstractMethod):
     def insert(self, backbone: Backbone) -> Trainable:
         positions = segments_of(backbone, self.n - 1 if self.parts else 0)
         width = backbone.embedding.weight.shape[1]
-        made = SegmentRows(self.n, width, self.std, self.parts, positions, backbone.device)
-        backbone.decoder.add_module("segments", made)
-        backbone.embedding.register_forward_hook(made.add)
-        return Trainable(method=named(backbone.model, [made.rows]))
+        segments = SegmentRows(self.n, width, self.std, self.parts, positions, backbone.device)
+        backbone.decoder.add_module("segments", segments)
+        backbone.embedding.register_forward_hook(segments.add)
+        return Trainable(method=named(backbone.model, [segments.rows]))
 
     def count(self, shape: Shape) -> int:
         return self.n * shape.hidden_size

@@ -63,11 +63,11 @@ class Update(nn.Module, abc.ABC):
         """Set the base's weight to W', added in float32; does nothing if merged. Raises UserError if the update is not finite."""
         if self.merged:
             return
-        added, weight = self.added(), weights.read(self.base)
-        if not bool(torch.isfinite(added).all()):
+        update, weight = self.added(), weights.read(self.base)
+        if not bool(torch.isfinite(update).all()):
             raise UserError("cannot merge: the update is not finite (the run diverged); lower train.lr")
         original = weight.detach().clone()  # kept because W + D - D is not W in floating point
-        weights.write(self.base, weight.float() + added)
+        weights.write(self.base, weight.float() + update)
         self.original = original
 
     def unmerge(self) -> None:
@@ -127,15 +127,15 @@ class PartUpdate(Update):
         """(out, in): `change` of every part in its rows, zero elsewhere."""
         changes = [(part, change(part)) for part in self.ordered()]
         d_in, out = weights.sizes(self.base)
-        whole = torch.zeros(out, d_in, device=changes[0][1].device)
+        matrix = torch.zeros(out, d_in, device=changes[0][1].device)
         for part, value in changes:
-            whole[part.start : part.start + part.size] = value
-        return whole
+            matrix[part.start : part.start + part.size] = value
+        return matrix
 
     @torch.no_grad()
     def factors(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor] | None:
-        found = [part for part in self.ordered() if (part.start, part.start + part.size) == (rows.start, rows.stop)]
-        return self.split(found[0]) if found else None
+        parts = [part for part in self.ordered() if (part.start, part.start + part.size) == (rows.start, rows.stop)]
+        return self.split(parts[0]) if parts else None
 
 
 def _start(part: Any) -> int:

@@ -101,15 +101,15 @@ class Vera(AbstractMethod):
 
     def insert(self, backbone: Backbone) -> Trainable:
         device = backbone.device
-        found = list(modules(backbone, self.targets))
-        places = [place for parts in found for place in parts.values()]
+        groups = list(modules(backbone, self.targets))
+        places = [place for parts in groups for place in parts.values()]
         widest = max(weights.sizes(place.module)[0] for place in places), max(place.size for place in places)
-        shared = Shared(self.rank, *widest, self.projection_seed, device)
+        pair = Shared(self.rank, *widest, self.projection_seed, device)
         parameters: list[nn.Parameter] = []
-        for kinds in found:
+        for kinds in groups:
             first = next(iter(kinds.values()))
             parts = {kind: VeraPart(place.start, place.size, self.rank, self.initial, device) for kind, place in kinds.items()}
-            wrapper = VeraLinear(first.module, parts, shared, self.dropout)
+            wrapper = VeraLinear(first.module, parts, pair, self.dropout)
             first.replace(wrapper)
             parameters += wrapper.parts.parameters()
         return Trainable(method=named(backbone.model, parameters))

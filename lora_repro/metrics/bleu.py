@@ -95,19 +95,19 @@ def without_negatives(counts: BleuCounts) -> BleuCounts:
 
 def _nist_matches(outputs: Sequence[list[str]], references: Sequence[list[list[str]]]) -> list[float]:
     """[NIST_ORDERS] sums over matched n-grams of their information, log2(count(w1..wn-1) / count(w1..wn)) in all references."""
-    seen: Counter[Ngram] = Counter()
+    counts: Counter[Ngram] = Counter()
     for refs in references:
         for ref in refs:
-            seen[()] += len(ref)
+            counts[()] += len(ref)
             for n in range(NIST_ORDERS):
-                seen.update(_ngrams(ref, n + 1))
+                counts.update(_ngrams(ref, n + 1))
     sums = []
     for n in range(NIST_ORDERS):
-        matched: Counter[Ngram] = Counter()
+        matches: Counter[Ngram] = Counter()
         for output, refs in zip(outputs, references, strict=True):
-            matched.update(_clipped(output, refs, n + 1))
+            matches.update(_clipped(output, refs, n + 1))
         sums.append(
-            sum(times * math.log2(seen[ngram[:-1]] / seen[ngram]) for ngram, times in matched.items())
+            sum(times * math.log2(counts[ngram[:-1]] / counts[ngram]) for ngram, times in matches.items())
         )
     return sums
 

@@ -19,8 +19,8 @@ Floats = NDArray[np.float64]
 
 def counts(output: str, references: Sequence[str]) -> list[int]:
     """[18]: of each order the n-grams of the output, of its best reference, and of both. At least one reference."""
-    found = [_against(output, reference) for reference in references]
-    return max(found, key=lambda one: float(scores(np.array(one, dtype=np.float64))))
+    statistics = [_against(output, reference) for reference in references]
+    return max(statistics, key=lambda one: float(scores(np.array(one, dtype=np.float64))))
 
 
 def corpus(found: Sequence[Sequence[int]]) -> float:
@@ -30,21 +30,21 @@ def corpus(found: Sequence[Sequence[int]]) -> float:
 
 def scores(sums: Floats) -> Floats:
     """chrF of summed counts [..., 18]; [...]. 0 where no order has n-grams on both sides."""
-    said, right, both = np.moveaxis(sums.reshape(*sums.shape[:-1], ORDERS, 3), -1, 0)
-    known = (said > 0) & (right > 0)
-    orders = np.maximum(known.sum(axis=-1), 1)
-    precision, recall = ((both / np.where(known, side, 1) * known).sum(axis=-1) / orders for side in (said, right))
+    hypothesis, right, both = np.moveaxis(sums.reshape(*sums.shape[:-1], ORDERS, 3), -1, 0)
+    mask = (hypothesis > 0) & (right > 0)
+    orders = np.maximum(mask.sum(axis=-1), 1)
+    precision, recall = ((both / np.where(mask, side, 1) * mask).sum(axis=-1) / orders for side in (hypothesis, right))
     bottom = BETA**2 * precision + recall
     return np.asarray((1 + BETA**2) * precision * recall / np.where(bottom > 0, bottom, 1))
 
 
 def _against(output: str, reference: str) -> list[int]:
-    found: list[int] = []
-    said, right = "".join(output.split()), "".join(reference.split())
+    totals: list[int] = []
+    hypothesis, right = "".join(output.split()), "".join(reference.split())
     for n in range(1, ORDERS + 1):
-        ours, theirs = _ngrams(said, n), _ngrams(right, n)
-        found += [ours.total() if theirs else 0, theirs.total(), (ours & theirs).total()]
-    return found
+        ours, theirs = _ngrams(hypothesis, n), _ngrams(right, n)
+        totals += [ours.total() if theirs else 0, theirs.total(), (ours & theirs).total()]
+    return totals
 
 
 def _ngrams(text: str, n: int) -> Counter[Any]:

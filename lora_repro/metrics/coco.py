@@ -42,8 +42,8 @@ def tokenize(texts: list[str]) -> list[str]:
 def tokenize_corpus(outputs: Group, references: tuple[Group, ...]) -> tuple[list[str], list[list[str]]]:
     """PTB tokens of outputs and of references, in the given groups."""
     flat = iter(tokenize([reference for group in references for reference in group]))
-    grouped = [[next(flat) for _ in group] for group in references]
-    return tokenize(list(outputs)), grouped
+    groups = [[next(flat) for _ in group] for group in references]
+    return tokenize(list(outputs)), groups
 
 
 def meteor(outputs: Group, references: tuple[Group, ...]) -> float:

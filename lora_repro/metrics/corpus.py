@@ -37,8 +37,8 @@ def _corpus_f1(sums: Floats) -> Floats:
     """F1 of summed [..., tp, fp, fn] by the rule of `glue.f1`, or of several such triples by that of `glue.macro_f1`; [...]."""
     if sums.shape[-1] > 3:
         tp, fp, fn = _triples(sums)
-        known = np.maximum((tp + fp + fn > 0).sum(axis=-1), 1)
-        return np.asarray(_divide(2 * tp, 2 * tp + fp + fn, undefined=0).sum(axis=-1) / known)
+        n_classes = np.maximum((tp + fp + fn > 0).sum(axis=-1), 1)
+        return np.asarray(_divide(2 * tp, 2 * tp + fp + fn, undefined=0).sum(axis=-1) / n_classes)
     tp, fp, fn = np.moveaxis(sums, -1, 0)
     return _divide(2 * tp, 2 * tp + fp + fn, undefined=0)
 
@@ -47,12 +47,12 @@ def _corpus_matthews(sums: Floats) -> Floats:
     """Matthews correlation, by the rule of `glue.matthews`, of summed [..., tp, fp, fn, tn] or a triple for each class; [...]."""
     if sums.shape[-1] != 4:
         tp, fp, fn = _triples(sums)
-        said, right, n = tp + fp, tp + fn, (tp + fn).sum(axis=-1)
-        spread = (n * n - (said * said).sum(axis=-1)) * (n * n - (right * right).sum(axis=-1))
-        return _divide(tp.sum(axis=-1) * n - (said * right).sum(axis=-1), np.sqrt(spread), undefined=0)
+        predictions, right, n = tp + fp, tp + fn, (tp + fn).sum(axis=-1)
+        spread = (n * n - (predictions * predictions).sum(axis=-1)) * (n * n - (right * right).sum(axis=-1))
+        return _divide(tp.sum(axis=-1) * n - (predictions * right).sum(axis=-1), np.sqrt(spread), undefined=0)
     tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
-    squared = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-    return _divide(tp * tn - fp * fn, np.sqrt(squared), undefined=0)
+    product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return _divide(tp * tn - fp * fn, np.sqrt(product), undefined=0)
 
 
 def _corpus_pearson(sums: Floats) -> Floats:
@@ -77,9 +77,9 @@ def _by_class(*keys: str) -> Callable[[Statistics], Rows | Floats]:
         if not statistics or "predicted" not in statistics[0]:
             return [[row[key] for key in keys] for row in statistics]
         sides = [np.array([str(row[key]) for row in statistics]) for key in ("gold", "predicted")]
-        right, said = (side[:, None] == np.unique(np.concatenate(sides)) for side in sides)
-        found = np.stack([right & said, ~right & said, right & ~said], axis=-1)
-        return found.reshape(len(statistics), -1).astype(np.float64)
+        right, predictions = (side[:, None] == np.unique(np.concatenate(sides)) for side in sides)
+        outcomes = np.stack([right & predictions, ~right & predictions, right & ~predictions], axis=-1)
+        return outcomes.reshape(len(statistics), -1).astype(np.float64)
 
     return columns
 

@@ -55,5 +55,5 @@ class GLUEMetrics(evaluate.Metric):  # type: ignore[misc]
         self, predictions: list[Any], references: list[Any], positive: str = "1", **_: Any
     ) -> dict[str, float]:
         # str() of a float reads back as the same float.
-        said, gold = ([str(label) for label in side] for side in (predictions, references))
-        return glue.score(TASKS[self.config_name], said, gold, positive)
+        answers, gold = ([str(label) for label in side] for side in (predictions, references))
+        return glue.score(TASKS[self.config_name], answers, gold, positive)

@@ -39,8 +39,8 @@ def macro_f1(predicted: Labels, gold: Labels) -> float:
     """The mean of F1 over the classes on either side, 0 to 1. Raises UserError if lengths differ or nothing is given."""
     from sklearn.metrics import f1_score
 
-    said, right = _codes(predicted, gold)
-    return float(f1_score(right, said, average="macro", zero_division=0.0))
+    predictions, right = _codes(predicted, gold)
+    return float(f1_score(right, predictions, average="macro", zero_division=0.0))
 
 
 def matthews(predicted: Labels, gold: Labels) -> float:
@@ -116,14 +116,14 @@ def per_input_statistics(
     _check_not_empty(predicted, gold)
     if regression:
         pairs = zip(_numbers(predicted, "prediction"), _numbers(gold, "gold label"), strict=True)
-        return [{"gold": right, "predicted": said} for said, right in pairs]
+        return [{"gold": right, "predicted": prediction} for prediction, right in pairs]
     rows: list[dict[str, object]] = [
-        {"gold": right, "correct": int(said == right)} for said, right in zip(predicted, gold, strict=True)
+        {"gold": right, "correct": int(prediction == right)} for prediction, right in zip(predicted, gold, strict=True)
     ]
     if positive is not None:
         _check_two_classes(predicted, gold, positive)
-        for row, said, right in zip(rows, predicted, gold, strict=True):
-            outcome = ("t" if said == right else "f") + ("p" if said == positive else "n")
+        for row, prediction, right in zip(rows, predicted, gold, strict=True):
+            outcome = ("t" if prediction == right else "f") + ("p" if prediction == positive else "n")
             row.update({key: int(key == outcome) for key in ("tp", "fp", "fn", "tn")})
     return rows
 
@@ -136,20 +136,20 @@ def _of_classes(metric: Callable[..., float], predicted: list[int], gold: list[i
 
 def _correlation(metric: Callable[..., Any], predicted: Labels, gold: Labels) -> float:
     _check_lengths(predicted, gold)
-    said, right = _numbers(predicted, "prediction"), _numbers(gold, "gold label")
+    predictions, right = _numbers(predicted, "prediction"), _numbers(gold, "gold label")
     if len(right) < 2:
         return math.nan
     # scipy warns about constant numbers, which the NaN that it returns shows already.
     with warnings.catch_warnings(action="ignore"):
-        return float(metric(said, right).statistic)
+        return float(metric(predictions, right).statistic)
 
 
 def _codes(predicted: Labels, gold: Labels) -> tuple[list[int], list[int]]:
     """Labels as class numbers: scikit-learn does not treat a list of floats, or of texts and numbers, as classes."""
     _check_not_empty(predicted, gold)
     codes: dict[str | float, int] = {}
-    said, right = ([codes.setdefault(label, len(codes)) for label in side] for side in (predicted, gold))
-    return said, right
+    predictions, right = ([codes.setdefault(label, len(codes)) for label in side] for side in (predicted, gold))
+    return predictions, right
 
 
 def _numbers(labels: Labels, side: str) -> list[float]:

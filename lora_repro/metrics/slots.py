@@ -74,13 +74,13 @@ def slot_errors(mr: str, output: str) -> SlotErrors:
     stated for a slot that the MR lacks is invented. Raises UserError if `mr` is no linearised E2E MR.
     """
     slots = parse_mr(mr)
-    text, found = words(output), {}
+    text, mentions = words(output), {}
     for key in ("name", "near"):  # first, so that "Burger King" or "Raja Indian Cuisine" does not count as a food
         if key in slots:
-            text, found[key] = mask(text, slots[key])
-    details = [f"missing {key}: {slots[key]}" for key in found if not found[key]]
-    for slot, said in VALUES.items():
-        firm, loose = said(text)
+            text, mentions[key] = mask(text, slots[key])
+    details = [f"missing {key}: {slots[key]}" for key in mentions if not mentions[key]]
+    for slot, matcher in VALUES.items():
+        firm, loose = matcher(text)
         details += _judge(slot, _value(slot, slots[slot]) if slot in slots else None, firm, loose)
     if "near" not in slots and (venue := near(output, [slots.get("name", "")])):
         details.append(f"invented near: {venue}")

@@ -76,8 +76,8 @@ def write(query: Query, header: Sequence[str]) -> str:
     aggregate = AGGREGATES[query.aggregate]
     text = f"SELECT {f'{aggregate}({name(query.select)})' if aggregate else name(query.select)} FROM table"
     for number, (column, operator, value) in enumerate(query.conditions):
-        quoted = value.replace("'", "''")
-        text += f" {'AND' if number else 'WHERE'} {name(column)} {OPERATORS[operator]} '{quoted}'"
+        literal = value.replace("'", "''")
+        text += f" {'AND' if number else 'WHERE'} {name(column)} {OPERATORS[operator]} '{literal}'"
     return text
 
 
@@ -90,10 +90,10 @@ def read(text: str, header: Sequence[str]) -> Query:
     plain = ["".join(column.lower().split()) for column in header]
 
     def column(name: str) -> int:
-        wanted = "".join(name.replace('""', '"').lower().split())
-        if wanted not in plain:
+        key = "".join(name.replace('""', '"').lower().split())
+        if key not in plain:
             raise UserError(f"no column {name[:40]!r}")
-        return plain.index(wanted)
+        return plain.index(key)
 
     head = _HEAD.match(text)
     if head is None:
@@ -102,13 +102,13 @@ def read(text: str, header: Sequence[str]) -> Query:
     select = column(bare if inner is None else inner)
     conditions: list[Condition] = []
     end = head.end()
-    while found := _CONDITION.match(text, end):
-        word, name, operator, quoted, number = found.groups()
+    while match := _CONDITION.match(text, end):
+        word, name, operator, literal, number = match.groups()
         if (word.upper() == "WHERE") != (not conditions):
             break
-        value = number if quoted is None else quoted.replace("''", "'")
+        value = number if literal is None else literal.replace("''", "'")
         conditions.append((column(name), OPERATORS.index(operator), value))
-        end = found.end()
+        end = match.end()
     if text[end:].strip() not in ("", ";"):
         raise UserError(f"cannot read {text[end:].strip()[:40]!r}")
     return Query(select, AGGREGATES.index((aggregate or "").upper()), tuple(conditions))
@@ -148,14 +148,14 @@ def execute(query: Query, table: Table) -> list[object]:
     As in the official engine a value is bound to its column, so two conditions on one column both get the last one's value.
     """
     aggregate = AGGREGATES[query.aggregate]
-    selected = f"{aggregate}(col{query.select})" if aggregate else f"col{query.select}"
+    expression = f"{aggregate}(col{query.select})" if aggregate else f"col{query.select}"
     clauses = [f"col{c} {OPERATORS[o]} :col{c}" for c, o, _ in query.conditions]
     where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
     try:
         values = {f"col{c}": _bound(value, table.types[c]) for c, _, value in query.conditions}
         with closing(sqlite3.connect(":memory:")) as database:
             _fill(database, table)
-            return [result for (result,) in database.execute(f"SELECT {selected} FROM t{where}", values)]
+            return [result for (result,) in database.execute(f"SELECT {expression} FROM t{where}", values)]
     except (IndexError, ValueError, OverflowError, sqlite3.Error) as error:
         raise UserError(f"the query cannot be run: {error}") from None
 

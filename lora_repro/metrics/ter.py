@@ -67,31 +67,31 @@ class _Alignment(NamedTuple):
 def _alignment(words: list[str], reference: list[str], rows: list[Row]) -> _Alignment:
     """The best path, traced from its end. Of equal ones a match or substitution is preferred, then a word of the output alone."""
     row, column = len(words), len(reference)
-    found = _Alignment([True] * row, [True] * column, [0] * column)
+    alignment = _Alignment([True] * row, [True] * column, [0] * column)
     while row or column:
         cost = rows[row][column]
         same = bool(row and column) and words[row - 1] == reference[column - 1]
         if row and column and cost == rows[row - 1][column - 1] + (not same):
-            found.output_wrong[row - 1] = found.reference_wrong[column - 1] = not same
-            found.place[column - 1] = row - 1
+            alignment.output_wrong[row - 1] = alignment.reference_wrong[column - 1] = not same
+            alignment.place[column - 1] = row - 1
             row, column = row - 1, column - 1
         elif row and cost == rows[row - 1][column] + 1:
             row -= 1
         else:
-            found.place[column - 1] = row - 1
+            alignment.place[column - 1] = row - 1
             column -= 1
-    return found
+    return alignment
 
 
 def _places(words: list[str], reference: list[str]) -> dict[tuple[str, ...], list[int]]:
     """The positions at which each sequence of reference words begins, for sequences whose words are all in the output."""
-    known, found = set(words), dict[tuple[str, ...], list[int]]()
+    vocabulary, places = set(words), dict[tuple[str, ...], list[int]]()
     for start in range(len(reference)):
         for end in range(start, min(start + LONGEST, len(reference))):
-            if reference[end] not in known:
+            if reference[end] not in vocabulary:
                 break
-            found.setdefault(tuple(reference[start : end + 1]), []).append(start)
-    return found
+            places.setdefault(tuple(reference[start : end + 1]), []).append(start)
+    return places
 
 
 def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], aligned: _Alignment) -> list[list[Shift]]:
@@ -100,7 +100,7 @@ def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], aligned:
     Each moves output words, not all of them right, to a place where the reference has the same words, not all matched.
     """
     wrong, reference_wrong, place = aligned
-    found: list[list[Shift]] = [[] for _ in range(LONGEST)]
+    shifts: list[list[Shift]] = [[] for _ in range(LONGEST)]
     for start, word in enumerate(words):
         near = (place[at] for at in places.get((word,), ()))
         if not any(to != start and -FARTHEST - 1 <= to - start <= FARTHEST for to in near):
@@ -115,10 +115,10 @@ def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], aligned:
                     continue
                 longer = True
                 if any(reference_wrong[at : at + length]):
-                    found[length - 1] += _targets(start, end, at, place)
+                    shifts[length - 1] += _targets(start, end, at, place)
             if not longer:
                 break
-    return found
+    return shifts
 
 
 def _targets(start: int, end: int, at: int, place: list[int]) -> list[Shift]:
@@ -142,21 +142,21 @@ def tercom_edits(words: list[str], reference: list[str]) -> int:
     while (edits := rows[-1][-1]) > 0:
         best: tuple[list[str], list[Row]] | None = None
         gain = 0  # of the best shift: edits before it − edits after it − 1
-        seen: dict[tuple[str, ...], list[Row]] = {}
-        for length, tried in reversed(list(enumerate(_shifts(words, places, _alignment(words, reference, rows)), start=1))):
+        cache: dict[tuple[str, ...], list[Row]] = {}
+        for length, candidates in reversed(list(enumerate(_shifts(words, places, _alignment(words, reference, rows)), start=1))):
             if gain > 2 * length or (best and gain == 2 * length):
                 break
-            for shift in tried:
+            for shift in candidates:
                 if gain > 2 * length or (best and gain == 2 * length):
                     break
-                shifted = shift.apply(words)
+                new_words = shift.apply(words)
                 same = min(shift.start, shift.after + 1)
-                if tuple(shifted) not in seen:
-                    seen[tuple(shifted)] = _rows(shifted, reference, rows[: same + 1])
-                after = seen[tuple(shifted)]
+                if tuple(new_words) not in cache:
+                    cache[tuple(new_words)] = _rows(new_words, reference, rows[: same + 1])
+                after = cache[tuple(new_words)]
                 better = edits - after[-1][-1] - 1
                 if better > gain or (best is None and better == 0):
-                    best, gain = (shifted, after), better
+                    best, gain = (new_words, after), better
         if best is None:
             break
         (words, rows), shifts = best, shifts + 1

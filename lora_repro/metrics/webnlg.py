@@ -97,24 +97,24 @@ def per_input_statistics(
     rules = PROTOCOLS[protocol]
     outs = [rules.output(output) for output in outputs]
     groups = [[rules.reference(text) for text in group[: rules.most]] for group in references]
-    counted = [
+    bleu_counts = [
         bleu.without_negatives(
             bleu.token_counts(rules.bleu_tokens(out), [rules.bleu_tokens(text) for text in _padded(group, rules)])
         )
         for out, group in zip(outs, groups, strict=True)
     ]
     # For METEOR and TER the official scripts treat an empty reference as a missing one.
-    kept = [[rules.words(text) for text in group if text or not rules.blanks] or [""] for group in groups]
-    said = [rules.words(out) for out in outs]
-    aligned = meteor.aligned(said, kept)
-    edits = [rules.edits(out, group) for out, group in zip(said, kept, strict=True)]
+    ref_words = [[rules.words(text) for text in group if text or not rules.blanks] or [""] for group in groups]
+    out_words = [rules.words(out) for out in outs]
+    meteor_lines = meteor.aligned(out_words, ref_words)
+    edits = [rules.edits(out, group) for out, group in zip(out_words, ref_words, strict=True)]
     return [
         {
             "matches": list(counts.matches), "totals": list(counts.totals),
             "hyp_len": counts.hyp_len, "ref_len": counts.ref_len,
             "meteor": meteor.sufficient(line), "ter_edits": edit, "ter_words": words,
         }
-        for counts, line, (edit, words) in zip(counted, aligned, edits, strict=True)
+        for counts, line, (edit, words) in zip(bleu_counts, meteor_lines, edits, strict=True)
     ]  # fmt: skip
 
 
@@ -134,11 +134,11 @@ def corpus_scores(rows: Sequence[Mapping[str, object]]) -> dict[str, float]:
         for row in rows
     ]
     matched = all(sum(count.matches[n] for count in counts) for n in range(bleu.ORDERS))
-    aligned = np.array([row["meteor"] for row in rows], dtype=np.float64)
+    meteor_rows = np.array([row["meteor"] for row in rows], dtype=np.float64)
     edits, words = (np.array([row[key] for row in rows], dtype=np.float64).sum() for key in ("ter_edits", "ter_words"))
     return {
         "bleu": bleu.bleu(counts) if matched else 0.0,
-        "meteor": float(meteor.corpus(aligned.sum(axis=0))),
+        "meteor": float(meteor.corpus(meteor_rows.sum(axis=0))),
         "ter": float(edits / words),
     }
 

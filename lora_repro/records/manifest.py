@@ -43,10 +43,10 @@ def read_manifest(results: Path) -> Listed | None:
 def stamp(results: Path) -> Stamp:
     """What tells one state of the manifest from the next, since a change replaces the file; None if there is none."""
     try:
-        found = (results / NAME).stat()
+        status = (results / NAME).stat()
     except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=4)
@@ -59,13 +59,13 @@ def _parsed(path: Path, now: Stamp) -> Listed:
 
 
 def _listed(text: str, path: Path) -> Listed:
-    found: dict[str, frozenset[str]] = {}
+    hashes: dict[str, frozenset[str]] = {}
     for line in filter(None, text.split("\n")):
         digest, gap, name = line.partition("  ")
         if not gap or len(digest) != 64 or name in ("", NAME):
             raise UserError(f"{path} is damaged ({line[:40]!r}); {_restore(path)}")
-        found[name] = found.get(name, frozenset()) | {digest}
-    return found
+        hashes[name] = hashes.get(name, frozenset()) | {digest}
+    return hashes
 
 
 @contextmanager
@@ -76,11 +76,11 @@ def changing(results: Path) -> Iterator[Change]:
     Raises UserError if results/ holds files but no manifest, and as `transaction.changing`.
     """
     with transaction.changing(results) as change:
-        listed = read_manifest(results)
-        if listed is None and next(_files(results), None):
+        manifest = read_manifest(results)
+        if manifest is None and next(_files(results), None):
             raise UserError(_missing(results))
         yield change
-        hashes = dict(listed or {})
+        hashes = dict(manifest or {})
         for name in change.removed:
             hashes.pop(name, None)
         hashes |= {name: frozenset({sha256(path)}) for name, path in change.new().items()}
@@ -88,7 +88,7 @@ def changing(results: Path) -> Iterator[Change]:
             if _of_a_merge(results, name, hashes[name]) and (results / name).is_file():
                 hashes[name] = hashes[name] & {sha256(results / name)} or hashes[name]
         lines = [f"{digest}  {name}\n" for name, digests in sorted(hashes.items()) for digest in sorted(digests)]
-        if listed is not None or lines:
+        if manifest is not None or lines:
             write_text(change.staged / NAME, "".join(lines))
 
 
@@ -115,8 +115,8 @@ def check(results: Path, folders: Iterable[str] = ("",)) -> None:
     Where nothing is published there may be neither files nor a manifest.
     """
     folders = tuple(folders)
-    if found := _steady(results, lambda: next(_faults(results, folders), "")):
-        raise UserError(found)
+    if fault := _steady(results, lambda: next(_faults(results, folders), "")):
+        raise UserError(fault)
 
 
 def check_evidence(folder: Path) -> None:
@@ -126,17 +126,17 @@ def check_evidence(folder: Path) -> None:
 
 def faults(results: Path) -> list[str]:
     """A line for every wrong file below results/, and for every file with two hashes; a merge that nobody rendered counts too."""
-    doubled = [f"{results / name} has two hashes in {NAME} since a merge: run make render"
-               for name, digests in (read_manifest(results) or {}).items()
-               if len(digests) > 1 and _of_a_merge(results, name, digests)]  # fmt: skip
-    found: list[str] = []
+    duplicates = [f"{results / name} has two hashes in {NAME} since a merge: run make render"
+                  for name, digests in (read_manifest(results) or {}).items()
+                  if len(digests) > 1 and _of_a_merge(results, name, digests)]  # fmt: skip
+    lines: list[str] = []
 
     def look() -> str:
-        found[:] = _faults(results, ("",))
-        return "".join(found)
+        lines[:] = _faults(results, ("",))
+        return "".join(lines)
 
     _steady(results, look)
-    return [*found, *doubled]
+    return [*lines, *duplicates]
 
 
 def read_text(results: Path, name: str) -> str | None:
@@ -151,10 +151,10 @@ def read_text(results: Path, name: str) -> str | None:
             data[:] = [(results / name).read_bytes()]
         except FileNotFoundError:
             data.clear()
-        found = read_manifest(results)
-        if found is None:
+        manifest = read_manifest(results)
+        if manifest is None:
             return _missing(results) if data else ""
-        return _fault(results, name, found, hashlib.sha256(data[0]).hexdigest() if data else None)
+        return _fault(results, name, manifest, hashlib.sha256(data[0]).hexdigest() if data else None)
 
     if fault := _steady(results, look):
         raise UserError(fault)
@@ -169,26 +169,26 @@ def _steady(results: Path, look: Callable[[], str]) -> str:
     while True:
         transaction.settle(results)
         now = stamp(results)
-        found = look()
-        if not found:
+        fault = look()
+        if not fault:
             return ""
         transaction.settle(results)
         if stamp(results) == now:
-            return found
+            return fault
 
 
 def _faults(results: Path, folders: Iterable[str]) -> Iterator[str]:
-    listed = read_manifest(results)
+    manifest = read_manifest(results)
     for folder in folders:
-        here = {path.relative_to(results).as_posix() for path in _files(results / folder)}
-        if listed is None:
-            if here:
+        files = {path.relative_to(results).as_posix() for path in _files(results / folder)}
+        if manifest is None:
+            if files:
                 yield _missing(results)
                 return
             continue
-        wanted = {name for name in listed if name.startswith(f"{folder}/") or not folder}
-        for name in sorted(here | wanted):
-            if fault := _fault(results, name, listed, sha256(results / name) if name in here else None):
+        names = {name for name in manifest if name.startswith(f"{folder}/") or not folder}
+        for name in sorted(files | names):
+            if fault := _fault(results, name, manifest, sha256(results / name) if name in files else None):
                 yield fault
 
 
@@ -222,21 +222,21 @@ def _of_a_merge(results: Path, name: str, digests: frozenset[str]) -> bool:
 @lru_cache(maxsize=4)
 def _sides(results: Path, now: Stamp) -> tuple[tuple[Listed, Listed], ...]:
     """The manifests of the two sides of a merge under way, and of one that is the last commit."""
-    found = []
+    manifests = []
     for pair in SIDES:
         texts = [_committed(results, commit) for commit in pair]
         if None not in texts:
-            found.append((_listed(texts[0] or "", results / NAME), _listed(texts[1] or "", results / NAME)))
-    return tuple(found)
+            manifests.append((_listed(texts[0] or "", results / NAME), _listed(texts[1] or "", results / NAME)))
+    return tuple(manifests)
 
 
 def _committed(results: Path, commit: str) -> str | None:
     """The manifest of a commit; None without git, that commit, or a manifest in it."""
     try:
-        done = subprocess.run(["git", "show", f"{commit}:./{NAME}"], cwd=results, capture_output=True, timeout=30, check=True)
+        process = subprocess.run(["git", "show", f"{commit}:./{NAME}"], cwd=results, capture_output=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.decode(errors="replace")
+    return process.stdout.decode(errors="replace")
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -28,10 +28,10 @@ def _git(*arguments: str) -> str | None:
     if paths.INSTALLED:  # a repository around it would not be this project's
         return None
     try:
-        done = subprocess.run(["git", *arguments], cwd=paths.LIBRARY, capture_output=True, text=True, timeout=30, check=True)
+        process = subprocess.run(["git", *arguments], cwd=paths.LIBRARY, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def _look() -> dict[str, Any]:
@@ -74,14 +74,14 @@ def joined(before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]
     """
     if not before:
         return now
-    found = {**before, **now}
+    provenance = {**before, **now}
     if any(before.get(key) != now.get(key) for key in ("git_sha", "dirty")):
-        found["dirty"] = True
+        provenance["dirty"] = True
     for key in ("device", "kernels", "precision"):
-        first, then = before.get(key), now.get(key)
-        if first and then:
-            found[key] = first if first.split(", then ")[-1] == then else f"{first}, then {then}"
-    return found
+        first, second = before.get(key), now.get(key)
+        if first and second:
+            provenance[key] = first if first.split(", then ")[-1] == second else f"{first}, then {second}"
+    return provenance
 
 
 def machine(device: torch.device, autocast: torch.dtype | None) -> dict[str, str]:
@@ -95,13 +95,13 @@ def attempt(device: torch.device, autocast: torch.dtype | None, before: dict[str
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 def device_name(device: torch.device) -> str:

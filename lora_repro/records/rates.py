@@ -36,10 +36,10 @@ _view: tuple[Path, ...] | None = None  # within `published_only`: folders like r
 
 def setting_signature(asked: dict[str, Any]) -> str:
     """16 hex digits that name a setting. `asked`: a resolved configuration, whatever its rate."""
-    kept = {key: value for key, value in asked.items() if key not in AFTER}
+    settings = {key: value for key, value in asked.items() if key not in AFTER}
     for group, key in (("train", "lr"), ("data", "n_test")):
-        kept[group] = {name: value for name, value in asked[group].items() if name != key}
-    return signature.signature({**kept, "starts_from": asked.get("starts")})
+        settings[group] = {name: value for name, value in asked[group].items() if name != key}
+    return signature.signature({**settings, "starts_from": asked.get("starts")})
 
 
 @contextmanager
@@ -88,8 +88,8 @@ def published_trials(profile: str, name: str) -> dict[str, Any] | None:
     for results in dict.fromkeys((RESULTS, SHIPPED)):
         file = results / path
         now = file.stat().st_mtime_ns if file.is_file() else 0
-        if (found := _published(results, path, now, manifest.stamp(results))) is not None:
-            return found
+        if (trials := _published(results, path, now, manifest.stamp(results))) is not None:
+            return trials
     return None
 
 
@@ -108,16 +108,16 @@ def own_trials(path: Path) -> dict[str, Any] | None:
     """The trials that `tune` kept at `path`, without their hash; None if there are none. Raises UserError for an altered file."""
     if not path.is_file():
         return None
-    found = record.read(path)
-    if found.pop(SEAL, None) is None:
+    trials = record.read(path)
+    if trials.pop(SEAL, None) is None:
         raise UserError(f"{path} has no hash of its own, so it may have been altered: delete it, then search again")
-    return found
+    return trials
 
 
 def load_trials(profile: str, name: str, runs: str | Path) -> dict[str, Any] | None:
     """The trials of a setting, published ones first; None if there are none. Raises UserError for files that were altered."""
-    if found := published_trials(profile, name):
-        return found
+    if trials := published_trials(profile, name):
+        return trials
     return own_trials(own_path(runs, profile, name)) if _view is None else None
 
 
@@ -132,10 +132,10 @@ def trials_of(head: Mapping[str, Any], searches: Iterable[Mapping[str, Any]]) ->
 
     head: what tells the setting. The longest search, of equally long ones the one with more seeds, gives the rate.
     """
-    kept = {(one["length"], one.get("seeds", 1)): one for one in searches}
-    ordered = [kept[kind] for kind in sorted(kept)]
-    longest = {key: ordered[-1][key] for key in ("chosen", "edge", "learnt", "length") if key in ordered[-1]}
-    return {**head, **longest, "searches": ordered}
+    last_searches = {(one["length"], one.get("seeds", 1)): one for one in searches}
+    ranking = [last_searches[kind] for kind in sorted(last_searches)]
+    longest = {key: ranking[-1][key] for key in ("chosen", "edge", "learnt", "length") if key in ranking[-1]}
+    return {**head, **longest, "searches": ranking}
 
 
 def stopped(search: dict[str, Any]) -> int:
@@ -143,16 +143,16 @@ def stopped(search: dict[str, Any]) -> int:
 
     A search in which no rate rose above chance has `learnt: false`; if it tried `MOST` rates, it did what the rule asks.
     """
-    tried = len({one["lr"] for one in search["trials"]})
-    return 0 if search.get("learnt", True) or tried >= MOST else tried
+    n_rates = len({one["lr"] for one in search["trials"]})
+    return 0 if search.get("learnt", True) or n_rates >= MOST else n_rates
 
 
 def first_guess(config: DictConfig) -> float | None:
     """Where a search of this configuration's rate begins; None if the rate is given, so that nothing is searched."""
     train: Any = OmegaConf.to_container(config.train, resolve=False)
     text = train.get("lr")
-    named = re.fullmatch(r"\$\{searched:(.+)\}", text) if isinstance(text, str) else None
-    return float(named.group(1)) if named else None
+    match = re.fullmatch(r"\$\{searched:(.+)\}", text) if isinstance(text, str) else None
+    return float(match.group(1)) if match else None
 
 
 def searched(first: float, parent: DictConfig) -> float:
@@ -165,13 +165,13 @@ def searched(first: float, parent: DictConfig) -> float:
     if not _any_trials(profile, runs):
         return float(first)
     starts = OmegaConf.select(root, "starts")
-    asked: dict[str, Any] = {"starts": OmegaConf.to_container(starts, resolve=True) if OmegaConf.is_config(starts) else starts}
+    config: dict[str, Any] = {"starts": OmegaConf.to_container(starts, resolve=True) if OmegaConf.is_config(starts) else starts}
     for key, node in root.items_ex(resolve=False):
         if key == "train":
-            asked[key] = {name: node[name] for name in node if name != "lr"}
+            config[key] = {name: node[name] for name in node if name != "lr"}
         elif isinstance(node, DictConfig) and "_target_" in node and key not in AFTER:
-            asked[str(key)] = OmegaConf.to_container(node, resolve=True)
-    return chosen_rate({**asked, "profile_name": profile, "paths": {"runs": runs}}, first)
+            config[str(key)] = OmegaConf.to_container(node, resolve=True)
+    return chosen_rate({**config, "profile_name": profile, "paths": {"runs": runs}}, first)
 
 
 def _any_trials(profile: str, runs: str) -> bool:

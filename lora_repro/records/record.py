@@ -68,10 +68,10 @@ def of_run(folder: Path, names: Iterable[str] = ()) -> dict[str, Any]:
 
     Raises UserError as `read_run` does, and for a file that is not the one that the run wrote.
     """
-    found = read_run(folder / RECORD)
-    if name := defect(folder, found, names):
+    record = read_run(folder / RECORD)
+    if name := defect(folder, record, names):
         raise UserError(f"{folder / name} is not what run {folder.name} wrote: run it again, or copy the right file")
-    return found
+    return record
 
 
 def defect(folder: Path, record: dict[str, Any], names: Iterable[str]) -> str | None:
@@ -100,18 +100,18 @@ def parse(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         raise ValueError("a key stands in it twice")
-    return found
+    return mapping
 
 
 def _plain_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = _object(pairs)
+    mapping = _object(pairs)
     for key, value in pairs:
         if referring := next((item for item in _texts(value) if "${" in item), None):
             raise ValueError(f"{key} refers to something else ({referring[:40]!r})")
-    return found
+    return mapping
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -144,12 +144,12 @@ def _read(path: Path, check: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
 
 def checked_run(value: Any) -> dict[str, Any]:
     """The record of a run itself. Raises ValueError as `checked` does, and without its own hash or those of its files."""
-    found = checked(value)
-    if SEAL not in found:
+    record = checked(value)
+    if SEAL not in record:
         raise ValueError("it has no hash of its own, so it may have been altered")
-    if not isinstance(files := found.get("files"), dict) or PREDICTIONS not in files:
+    if not isinstance(files := record.get("files"), dict) or PREDICTIONS not in files:
         raise ValueError("it has no hashes of the files beside it, so they may have been altered")
-    return found
+    return record
 
 
 def checked(value: Any) -> dict[str, Any]:
@@ -200,13 +200,13 @@ def load_records(folder: Path, reader: Callable[[Path], dict[str, Any]] = read_r
     reader: `read_run`, or `read` for a caller that says of each record why its hashes do not hold. Raises UserError for a record
     that cannot be read or, by `read_run`, lacks its hashes, or whose signature is not its folder's or file's name.
     """
-    found = {}
+    records = {}
     for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
         record, name = reader(path), path.parent.name if path.name == RECORD else path.stem
         if record.get("signature") != name:
             raise UserError(f"record {path} belongs to run {record.get('signature')}: copy the right record from its source")
-        found[name] = record
-    return found
+        records[name] = record
+    return records
 
 
 def load_predictions(path: Path) -> list[dict[str, Any]]:
@@ -236,7 +236,7 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Wait a moment: a sweep's table takes the lock briefly to see whether the run is being worked on.
-        held = FileLock(folder / LOCK, timeout=0.2, poll_interval=0.05, fallback_to_soft=False).acquire()
+        file_lock = FileLock(folder / LOCK, timeout=0.2, poll_interval=0.05, fallback_to_soft=False).acquire()
     except Timeout:
         who = holder(folder) or "unknown"
         raise Busy(f"another process ({who}) is already running {folder.name}: wait for it to end") from None
@@ -244,7 +244,7 @@ def lock(folder: Path) -> Iterator[None]:
         lockless = error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
         what = f"no file can be locked in {folder}" if lockless else f"cannot write in {folder}"
         raise UserError(f"{what}: {error.strerror or error}; choose another folder with paths.runs=/path") from error
-    with held:
+    with file_lock:
         for path in folder.iterdir():
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise UserError(f"{path} is neither a file nor a folder: delete it, then run again")

@@ -46,8 +46,8 @@ class Change:
 
     def new(self) -> dict[str, Path]:
         """Path in `folder` -> the file that takes its place."""
-        found = sorted(path for path in self.staged.rglob("*") if path.is_file())
-        return {path.relative_to(self.staged).as_posix(): path for path in found}
+        paths = sorted(path for path in self.staged.rglob("*") if path.is_file())
+        return {path.relative_to(self.staged).as_posix(): path for path in paths}
 
 
 @contextmanager
@@ -90,17 +90,17 @@ def settle(folder: Path) -> None:
             raise  # otherwise another process is preparing a change, and the files are as they were
     except OSError as error:
         if decided:
-            said = "a change of it was interrupted, and it cannot be finished"
-            raise UserError(f"{folder}: {said} ({error.strerror}): repeat this where you may write") from None
+            reason = "a change of it was interrupted, and it cannot be finished"
+            raise UserError(f"{folder}: {reason} ({error.strerror}): repeat this where you may write") from None
 
 
 @contextmanager
 def _locked(folder: Path, seconds: float) -> Iterator[None]:
     try:
-        held = FileLock(folder / LOCK, timeout=seconds, fallback_to_soft=False).acquire()
+        file_lock = FileLock(folder / LOCK, timeout=seconds, fallback_to_soft=False).acquire()
     except Timeout:
         raise Busy(f"another process is writing in {folder}: try again when it has ended") from None
-    with held:
+    with file_lock:
         yield
 
 
@@ -114,11 +114,11 @@ def _decide(change: Change) -> bool:
         else:
             sync(path)
             files[name] = digest
-    removed = sorted(name for name in change.removed - files.keys() if (change.folder / name).exists())
-    if files or removed:
-        write_json(change.folder / JOURNAL, {"files": files, "removed": removed})
+    removals = sorted(name for name in change.removed - files.keys() if (change.folder / name).exists())
+    if files or removals:
+        write_json(change.folder / JOURNAL, {"files": files, "removed": removals})
         sync(change.folder)
-    return bool(files or removed)
+    return bool(files or removals)
 
 
 def _recover(folder: Path) -> None:
@@ -133,16 +133,16 @@ def _recover(folder: Path) -> None:
 
 def _apply(folder: Path) -> None:
     """Do what the journal says, from wherever it was interrupted, then drop it."""
-    files, removed = _read_journal(folder / JOURNAL)
+    files, removals = _read_journal(folder / JOURNAL)
     for name, digest in files.items():
-        staged, place = folder / STAGED / name, folder / name
-        if (not staged.is_file() and not place.is_file()) or (staged.is_file() and sha256(staged) != digest):
+        source, place = folder / STAGED / name, folder / name
+        if (not source.is_file() and not place.is_file()) or (source.is_file() and sha256(source) != digest):
             way = f"delete {folder / JOURNAL} and {folder / STAGED}, then git checkout -- {folder}"
-            raise UserError(f"{staged} is damaged, so an interrupted change cannot be finished; {way}")
-        if staged.is_file():
+            raise UserError(f"{source} is damaged, so an interrupted change cannot be finished; {way}")
+        if source.is_file():
             place.parent.mkdir(parents=True, exist_ok=True)
-            staged.replace(place)
-    for name in removed:
+            source.replace(place)
+    for name in removals:
         (folder / name).unlink(missing_ok=True)
         _remove_empty(folder, (folder / name).parent)
     for parent in {(folder / name).parent for name in files}:
@@ -154,13 +154,17 @@ def _apply(folder: Path) -> None:
 def _read_journal(path: Path) -> tuple[dict[str, str], list[str]]:
     """(path -> hash, removed paths). Raises UserError unless all of them lie below the journal's folder."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        files, removed = dict(found["files"]), list(found["removed"])
-        if bad := [name for name in (*files, *removed) if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
+        journal = json.loads(path.read_text(encoding="utf-8"))
+        files, removals = dict(journal["files"]), list(journal["removed"])
+        if bad := [
+            name
+            for name in (*files, *removals)
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+        ]:
             raise ValueError(f"it names {bad[0]}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}): delete it, then git checkout -- {path.parent}") from None
-    return files, removed
+    return files, removals
 
 
 def _remove_empty(folder: Path, place: Path) -> None:

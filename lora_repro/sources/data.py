@@ -61,13 +61,13 @@ def _fetch(source: Source, folder: Path) -> None:
     receipt = folder / RECEIPTS / f"{source.name}.json"
     got = _received(receipt)
     sums = {path: about.get("sha256") or got.get(path) for path, about in source.files.items()}
-    wanted = {path: about for path, about in source.files.items() if not _right(folder / path, sums[path])}
+    downloads = {path: about for path, about in source.files.items() if not _right(folder / path, sums[path])}
     console.say(f"{source.name}: {source.title}; licence: {source.licence}")
     for file in (receipt, *(folder / path for path in source.files)):
         for left in file.parent.glob(f".{file.name}.*.tmp"):  # by a killed process
             left.unlink()
     archives: dict[str, Path] = {}
-    for path, about in wanted.items():
+    for path, about in downloads.items():
         target = folder / path
         if "member" not in about:
             retrieve(about["url"], target.parent, target.name, about.get("sha256"), about.get("blob"))
@@ -81,7 +81,7 @@ def _fetch(source: Source, folder: Path) -> None:
         (folder / _archive(url)).unlink(missing_ok=True)  # that of a killed process, too
     if source.name == "glue":
         split_mrpc(folder / "MRPC")
-    console.say(f"{source.name}: {len(source.files)} files in {folder} ({len(wanted)} new)")
+    console.say(f"{source.name}: {len(source.files)} files in {folder} ({len(downloads)} new)")
 
 
 def _archive(url: str) -> str:
@@ -114,14 +114,14 @@ def unpack(archive: Path, member: str, target: Path, sha256: str | None) -> None
 def _member(archive: Path, member: str) -> Iterator[IO[bytes]]:
     try:
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as packed, packed.open(member) as content:
+            with zipfile.ZipFile(archive) as zip_file, zip_file.open(member) as content:
                 yield content
             return
-        with tarfile.open(archive) as unpacked:
-            found = unpacked.extractfile(member)
-            if found is None:
+        with tarfile.open(archive) as tar_file:
+            stream = tar_file.extractfile(member)
+            if stream is None:
                 raise KeyError(member)
-            yield found
+            yield stream
     except (KeyError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
         archive.unlink(missing_ok=True)
         raise UserError(f"{archive.name} is damaged or lacks {member}; run the same command again") from error
@@ -129,17 +129,17 @@ def _member(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 def split_mrpc(folder: Path) -> None:
     """Write GLUE's train.tsv and dev.tsv of MRPC, from Microsoft's training file and GLUE's list of the dev pairs."""
-    whole, ids = folder / "msr_paraphrase_train.txt", folder / "mrpc_dev_ids.tsv"
-    lines, listed = (list(filter(str.strip, path.read_text("utf-8-sig", "replace").splitlines())) for path in (whole, ids))
+    corpus, ids = folder / "msr_paraphrase_train.txt", folder / "mrpc_dev_ids.tsv"
+    lines, id_lines = (list(filter(str.strip, path.read_text("utf-8-sig", "replace").splitlines())) for path in (corpus, ids))
     for path, right in (
-        (whole, bool(lines) and lines[0].count("\t") == 4),
-        (ids, bool(listed) and all(re.fullmatch(r"\d+\t\d+", line) for line in listed)),
+        (corpus, bool(lines) and lines[0].count("\t") == 4),
+        (ids, bool(id_lines) and all(re.fullmatch(r"\d+\t\d+", line) for line in id_lines)),
     ):
         if not right:
             path.unlink()  # it has no published checksum, so the next run would accept it
             raise UserError(f"the server's {path} is not the file that GLUE is made from: run the same command again")
-    dev = {tuple(line.split("\t")) for line in listed}
+    dev = {tuple(line.split("\t")) for line in id_lines}
     head, *rows = lines
     for name, wanted in (("train", False), ("dev", True)):
-        kept = [row for row in rows if (tuple(row.split("\t")[1:3]) in dev) is wanted]
-        write_text(folder / f"{name}.tsv", "\n".join([head, *kept]) + "\n")
+        split_rows = [row for row in rows if (tuple(row.split("\t")[1:3]) in dev) is wanted]
+        write_text(folder / f"{name}.tsv", "\n".join([head, *split_rows]) + "\n")

@@ -67,15 +67,15 @@ def _go_on(url: str, part: Path) -> None:
             return
         raise
     with answer, _Part(part, "ab" if answer.status == 206 else "wb") as file:
-        done = have if answer.status == 206 else 0
+        offset = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
-        whole = done + int(length) if length else 0
-        with console.bar(whole or 1, url.rpartition("/")[2], "B", done, unit_scale=True) as bar:
+        total = offset + int(length) if length else 0
+        with console.bar(total or 1, url.rpartition("/")[2], "B", offset, unit_scale=True) as bar:
             while piece := answer.read(PIECE):
                 file.write(piece)
                 bar.update(len(piece))
-        if whole and file.tell() < whole:
-            raise http.client.IncompleteRead(b"", whole - file.tell())
+        if total and file.tell() < total:
+            raise http.client.IncompleteRead(b"", total - file.tell())
 
 
 class _Part:
@@ -105,5 +105,5 @@ class _Part:
         try:
             yield
         except OSError as error:
-            said = f"cannot write {self.path}: {error.strerror}; mend that, then run the same command again to resume"
-            raise UserError(said) from error
+            message = f"cannot write {self.path}: {error.strerror}; mend that, then run the same command again to resume"
+            raise UserError(message) from error

@@ -46,12 +46,12 @@ def model_here(hub_id: str, revision: str) -> Path | None:
 
 def dataset(hub_id: str, revision: str, folder: str) -> Path:
     """The folder that holds the `folder`/*.parquet files of a data set."""
-    wanted = f"{folder}/*.parquet"
-    found = cached(hub_id, revision, (f"{folder}/.whole",), "dataset")
-    if found is None:
-        found = _download(hub_id, revision, "dataset", lambda names: ([], fnmatch.filter(names, wanted)))
-        (found / folder / ".whole").touch()
-    return found / folder
+    pattern = f"{folder}/*.parquet"
+    snapshot = cached(hub_id, revision, (f"{folder}/.whole",), "dataset")
+    if snapshot is None:
+        snapshot = _download(hub_id, revision, "dataset", lambda names: ([], fnmatch.filter(names, pattern)))
+        (snapshot / folder / ".whole").touch()
+    return snapshot / folder
 
 
 def texts(names: Sequence[str]) -> list[str]:

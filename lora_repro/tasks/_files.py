@@ -98,19 +98,19 @@ def hub_parts(hub_id: str, revision: str, folder: str, splits: Iterable[str]) ->
     from datasets import Dataset, disable_progress_bars  # type: ignore[import-untyped]  # slow, and no other source needs it
 
     disable_progress_bars()
-    found = {}
+    parts = {}
     for split in splits:
         paths = sorted(map(str, [*place.glob(f"{split}-*.parquet"), *place.glob(f"{split}/*.parquet")]))
         if not paths:
             raise UserError(f"{hub_id} at {revision[:8]} has no {folder}/{split}")
-        found[split] = Dataset.from_parquet(paths)
-    return found
+        parts[split] = Dataset.from_parquet(paths)
+    return parts
 
 
 def find(place: Path, names: Sequence[str]) -> Path | None:
     """The first of the files `names`, each plain or with `.xz` appended, that exists in a folder; None if none does."""
-    tried = (place / f"{name}{end}" for name in names for end in ("", ".xz"))
-    return next((path for path in tried if path.is_file()), None)
+    candidates = (place / f"{name}{end}" for name in names for end in ("", ".xz"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def read_bytes(path: Path) -> tuple[bytes, str]:
@@ -125,8 +125,8 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(large)
-        with path.open("rb") as stored:
-            digest = hashlib.file_digest(stored, "sha256").hexdigest()
+        with path.open("rb") as source:
+            digest = hashlib.file_digest(source, "sha256").hexdigest()
         with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
             while piece := file.read(PIECE):
                 pieces.append(piece)
@@ -173,7 +173,7 @@ def load_json(text: str, path: Path | str, line: int | None = None) -> Any:
         raise UserError(f"{path}, line {line or 1} has a number of too many digits: {MEND}") from None
     except RecursionError:
         raise UserError(f"{path}, line {line or 1} is nested too deep: {MEND}") from None
-    if half := next((found for found in ESCAPE.finditer(text) if found[1]), None):  # it can be neither encoded nor written
+    if half := next((match for match in ESCAPE.finditer(text) if match[1]), None):  # it can be neither encoded nor written
         raise UserError(f"{path}, line {line or line_of(text, half.start())} holds half a character ({half[0]}): {MEND}")
     return value
 
@@ -209,11 +209,11 @@ def generated_rows(path: Path) -> dict[str, list[list[Any]]]:
 
 def others(task: str, rows: Mapping[str, Sized], hashes: Mapping[str, str]) -> tuple[str, ...]:
     """The splits whose rows are known not to be the official ones. hashes: `<task>/rows/<split>` -> sha256 of the rows."""
-    found = []
-    for split, known in ROWS.get(task, {}).items():
-        if split in rows and known.get(len(rows[split]), "") not in (None, hashes[f"{task}/rows/{split}"]):
-            found.append(split)
-    return tuple(found)
+    splits = []
+    for split, digests in ROWS.get(task, {}).items():
+        if split in rows and digests.get(len(rows[split]), "") not in (None, hashes[f"{task}/rows/{split}"]):
+            splits.append(split)
+    return tuple(splits)
 
 
 def marked(caption: str, splits: tuple[str, ...]) -> str:

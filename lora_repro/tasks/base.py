@@ -144,10 +144,10 @@ class AbstractTask(abc.ABC):
         """
         if fits(example):
             return example
-        shortened = next((shorter for shorter in self.shorter(example) if fits(shorter)), None)
-        if shortened is None:
+        variant = next((shorter for shorter in self.shorter(example) if fits(shorter)), None)
+        if variant is None:
             raise UserError(self.too_long(example))
-        return shortened
+        return variant
 
     def too_long(self, example: Example) -> str:
         """The error for an example of which no form fits."""

@@ -90,8 +90,8 @@ def check(rows: list[Row], form: str, split: str, where: str) -> None:
     inputs = len({row[0] for row in rows})
     if inputs != expected.inputs:
         raise UserError(f"{where}: {inputs:,} distinct MRs, expected {expected.inputs:,}; {MEND}")
-    if (found := json_lines_sha256(rows)) != expected.sha256:
-        raise UserError(f"{where}: checksum {found[:12]}, expected {expected.sha256[:12]}; {MEND}")
+    if (digest := json_lines_sha256(rows)) != expected.sha256:
+        raise UserError(f"{where}: checksum {digest[:12]}, expected {expected.sha256[:12]}; {MEND}")
 
 
 def linearise(mr: str) -> str:
@@ -99,11 +99,11 @@ def linearise(mr: str) -> str:
 
     Raises UserError when `mr` is not a list of `slot[value]`.
     """
-    whole = mr.strip()
+    text = mr.strip()
     # Each piece is matched once from its start: a search would start again at every letter of a long cell without brackets.
-    found = [_SLOT.fullmatch(part) for part in whole[:-1].split("], ")]
-    slots = [match.groups() for match in found if match and match[1] == match[1].strip()]
-    if len(slots) < len(found) or not whole.endswith("]"):
+    matches = [_SLOT.fullmatch(part) for part in text[:-1].split("], ")]
+    slots = [match.groups() for match in matches if match and match[1] == match[1].strip()]
+    if len(slots) < len(matches) or not text.endswith("]"):
         raise UserError(f"not an E2E meaning representation: {mr[:60]!r}; expected name[...], eatType[...]")
     return " | ".join(f"{_RENAMED.get(slot, slot)} : {value}" for slot, value in slots)
 
@@ -163,14 +163,14 @@ def find_files(folder: str | None, form: str) -> dict[str, Path]:
     for name in CLEANED_FILES:
         if (root / name).exists():
             raise UserError(f"{root / name} {CLEANED_REASON}")
-    found = {}
+    paths = {}
     for split in SPLITS:
         names = NAMES[form][split]
         path = next((root / name for name in names if (root / name).exists()), None)
         if path is None:
             raise UserError(f"no {' or '.join(names)} in {root} (task.text_form={form})")
-        found[split] = path
-    return found
+        paths[split] = path
+    return paths
 
 
 def load_folder(folder: str | None, form: str) -> tuple[dict[str, list[Row]], dict[str, str]]:
@@ -187,10 +187,10 @@ def load_hub() -> dict[str, list[Row]]:
 
     Raises NotAvailable when the hub can't be reached, UserError when its rows are not the original ones.
     """
-    loaded = hub_parts(HUB_ID, HUB_REVISION, "default", HUB_SPLITS.values())
+    parts = hub_parts(HUB_ID, HUB_REVISION, "default", HUB_SPLITS.values())
     splits = {}
     for split, name in HUB_SPLITS.items():
-        part = loaded[name][:]
+        part = parts[name][:]
         if not {"meaning_representation", "human_reference"} <= set(part):
             raise UserError(f"{HUB_ID}: columns {','.join(part)[:60]}; use task.source=folder")
         pairs = zip(part["meaning_representation"], part["human_reference"], strict=True)

@@ -111,8 +111,8 @@ class E2E(AbstractTask):
 
     def remark(self, example: Example, output: str) -> str:
         """The slots that the output leaves out, gets wrong or invents."""
-        found = slots.slot_errors(example.input, output)
-        return "; ".join(found.details) if found.errors else f"says all {found.slots} slots, and no other"
+        counts = slots.slot_errors(example.input, output)
+        return "; ".join(counts.details) if counts.errors else f"says all {counts.slots} slots, and no other"
 
     def score(self, outputs: list[str], examples: list[Example]) -> Scores:
         """Corpus scores and per-input statistics of one output per example.

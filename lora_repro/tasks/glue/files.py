@@ -30,10 +30,10 @@ def find_files(root: str | None, folder: str, files: Mapping[str, str]) -> dict[
     place = home(root, folder, f"{folder} of GLUE", "glue") / folder
     if not place.is_dir():
         raise UserError(f"no folder {place}; paths.data must hold {folder}/ with {', '.join(files.values())}")
-    found = {split: place / name for split, name in files.items()}
-    if absent := [path for path in found.values() if not path.exists()]:
+    paths = {split: place / name for split, name in files.items()}
+    if absent := [path for path in paths.values() if not path.exists()]:
         raise UserError(f"no file {absent[0]}; {folder} needs {', '.join(files.values())}")
-    return found
+    return paths
 
 
 def load_folder(
@@ -58,21 +58,21 @@ def parse(text: str, columns: Mapping[str, object], path: str, skip_broken: bool
     lines = [line for line in lines if line != [""]]
     if not lines:
         raise UserError(f"{path} is empty")
-    wanted = [columns["first"], columns.get("second"), columns["label"]]
-    if any(isinstance(column, str) for column in wanted):
+    fields = [columns["first"], columns.get("second"), columns["label"]]
+    if any(isinstance(column, str) for column in fields):
         head = lines.pop(0)
-        if absent := [str(column) for column in wanted if column is not None and column not in head]:
+        if absent := [str(column) for column in fields if column is not None and column not in head]:
             raise UserError(
                 f"{path} has no column {absent[0]!r} (its header: {', '.join(head)[:80]!r}); "
                 "it must be a TSV file, or JSON lines in a .jsonl file"
             )
-        wanted = [None if column is None else head.index(str(column)) for column in wanted]
+        fields = [None if column is None else head.index(str(column)) for column in fields]
         if skip_broken:
             lines = [line for line in lines if len(line) == len(head)]
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         try:
-            first, second, label = (None if place is None else line[int(str(place))] for place in wanted)
+            first, second, label = (None if place is None else line[int(str(place))] for place in fields)
         except IndexError:
             raise UserError(
                 f"{path}, row {number} has only {len(line)} columns; was the file saved with quoting?"
@@ -91,11 +91,11 @@ def parse_lines(text: str, columns: Mapping[str, object], path: str) -> list[Row
     lines = [line for line in text.split("\n") if line not in ("", "\r")]
     for number, line in enumerate(lines, start=1):
         try:
-            found = load_json(line, path, number)
-            first, second, label = (None if key is None else _cell(found[key]) for key in keys)
+            record = load_json(line, path, number)
+            first, second, label = (None if key is None else _cell(record[key]) for key in keys)
         except (KeyError, TypeError) as error:
-            wanted = ", ".join(str(key) for key in keys if key is not None)
-            raise UserError(f"{path}, line {number}: not a JSON object with {wanted} ({error})") from None
+            names = ", ".join(str(key) for key in keys if key is not None)
+            raise UserError(f"{path}, line {number}: not a JSON object with {names} ({error})") from None
         assert first is not None and label is not None
         rows.append((first, second, label))
     if not rows:
@@ -114,8 +114,8 @@ def load_hub(hub: Mapping[str, str], files: Mapping[str, str]) -> dict[str, list
     if not hub:
         raise UserError("this task is not on the hub; use task.source=folder")
     splits = {"train": "train", **{split: hub.get(split, "validation") for split in files if split != "train"}}
-    loaded = hub_parts(hub["id"], hub["revision"], hub["config"], splits.values())
-    return {split: _hub_rows(loaded[name], hub) for split, name in splits.items()}
+    parts = hub_parts(hub["id"], hub["revision"], hub["config"], splits.values())
+    return {split: _hub_rows(parts[name], hub) for split, name in splits.items()}
 
 
 def _hub_rows(part: Any, hub: Mapping[str, str]) -> list[Row]:

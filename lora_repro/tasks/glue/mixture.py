@@ -74,15 +74,15 @@ class Mixture(AbstractTask):
         return {"train": int(train) + self.held_out, "test": test}
 
     def load(self, folder: str | None) -> Splits:
-        found = [member.load(folder) for member in self.members]
+        member_splits = [member.load(folder) for member in self.members]
         train, dev, test = [], [], []
-        for member, splits in zip(self.members, found, strict=True):
+        for member, splits in zip(self.members, member_splits, strict=True):
             train += [relabelled(member, example) for example in drawn(splits.train, self.most)]
             dev += [relabelled(member, example) for example in drawn(splits.dev, self.held_out or None)]
             test += [relabelled(member, example) for example in splits.test]
-        caption = f"{self.label} of {', '.join(splits.caption for splits in found)}"
-        hashes = {name: value for splits in found for name, value in splits.hashes.items()}
-        both = zip(self.members, found, strict=True)
+        caption = f"{self.label} of {', '.join(splits.caption for splits in member_splits)}"
+        hashes = {name: value for splits in member_splits for name, value in splits.hashes.items()}
+        both = zip(self.members, member_splits, strict=True)
         others = tuple(f"{member.name} {split}" for member, splits in both for split in splits.others)
         return Splits(train, dev, test, caption, hashes, others)
 

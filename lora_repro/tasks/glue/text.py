@@ -72,8 +72,8 @@ class GlueText(AbstractTask):
             raise UserError(f"task.metrics={list(self.metrics)}: an answer in words is scored by accuracy alone")
         if bad := [word for word in self.words.values() if not isinstance(word, str)]:
             raise UserError(f"task {self.name}: word {bad[0]!r} is not text; put it in quotes (yaml reads true as a bool)")
-        said = [word.strip().lower() for word in self.words.values()]
-        if len(said) < 2 or len(set(said)) != len(said) or not all(said):
+        words = [word.strip().lower() for word in self.words.values()]
+        if len(words) < 2 or len(set(words)) != len(words) or not all(words):
             raise UserError(f"task {self.name}: task.words needs a different word for each of two labels or more")
         try:
             parts = list(Formatter().parse(self.template))
@@ -101,11 +101,11 @@ class GlueText(AbstractTask):
         """What tables print: task, source, that answers are words, how many rows of a split were read, and rows left out."""
         if self.source == "embedded":
             return f"synthetic sentence pairs answered in words (generated, not {self.label})"
-        said = [self.scored, "local files" if self.source == "folder" else "the hub"]
-        said += [f"{self.rows[split]:,} of {self.official[split]:,} {split} rows" for split in self._parts()]
+        notes = [self.scored, "local files" if self.source == "folder" else "the hub"]
+        notes += [f"{self.rows[split]:,} of {self.official[split]:,} {split} rows" for split in self._parts()]
         if left_out:
-            said.append(f"{left_out} of more than {self.longest:,} characters left out")
-        return f"answered in words: {self.label} ({'; '.join(said)})"
+            notes.append(f"{left_out} of more than {self.longest:,} characters left out")
+        return f"answered in words: {self.label} ({'; '.join(notes)})"
 
     def _parts(self) -> list[str]:
         """The splits of which only a part is read."""
@@ -116,15 +116,15 @@ class GlueText(AbstractTask):
         left_out, others = 0, tuple[str, ...]()
         if self.source == "embedded":
             rows = load_generated("inference")
-            hashes = {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
+            hashes = {f"{self.name}/rows/{split}": rows_sha256(split_rows) for split, split_rows in rows.items()}
             parts = [sentences(rows[split], scored=split == "test") for split in ("train", "dev", "test")]
         else:
             self.ready(folder)
             read = self._sentences().load(folder)
-            whole, hashes, others = [read.train, read.dev, read.test], read.hashes, read.others
-            parts = [[pair for pair in part if self._is_whole(pair)] for part in whole]
-            lost = [len(part) - len(kept) for part, kept in zip(whole, parts, strict=True)]
-            left_out = sum(lost) if self.held_out else lost[0] + lost[2]  # without held-out rows dev and test are the same
+            splits, hashes, others = [read.train, read.dev, read.test], read.hashes, read.others
+            parts = [[pair for pair in part if self._is_whole(pair)] for part in splits]
+            drops = [len(part) - len(rest) for part, rest in zip(splits, parts, strict=True)]
+            left_out = sum(drops) if self.held_out else drops[0] + drops[2]  # without held-out rows dev and test are the same
         train, dev, test = ([self._asked(example) for example in part] for part in parts)
         return Splits(train, dev, test, _files.marked(self.caption(left_out), others), hashes, others)
 

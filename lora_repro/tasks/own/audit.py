@@ -61,10 +61,10 @@ class Audit:
         rows = ", ".join(f"{n:,} {split}" for split, n in self.counts.items())
         lines = [f"{self.title}: {rows} rows; {self.columns}", *self.said]
         if self.classes:
-            shown = ", ".join(f"{label[:30]} {n:,}" for label, n in self.classes[:SHOWN])
+            listing = ", ".join(f"{label[:30]} {n:,}" for label, n in self.classes[:SHOWN])
             more = f", {len(self.classes) - SHOWN} more" if len(self.classes) > SHOWN else ""
             always = f"always {self.classes[0][0][:30]}: accuracy {100 * (self.majority or 0):.1f} on test"
-            lines.append(f"training rows by class: {shown}{more}; {always}")
+            lines.append(f"training rows by class: {listing}{more}; {always}")
         for one in self.repeated:
             leak = one.split != one.other
             what = f"{one.rows:,} {one.split} rows {f'also stand in {one.other}' if leak else 'repeat an input'}"
@@ -90,18 +90,18 @@ def audit(data: OwnData) -> Audit:
     """What is to be said of these data."""
     splits = {"train": data.parts.train, "dev": data.parts.dev, "test": data.parts.test}
     of_classes = data.columns.kind == "class"
-    counted = Counter(row.answer for row in data.parts.train).most_common() if of_classes else []
+    class_counts = Counter(row.answer for row in data.parts.train).most_common() if of_classes else []
     pairs = [("train", "train"), ("dev", "train"), ("test", "train"), ("test", "dev"), ("test", "test")]
     return Audit(
         data.names["train"],
         {split: len(rows) for split, rows in splits.items()},
         data.columns.said,
-        tuple(counted),
-        sum(row.answer == counted[0][0] for row in data.parts.test) / len(data.parts.test) if counted else None,
+        tuple(class_counts),
+        sum(row.answer == class_counts[0][0] for row in data.parts.test) / len(data.parts.test) if class_counts else None,
         tuple(one for pair in pairs if (one := _repeated(splits, *pair)).rows),
         _contradicting(data.parts.train),
         {split: tuple(places) for split, places in data.empty.items() if places},
-        tuple(sorted({row.answer for row in data.parts.test} - {label for label, _ in counted})) if of_classes else (),
+        tuple(sorted({row.answer for row in data.parts.test} - {label for label, _ in class_counts})) if of_classes else (),
         None if data.columns.kind == "number" else 100 * detectable(math.sqrt(DISAGREE / len(data.parts.test))),
         dict(data.unit),
         data.parts.said,
@@ -110,14 +110,14 @@ def audit(data: OwnData) -> Audit:
 
 def _repeated(splits: dict[str, tuple[Row, ...]], split: str, other: str) -> Repeated:
     """Rows of one split whose input another one has; in the same split, each row after the first with its input."""
-    known = {content(row) for row in splits[other]} if split != other else set()
+    texts = {content(row) for row in splits[other]} if split != other else set()
     places = []
     for row in splits[split]:
         text = content(row)
-        if text in known:
+        if text in texts:
             places.append(row.place)
         if split == other:
-            known.add(text)
+            texts.add(text)
     return Repeated(split, other, len(places), tuple(places[:SHOWN]))
 
 

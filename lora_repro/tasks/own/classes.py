@@ -63,11 +63,11 @@ class OwnLabels(OwnTask):
 
     def load(self, folder: str | None) -> Splits:
         if self.kind == "class" and self.train is not None:
-            known = self.data().classes
-            for key, named in (("classes", self.classes), ("positive", [self.positive] if self.positive else [])):
-                if named and (bad := [*(set(known) - {*named} if key == "classes" else {*named} - set(known))]):
-                    said = "leaves out" if key == "classes" else "is no class of the data:"
-                    raise UserError(f"task.{key} {said} {sorted(bad)[0]!r}; the data have {', '.join(known)}")
+            classes = self.data().classes
+            for key, labels in (("classes", self.classes), ("positive", [self.positive] if self.positive else [])):
+                if labels and (bad := [*(set(classes) - {*labels} if key == "classes" else {*labels} - set(classes))]):
+                    problem = "leaves out" if key == "classes" else "is no class of the data:"
+                    raise UserError(f"task.{key} {problem} {sorted(bad)[0]!r}; the data have {', '.join(classes)}")
         return super().load(folder)
 
     @property

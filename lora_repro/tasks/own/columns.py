@@ -41,8 +41,8 @@ class Columns:
     def roles(self) -> dict[str, str]:
         """The columns as `task.columns` names them."""
         names = {"text": ("prompt", None, "completion"), "chat": ("messages", None, None)}.get(self.kind, ROLES[:3])
-        found = zip(names, (self.input, self.second, self.answer), strict=True)
-        return {role: column for role, column in found if role and column}
+        pairs = zip(names, (self.input, self.second, self.answer), strict=True)
+        return {role: column for role, column in pairs if role and column}
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,17 @@ def find(table: Table, named: Mapping[str, str | None], kind: str | None = None)
 
     Raises UserError, with the choice, if no or several columns could be meant, or those found do not hold what is needed.
     """
-    given = {role: column for role, column in named.items() if column is not None}
-    if bad := [column for column in given.values() if column not in table.header]:
+    roles = {role: column for role, column in named.items() if column is not None}
+    if bad := [column for column in roles.values() if column not in table.header]:
         raise UserError(f"{table.name} has no column {bad[0]!r}; it has {', '.join(table.header)}")
     plain = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in table.header}
-    found = [_chat(plain, given), _text(plain, given), _labelled(plain, given)]
-    fitting = [one for one in found if one and (kind is None or (one.kind in WRITTEN) == (kind in WRITTEN))]
-    fitting = [one for one in fitting if {*given} <= {*one.roles}]  # a named column decides
+    candidates = [_chat(plain, roles), _text(plain, roles), _labelled(plain, roles)]
+    fitting = [one for one in candidates if one and (kind is None or (one.kind in WRITTEN) == (kind in WRITTEN))]
+    fitting = [one for one in fitting if {*roles} <= {*one.roles}]  # a named column decides
     if len(fitting) != 1:
-        raise UserError(_question(table, fitting, kind, given))
-    (chosen,) = fitting
-    return chosen if chosen.kind != "class" else _of_labels(table, chosen, kind)
+        raise UserError(_question(table, fitting, kind, roles))
+    (columns,) = fitting
+    return columns if columns.kind != "class" else _of_labels(table, columns, kind)
 
 
 def _chat(plain: Mapping[str, str], given: Mapping[str, str]) -> Columns | None:
@@ -112,17 +112,17 @@ def _only(names: Sequence[str]) -> str | None:
 
 def _question(table: Table, fitting: Sequence[Columns], kind: str | None, given: Mapping[str, str]) -> str:
     roles = ("prompt", "completion"), ("text", "label")
-    written, labelled = (f"--columns {one}=...,{other}=... (of run: task.columns.{one}=... task.columns.{other}=...)"
-                         for one, other in roles)  # fmt: skip
+    prompt_hint, label_hint = (f"--columns {one}=...,{other}=... (of run: task.columns.{one}=... task.columns.{other}=...)"
+                               for one, other in roles)  # fmt: skip
     if fitting:
-        said = f"could be read as {' or as '.join(one.said for one in fitting)}"
+        problem = f"could be read as {' or as '.join(one.said for one in fitting)}"
         firsts = [next(iter(one.roles.items())) for one in fitting]
         how = " or ".join(f"--columns {role}={name} (of run: task.columns.{role}={name})" for role, name in firsts)
     else:
-        beside = f" beside {', '.join(given)}" if given else ""
-        said = f"has the columns {', '.join(table.header)}, and which are meant{beside} is not clear"
-        how = written if kind in WRITTEN else labelled if kind else f"{labelled} or {written}"
-    return f"{table.name} {said}: name them, {how}"
+        clause = f" beside {', '.join(given)}" if given else ""
+        problem = f"has the columns {', '.join(table.header)}, and which are meant{clause} is not clear"
+        how = prompt_hint if kind in WRITTEN else label_hint if kind else f"{label_hint} or {prompt_hint}"
+    return f"{table.name} {problem}: name them, {how}"
 
 
 def _of_labels(table: Table, found: Columns, kind: str | None) -> Columns:
@@ -132,25 +132,25 @@ def _of_labels(table: Table, found: Columns, kind: str | None) -> Columns:
     values = [value for value in values if value]
     different, numeric = set(values), all(map(is_number, values))
     whole = numeric and all(float(value).is_integer() for value in different)
-    decided = kind or ("number" if numeric and (not whole or len(different) > CLASSES) else "class")
-    if decided == "number" and not numeric:
+    label_kind = kind or ("number" if numeric and (not whole or len(different) > CLASSES) else "class")
+    if label_kind == "number" and not numeric:
         cells = [(place, str(row.get(found.answer, "")).strip()) for place, row in zip(table.places, table.rows, strict=True)]
         place, bad = next((place, cell) for place, cell in cells if cell and not is_number(cell))
         raise UserError(f"{table.at(place)}: {found.answer} is {bad[:40]!r}, not a number: correct it, or use task=own_labels")
-    if decided == "class" and len(different) > min(MANY, max(CLASSES, len(values) // 2)):
+    if label_kind == "class" and len(different) > min(MANY, max(CLASSES, len(values) // 2)):
         how = "task=own_numbers" if numeric else f"name another column, or task=own_texts task.columns.completion={found.answer}"
         many = f"{len(different):,} different values in {len(values):,} rows"
         raise UserError(f"{table.name}: {found.answer} has {many}, which are no classes: {how}")
-    what = f"{len(different)} classes" if decided == "class" else "a number"
-    return Columns(decided, found.input, found.second, found.answer, f"{found.said} ({what})")
+    what = f"{len(different)} classes" if label_kind == "class" else "a number"
+    return Columns(label_kind, found.input, found.second, found.answer, f"{found.said} ({what})")
 
 
 def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:
     """(the rows, the places of those without an input or an answer). Raises UserError for a cell that holds something else."""
-    needed = [name for name in (columns.input, columns.second, columns.answer) if name]
-    if lacking := [name for name in needed if name not in table.header]:
+    names = [name for name in (columns.input, columns.second, columns.answer) if name]
+    if lacking := [name for name in names if name not in table.header]:
         raise UserError(f"{table.name} has no column {lacking[0]!r}, as the training file has; it has {', '.join(table.header)}")
-    found, empty = [], []
+    rows, empty = [], []
     for place, cells in zip(table.places, table.rows, strict=True):
         row = _read(cells, columns, place, table.at(place))
         if not row.answer or not row.input or row.second == "":
@@ -158,10 +158,10 @@ def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:
         elif columns.kind == "number" and not is_number(row.answer):
             raise UserError(f"{table.at(place)}: {columns.answer} is {row.answer[:40]!r}, not a number: correct it")
         else:
-            found.append(row)
-    if not found:
-        raise UserError(f"{table.name} has no row with both an input and an answer: fill the columns {', '.join(needed)}")
-    return found, empty
+            rows.append(row)
+    if not rows:
+        raise UserError(f"{table.name} has no row with both an input and an answer: fill the columns {', '.join(names)}")
+    return rows, empty
 
 
 def _read(cells: Mapping[str, Cell], columns: Columns, place: int, where: str) -> Row:
@@ -188,5 +188,5 @@ def _turns(cell: Cell, place: int, where: str) -> Row:
         raise UserError(f'{where}: its messages are no list of {{"role": "user", "content": "..."}}: write them so') from None
     if turns and (turns[-1]["role"] != "assistant" or len(turns) < 2):
         raise UserError(f"{where}: a chat must end with an assistant's message after another one: add it, or remove the row")
-    asked, answer = turns[:-1], turns[-1]["content"].strip() if turns else ""
-    return Row(place, json.dumps(asked, ensure_ascii=False) if asked else "", None, answer)
+    prompt, answer = turns[:-1], turns[-1]["content"].strip() if turns else ""
+    return Row(place, json.dumps(prompt, ensure_ascii=False) if prompt else "", None, answer)

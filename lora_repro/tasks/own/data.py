@@ -55,46 +55,50 @@ def divide(
     stratified: hold out as many of each answer as its share. held_out: dev rows at most, if there is no dev file. max_train,
     max_test: rows at most, chosen by rank. Raises UserError if nothing is left to train on, to choose by or to test on.
     """
-    train, said = list(files["train"]), []
+    train, notes = list(files["train"]), []
     test = list(files.get("test", ()))
     if not test:
         train, test = hold_out(train, SHARE, "test", stratified)
-        said.append(f"no test file: {len(test):,} of the training rows are held out to test on")
-    train, lost = at_most(train, max_train, "train")
-    test, lost_too = at_most(test, max_test, "test")
-    said += [f"{n:,} {name} rows are left out (task.max_{name})" for n, name in ((lost, "train"), (lost_too, "test")) if n]
+        notes.append(f"no test file: {len(test):,} of the training rows are held out to test on")
+    train, train_surplus = at_most(train, max_train, "train")
+    test, test_surplus = at_most(test, max_test, "test")
+    notes += [
+        f"{n:,} {name} rows are left out (task.max_{name})"
+        for n, name in ((train_surplus, "train"), (test_surplus, "test"))
+        if n
+    ]
     dev = list(files.get("dev", ()))
     if not dev:
         train, dev = hold_out(train, min(SHARE, held_out / len(train)), "dev", stratified)
-        said.append(f"no dev file: {len(dev):,} of the training rows are held out to choose epoch and rate by")
+        notes.append(f"no dev file: {len(dev):,} of the training rows are held out to choose epoch and rate by")
     if not train or not dev or not test:
         n = len({content(row) for row in files["train"]})
         how = "give more, or --dev and --test (of run: task.dev and task.test)"
         raise UserError(f"{n} different training inputs are too few to hold some out: {how}")
-    return Parts(tuple(train), tuple(dev), tuple(test), tuple(said))
+    return Parts(tuple(train), tuple(dev), tuple(test), tuple(notes))
 
 
 def hold_out(rows: Sequence[Row], share: float, purpose: str, stratified: bool) -> tuple[list[Row], list[Row]]:
     """(kept, held out), in file order: about `share` of the different inputs, of each answer if `stratified`, at least one."""
     groups: dict[str, dict[str, str]] = {}  # answer -> input -> rank
-    seen = set()
+    inputs = set()
     for row in rows:
-        if (text := content(row)) not in seen:
-            seen.add(text)
+        if (text := content(row)) not in inputs:
+            inputs.add(text)
             groups.setdefault(row.answer if stratified else "", {})[text] = rank(row, purpose)
-    chosen = set()
+    sample = set()
     for ranks in groups.values():
         n = max(1, round(share * len(ranks))) if len(ranks) > 1 else 0
-        chosen |= set(sorted(ranks, key=ranks.__getitem__)[:n])
-    return [row for row in rows if content(row) not in chosen], [row for row in rows if content(row) in chosen]
+        sample |= set(sorted(ranks, key=ranks.__getitem__)[:n])
+    return [row for row in rows if content(row) not in sample], [row for row in rows if content(row) in sample]
 
 
 def at_most(rows: Sequence[Row], most: int | None, purpose: str) -> tuple[list[Row], int]:
     """(the `most` rows of lowest rank, in file order; how many others there are)."""
     if most is None or len(rows) <= most:
         return list(rows), 0
-    chosen = set(sorted(range(len(rows)), key=lambda place: rank(rows[place], purpose))[:most])
-    return [row for place, row in enumerate(rows) if place in chosen], len(rows) - most
+    places = set(sorted(range(len(rows)), key=lambda place: rank(rows[place], purpose))[:most])
+    return [row for place, row in enumerate(rows) if place in places], len(rows) - most
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,8 @@ class OwnData:
         """The settings of a run on these data: `task`, its files as absolute paths, and its columns."""
         files = {f"task.{split}": str(Path(source).expanduser().absolute()) if not HUB.fullmatch(source) else source
                  for split, source in self.sources.items()}  # fmt: skip
-        named = {f"task.columns.{role}": column for role, column in self.columns.roles.items()}
-        return {"task": TASKS[self.columns.kind], **files, **named}
+        columns = {f"task.columns.{role}": column for role, column in self.columns.roles.items()}
+        return {"task": TASKS[self.columns.kind], **files, **columns}
 
 
 def read(
@@ -142,12 +146,12 @@ def read(
     named: role -> column; kind: what is wanted, None to go by the columns (`columns.find`). The other arguments: `divide`.
     Raises UserError for whatever cannot be used, or NotAvailable without the hub.
     """
-    given = tuple((split, str(sources[split])) for split in SPLITS if sources.get(split))
-    if "train" not in dict(given):
+    files = tuple((split, str(sources[split])) for split in SPLITS if sources.get(split))
+    if "train" not in dict(files):
         raise UserError("name the training file: task.train=reviews.csv (or .tsv, .json, .jsonl, .parquet, a datasets folder)")
-    digests = tuple(content_hash(source) for _, source in given)
-    wanted = tuple((role, column) for role, column in (named or {}).items() if column is not None)
-    return _read(given, digests, wanted, kind, held_out, max_train, max_test)
+    digests = tuple(content_hash(source) for _, source in files)
+    roles = tuple((role, column) for role, column in (named or {}).items() if column is not None)
+    return _read(files, digests, roles, kind, held_out, max_train, max_test)
 
 
 @lru_cache(maxsize=4)  # a run builds its task several times
@@ -162,8 +166,8 @@ def _read(
 ) -> OwnData:
     read = {split: tables.read(source, split) for split, source in given}
     columns = finding.find(read["train"], dict(named), kind)
-    found = {split: finding.rows_of(table, columns) for split, table in read.items()}
-    files = {split: rows for split, (rows, _) in found.items()}
+    splits = {split: finding.rows_of(table, columns) for split, table in read.items()}
+    files = {split: rows for split, (rows, _) in splits.items()}
     classes = _classes(files, read) if columns.kind == "class" else ()
     parts = divide(files, columns.kind == "class", held_out, max_train, max_test)
     return OwnData(
@@ -173,23 +177,23 @@ def _read(
         columns,
         classes,
         parts,
-        {split: empty for split, (_, empty) in found.items()},
+        {split: empty for split, (_, empty) in splits.items()},
         {split: table.unit for split, table in read.items()},
     )
 
 
 def _classes(files: Mapping[str, Sequence[Row]], read: Mapping[str, tables.Table]) -> tuple[str, ...]:
     """The classes of the training file. Raises UserError if it has only one, or another file has one that it lacks."""
-    known = {row.answer for row in files["train"]}
-    if len(known) < 2:
-        raise UserError(f"{read['train'].name} has only the class {min(known)!r}: classes need rows of two at least")
+    classes = {row.answer for row in files["train"]}
+    if len(classes) < 2:
+        raise UserError(f"{read['train'].name} has only the class {min(classes)!r}: classes need rows of two at least")
     for split in ("dev", "test"):
         for row in files.get(split, ()):
-            if row.answer not in known:
-                some = ", ".join(sorted(known)[:6])
-                said = f"no training row has the class {row.answer[:40]!r} (they have {some})"
-                raise UserError(f"{read[split].at(row.place)}: {said}: correct it, or add rows of it to the training file")
-    return tuple(sorted(known, key=(lambda text: (float(text), text)) if all(map(is_number, known)) else None))
+            if row.answer not in classes:
+                some = ", ".join(sorted(classes)[:6])
+                problem = f"no training row has the class {row.answer[:40]!r} (they have {some})"
+                raise UserError(f"{read[split].at(row.place)}: {problem}: correct it, or add rows of it to the training file")
+    return tuple(sorted(classes, key=(lambda text: (float(text), text)) if all(map(is_number, classes)) else None))
 
 
 def rows_sha256(rows: Sequence[Row]) -> str:

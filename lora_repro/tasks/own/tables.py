@@ -77,12 +77,12 @@ def _read(source: str, split: str, stamped: object, digest: str) -> Table:
     if kind == ".parquet":
         return _of_dataset(_parquet(path), path.name, digest)
     text = _text(path)
-    numbered = _delimited(text, path.name, kind) if kind in (".csv", ".tsv") else _objects(text, path.name, kind)
-    if not numbered:
+    entries = _delimited(text, path.name, kind) if kind in (".csv", ".tsv") else _objects(text, path.name, kind)
+    if not entries:
         raise UserError(f"{path.name} has no rows: give a file with at least one")
-    header = tuple(dict.fromkeys(key for _, row in numbered for key in row if key))
+    header = tuple(dict.fromkeys(key for _, row in entries for key in row if key))
     unit = "row" if kind == ".json" and text.lstrip()[:1] == "[" else "line"
-    return Table(path.name, header, tuple(row for _, row in numbered), tuple(place for place, _ in numbered), unit, digest)
+    return Table(path.name, header, tuple(row for _, row in entries), tuple(place for place, _ in entries), unit, digest)
 
 
 def _text(path: Path) -> str:
@@ -112,7 +112,7 @@ def _delimited(text: str, name: str, kind: str) -> list[tuple[int, dict[str, Cel
     delimiter = "\t" if kind == ".tsv" else max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
-    found: list[tuple[int, dict[str, Cell]]] = []
+    entries: list[tuple[int, dict[str, Cell]]] = []
     begins = 1
     try:
         for cells in reader:
@@ -124,11 +124,11 @@ def _delimited(text: str, name: str, kind: str) -> list[tuple[int, dict[str, Cel
                 if len(cells) != len(header):
                     counts = f"{len(cells)} cells under {len(header)} columns ({', '.join(header)[:60]})"
                     raise UserError(f"{name}, line {begins} has {counts}: put a text with {delimiter!r} in double quotes")
-                found.append((begins, dict(zip(header, cells, strict=True))))
+                entries.append((begins, dict(zip(header, cells, strict=True))))
             begins = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{name}, line {begins}: {error}; double a quotation mark inside quotes, or use JSON lines") from None
-    return found
+    return entries
 
 
 def _objects(text: str, name: str, kind: str) -> list[tuple[int, dict[str, Cell]]]:
@@ -144,8 +144,8 @@ def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        said = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"{where} is not JSON ({said}): correct it, or name the file by what it holds") from None
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise UserError(f"{where} is not JSON ({reason}): correct it, or name the file by what it holds") from None
 
 
 def _row(value: Any, where: str) -> dict[str, Cell]:
@@ -194,24 +194,24 @@ def _saved(path: Path, split: str) -> Any:
     try:
         return _part(load_from_disk(str(path), keep_in_memory=True), split, path.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        said = str(error).partition("\n")[0][:80]
-        raise UserError(f"{path} is no folder that datasets' save_to_disk wrote ({said}): name a file in it") from None
+        reason = str(error).partition("\n")[0][:80]
+        raise UserError(f"{path} is no folder that datasets' save_to_disk wrote ({reason}): name a file in it") from None
 
 
 def _on_hub(source: str, split: str) -> Any:
     """A split of `owner/name:configuration@COMMIT`."""
     from datasets import disable_progress_bars, load_dataset
 
-    found = HUB.fullmatch(source)
-    assert found  # `content_hash` has refused anything else
+    match = HUB.fullmatch(source)
+    assert match  # `content_hash` has refused anything else
     disable_progress_bars()
     try:
-        return _part(load_dataset(found["id"], found["config"], revision=found["revision"]), split, found["id"])
+        return _part(load_dataset(match["id"], match["config"], revision=match["revision"]), split, match["id"])
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         code = getattr(getattr(error, "response", None), "status_code", None)
-        raise hub.told(error, code, found["id"], found["revision"]) from None
+        raise hub.told(error, code, match["id"], match["revision"]) from None
 
 
 def _part(loaded: Any, split: str, name: str) -> Any:
@@ -228,8 +228,8 @@ def _of_dataset(part: Any, name: str, digest: str) -> Table:
     if not len(part):
         raise UserError(f"{name} has no rows: give one with at least one")
     rows: Sequence[tuple[Cell, ...]] = list(zip(*columns.values(), strict=True))
-    made = tuple(dict(zip(columns, row, strict=True)) for row in rows)
-    return Table(name, tuple(columns), made, tuple(range(1, len(made) + 1)), "row", digest)
+    records = tuple(dict(zip(columns, row, strict=True)) for row in rows)
+    return Table(name, tuple(columns), records, tuple(range(1, len(records) + 1)), "row", digest)
 
 
 def _column(feature: Any, values: Sequence[Any]) -> list[Cell]:

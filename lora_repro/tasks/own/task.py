@@ -94,15 +94,15 @@ class OwnTask(AbstractTask):
         return Splits(train, dev, self.tested(parts["test"]), caption, hashes, said=audit(data).text)
 
     def _sources(self, folder: str | None) -> dict[str, str | None]:
-        named = {"train": self.train, "dev": self.dev, "test": self.test}
+        sources = {"train": self.train, "dev": self.dev, "test": self.test}
         if self.train is not None or not any(self.sha256.get(split) for split in SPLITS):
-            return named
+            return sources
         files = [path for path in Path(folder).expanduser().glob("*") if path.is_file()] if folder else []
-        there = {content_hash(str(path)): str(path) for path in files}
-        wanted = {split: self.sha256.get(split) for split in SPLITS}
-        if lacking := [split for split, digest in wanted.items() if digest and digest not in there]:
+        locations = {content_hash(str(path)): str(path) for path in files}
+        digests = {split: self.sha256.get(split) for split in SPLITS}
+        if lacking := [split for split, digest in digests.items() if digest and digest not in locations]:
             raise UserError(f"the record knows its {lacking[0]} file by its content: name its folder with paths.data=DIR")
-        return {split: there[digest] if digest else None for split, digest in wanted.items()}
+        return {split: locations[digest] if digest else None for split, digest in digests.items()}
 
     def example(self, row: Row, scored: bool) -> Example:
         """A row to train on or, if `scored`, to answer."""
@@ -117,7 +117,7 @@ class OwnTask(AbstractTask):
         score = own_function(self.function) if self.function is not None else None
         for line, output, example in zip(statistics, outputs, examples, strict=True):
             if score is not None:
-                line[OWN_SCORE] = max(_checked(score, output, expected, str(self.function)) for expected in example.references)
+                line[OWN_SCORE] = max(_checked(score, output, reference, str(self.function)) for reference in example.references)
             if self.with_texts:
                 texts = (example.input, example.second)
                 line |= {"input": "\n".join(filter(None, texts)), "references": list(example.references)}
@@ -141,10 +141,10 @@ def own_function(named: str) -> Score:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         raise UserError(f"task.function: {path} cannot be run ({type(error).__name__}: {error})".replace("\n", " ")) from None
-    found: Any = getattr(module, name, None)
-    if not callable(found):
+    function: Any = getattr(module, name, None)
+    if not callable(function):
         raise UserError(f"task.function: {path} defines no function {name}")
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]
 
 
 def _checked(score: Score, output: str, expected: str, named: str) -> float:
@@ -153,8 +153,8 @@ def _checked(score: Score, output: str, expected: str, named: str) -> float:
     except TypeError as error:
         raise UserError(f"task.function={named}: {error}; it takes two texts, the output and the expected one") from None
     except (Exception, SystemExit) as error:  # it may fail in any way
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"task.function={named} fails for the output {output[:40]!r}: {said}") from None
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"task.function={named} fails for the output {output[:40]!r}: {reason}") from None
     if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
         raise UserError(f"task.function={named} gave {value!r:.40}: it must give a number from 0 (worst) to 1 (best)")
     return float(value)

@@ -72,14 +72,14 @@ class OwnTexts(OwnTask):
         texts: dict[str, list[str]] = {}
         for row in rows:
             texts.setdefault(row.input, []).append(row.answer)
-        return [Example(example_key(asked), asked, "", tuple(answers)) for asked, answers in texts.items()]
+        return [Example(example_key(prompt), prompt, "", tuple(answers)) for prompt, answers in texts.items()]
 
     def ask(self, text: str) -> Example:
         """The example for a prompt; in a chat it is the user's first message."""
         if not text.strip():
             raise UserError("write a prompt")
-        asked = json.dumps([{"role": "user", "content": text.strip()}], ensure_ascii=False) if self.chats else text.strip()
-        return Example(example_key(asked), asked, "")
+        prompt = json.dumps([{"role": "user", "content": text.strip()}], ensure_ascii=False) if self.chats else text.strip()
+        return Example(example_key(prompt), prompt, "")
 
     def shorter(self, example: Example) -> Iterator[Example]:
         """Without more and more of the first words; of a chat, without the first messages after the system's."""
@@ -114,10 +114,10 @@ class OwnTexts(OwnTask):
                 line |= {"matches": list(one.matches), "totals": list(one.totals), "hyp_len": one.hyp_len, "ref_len": one.ref_len}
             values["bleu"] = bleu.bleu(counts)
         if "chrf" in self.metrics:
-            found = [chrf.counts(output, group) for output, group in zip(outputs, references, strict=True)]
-            for line, numbers in zip(statistics, found, strict=True):
+            chrf_counts = [chrf.counts(output, group) for output, group in zip(outputs, references, strict=True)]
+            for line, numbers in zip(statistics, chrf_counts, strict=True):
                 line["chrf"] = numbers
-            values["chrf"] = chrf.corpus(found)
+            values["chrf"] = chrf.corpus(chrf_counts)
         for metric in [metric for metric in ROUGE if metric in self.metrics]:
             for line, best in zip(statistics, rouge.best(metric, outputs, references), strict=True):
                 line[metric] = best

@@ -50,13 +50,13 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 
 def find_files(root: str | None, folder: str) -> dict[str, Path]:
     """split -> its file in `root/folder`. Raises UserError if one is missing."""
-    place, found = home(root, folder, "SAMSum", "samsum") / folder, {}
+    place, paths = home(root, folder, "SAMSum", "samsum") / folder, {}
     for split, names in FILES.items():
         path = find(place, names)
         if path is None:
             raise UserError(f"no {' or '.join(names)} (or .xz) in {place}; paths.data must hold {folder}/ with it")
-        found[split] = path
-    return found
+        paths[split] = path
+    return paths
 
 
 def read_rows(path: Path) -> tuple[list[Row], str]:
@@ -124,12 +124,12 @@ class SAMSum(AbstractTask):
             for split, path in find_files(folder, self.folder).items():
                 rows[split], hashes[f"{self.folder}/{path.name}"] = read_rows(path)
                 if len(rows[split]) not in ROWS[split]:
-                    wanted = " or ".join(f"{n:,}" for n in ROWS[split])
-                    raise UserError(f"{path}: {len(rows[split]):,} rows, expected {wanted}: take the official file")
+                    counts = " or ".join(f"{n:,}" for n in ROWS[split])
+                    raise UserError(f"{path}: {len(rows[split]):,} rows, expected {counts}: take the official file")
             n = len(rows["train"])
-            lost = "" if n == OFFICIAL_TRAIN else f"; {n:,} of {OFFICIAL_TRAIN:,} training rows"
-            caption = f"SAMSum (from local files{lost})"
-        hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
+            note = "" if n == OFFICIAL_TRAIN else f"; {n:,} of {OFFICIAL_TRAIN:,} training rows"
+            caption = f"SAMSum (from local files{note})"
+        hashes |= {f"{self.name}/rows/{split}": rows_sha256(split_rows) for split, split_rows in rows.items()}
         others = _files.others(self.name, rows, hashes) if self.source == "folder" else ()
         train, dev, test = (examples(rows[split], scored=split == "test") for split in FILES)
         return Splits(train, dev, test, _files.marked(caption, others), hashes, others)

@@ -42,17 +42,17 @@ class DART(TriplesTask):
     @property
     def caption(self) -> str:
         """What tables print; it says so if training was on WebNLG."""
-        said = super().caption
-        return said if self.train_from == "dart" else f"{said}, trained on WebNLG 2017: a transfer"
+        caption = super().caption
+        return caption if self.train_from == "dart" else f"{caption}, trained on WebNLG 2017: a transfer"
 
     def entries(self, folder: str | None) -> tuple[dict[str, list[Entry]], dict[str, str]]:
         if self.source == "embedded":
             return files.load_generated("dart"), {}
         if self.train_from == "dart":
             return files.load("dart", folder)
-        tested, hashes = files.load("dart", folder, ["test"])
-        trained, others = files.load("webnlg", _beside(folder), ["train", "dev"])
-        return trained | tested, hashes | {f"webnlg/{name}": value for name, value in others.items()}
+        test, hashes = files.load("dart", folder, ["test"])
+        train, others = files.load("webnlg", _beside(folder), ["train", "dev"])
+        return train | test, hashes | {f"webnlg/{name}": value for name, value in others.items()}
 
     def ready(self, folder: str | None) -> None:
         if self.source == "folder":
@@ -69,7 +69,7 @@ def _beside(folder: str | None) -> str | None:
     dart = Path(folder).expanduser()
     name = files.ORIGINALS["webnlg"].folder
     places = [dart / name, dart.absolute().parent / name]
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None:
+    webnlg = next((place for place in places if place.is_dir()), None)
+    if webnlg is None:
         raise UserError(f"task.train_from=webnlg: no folder {name} in or beside {folder}")
-    return str(found)
+    return str(webnlg)

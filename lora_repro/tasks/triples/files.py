@@ -112,15 +112,15 @@ def find_files(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -
         raise UserError(f"no such folder: {root}; pass DATA=/path/to/{which}")
     for path in sorted(root.glob("*.[jx]*")):
         refuse_other_editions(original, str(path))
-    found = {}
+    paths = {}
     for split in splits:
         names = original.names[split]
-        there = (root / name for name in names if (root / name).exists() and (root / name).is_dir() == name.endswith("/"))
-        path_found = next(there, None)
+        candidates = (root / name for name in names if (root / name).exists() and (root / name).is_dir() == name.endswith("/"))
+        path_found = next(candidates, None)
         if path_found is None:
             raise UserError(f"no {', '.join(names[:-1])} or {names[-1]} in {root}: {original.title} has one for {split}")
-        found[split] = path_found
-    return found
+        paths[split] = path_found
+    return paths
 
 
 def load(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> tuple[dict[str, list[Entry]], dict[str, str]]:
@@ -128,15 +128,15 @@ def load(which: str, folder: str | None, splits: Sequence[str] = SPLITS) -> tupl
     entries, hashes = {}, {}
     for split, place in find_files(which, folder, splits).items():
         paths = sorted(place.rglob("*.xml")) if place.is_dir() else [place]
-        digest, found = hashlib.sha256(), list[Entry]()
+        digest, split_entries = hashlib.sha256(), list[Entry]()
         for path in paths:
             data, _ = read_bytes(path)
             if not data.strip():
                 raise UserError(f"{path}: empty file; download it again")
             digest.update(data)
-            found += _parse(data, path)
-        check(which, split, found, str(place))
-        entries[split], hashes[place.name] = found, digest.hexdigest()
+            split_entries += _parse(data, path)
+        check(which, split, split_entries, str(place))
+        entries[split], hashes[place.name] = split_entries, digest.hexdigest()
     return entries, hashes
 
 
@@ -155,8 +155,8 @@ def check(which: str, split: str, entries: Sequence[Entry], where: str) -> None:
         raise UserError(f"{where}: {len(entries):,} entries, expected {expected.entries:,}; {mend}")
     if texts != expected.texts:
         raise UserError(f"{where}: {texts:,} texts, expected {expected.texts:,}; {mend}")
-    if expected.sha256 is not None and (found := entries_sha256(entries)) != expected.sha256:
-        raise UserError(f"{where}: checksum {found[:12]}, expected {expected.sha256[:12]}; {mend}")
+    if expected.sha256 is not None and (digest := entries_sha256(entries)) != expected.sha256:
+        raise UserError(f"{where}: checksum {digest[:12]}, expected {expected.sha256[:12]}; {mend}")
 
 
 def _parse(data: bytes, path: Path) -> list[Entry]:
@@ -177,20 +177,20 @@ def _rows(text: str, path: Path) -> list[tuple[int, Any]]:
     if path.suffix == ".jsonl":
         lines = enumerate(text.split("\n"), start=1)
         return [(number, load_json(line, path, number)) for number, line in lines if line.strip()]
-    found = load_json(text, path)
-    return list(enumerate(found["entries"] if isinstance(found, dict) else found, start=1))
+    document = load_json(text, path)
+    return list(enumerate(document["entries"] if isinstance(document, dict) else document, start=1))
 
 
 def _entry(row: Any, where: str) -> Entry:
     """The entry of a JSON value. Raises UserError if it is none, or has something else than text where text belongs."""
     try:
-        found = _from_json(row)
+        entry = _from_json(row)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{where} is not WebNLG 2017's or DART's ({error}); is it another edition?") from error
-    texts = (*found.texts, *found.notes, found.category, *(part for triple in found.triples for part in triple))
+    texts = (*entry.texts, *entry.notes, entry.category, *(part for triple in entry.triples for part in triple))
     if not all(isinstance(text, str) for text in texts):
         raise UserError(f"{where} has something else than text in a triple or a text: take the original release")
-    return found
+    return entry
 
 
 def _triple(parts: Sequence[str]) -> Triple:
@@ -213,17 +213,17 @@ def _from_xml(node: ElementTree.Element) -> Entry:
 
 def _from_json(row: dict[str, Any]) -> Entry:
     if "tripleset" in row:
-        said = row["annotations"]
+        texts = row["annotations"]
         return Entry(
-            tuple(map(_triple, row["tripleset"])), tuple(text["text"] for text in said), tuple(text["source"] for text in said)
+            tuple(map(_triple, row["tripleset"])), tuple(text["text"] for text in texts), tuple(text["source"] for text in texts)
         )
     (entry,) = row.values()
     if entry["shape"] != "NA":
         raise ValueError("an edition after 2017")
-    said = entry["lexicalisations"]
+    texts = entry["lexicalisations"]
     triples = [_triple((t["subject"], t["property"], t["object"])) for t in entry["modifiedtripleset"]]
     return Entry(
-        tuple(triples), tuple(text["lex"] for text in said), tuple(text["comment"] for text in said), entry["category"]
+        tuple(triples), tuple(text["lex"] for text in texts), tuple(text["comment"] for text in texts), entry["category"]
     )
 
 

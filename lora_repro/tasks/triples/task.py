@@ -49,10 +49,10 @@ class TriplesTask(AbstractTask, abc.ABC):
     @property
     def caption(self) -> str:
         """What tables print: source, protocol, "synthetic" if the data are generated, and whether the scorer's bugs are kept."""
-        said = f"{self.protocol} protocol" + (" with its scorer's faults" if self.scorer_bugs else "")
+        protocol = f"{self.protocol} protocol" + (" with its scorer's faults" if self.scorer_bugs else "")
         if self.source == "embedded":
-            return f"synthetic {self.title}-style data (generated, not {self.title}; {said})"
-        return f"{self.title} (from local files; {said})"
+            return f"synthetic {self.title}-style data (generated, not {self.title}; {protocol})"
+        return f"{self.title} (from local files; {protocol})"
 
     @abc.abstractmethod
     def entries(self, folder: str | None) -> tuple[dict[str, list[Entry]], dict[str, str]]:
@@ -71,29 +71,29 @@ class TriplesTask(AbstractTask, abc.ABC):
 
     def pairs(self, entries: Sequence[Entry]) -> list[Example]:
         """One Example per input and text, in order. An empty text, of which DART's files hold a few, teaches nothing."""
-        found = []
+        examples = []
         for entry in entries:
-            asked = self.asked(entry)
-            found += [replace(asked, target=text) for text in good(entry) if text.strip()]
-        return found
+            example = self.asked(entry)
+            examples += [replace(example, target=text) for text in good(entry) if text.strip()]
+        return examples
 
     def tested(self, entries: Sequence[Entry]) -> list[Example]:
         """The test set: one Example per distinct input, in order of first appearance (`paper`), or one per entry (`official`)."""
         if self.protocol == "official":
-            seen: dict[str, int] = {}
-            found = []
+            counts: dict[str, int] = {}
+            examples = []
             for entry in entries:
-                asked = self.asked(entry)
-                times = seen[asked.input] = seen.get(asked.input, 0) + 1
-                key = asked.key if times == 1 else example_key(f"{asked.input}\n{times}")
-                found.append(replace(asked, key=key, references=entry.texts))
-            return found
-        grouped: dict[str, Example] = {}
+                example = self.asked(entry)
+                times = counts[example.input] = counts.get(example.input, 0) + 1
+                key = example.key if times == 1 else example_key(f"{example.input}\n{times}")
+                examples.append(replace(example, key=key, references=entry.texts))
+            return examples
+        inputs: dict[str, Example] = {}
         for entry in entries:
             if texts := good(entry):
-                asked = grouped.setdefault(self.asked(entry).input, self.asked(entry))
-                grouped[asked.input] = replace(asked, references=asked.references + texts)
-        return list(grouped.values())
+                example = inputs.setdefault(self.asked(entry).input, self.asked(entry))
+                inputs[example.input] = replace(example, references=example.references + texts)
+        return list(inputs.values())
 
     def asked(self, entry: Entry) -> Example:
         """The example of an entry's triples, without texts."""
@@ -106,8 +106,8 @@ class TriplesTask(AbstractTask, abc.ABC):
         triples = [part.split(" : ") for part in " ".join(text.split()).split(" | ")]
         for parts in triples:
             if len(parts) < 3:
-                said = " : ".join(parts)[:60]
-                raise UserError(f"not a triple: {said!r}; expected subject : relation : object, triples separated by ' | '")
+                triple = " : ".join(parts)[:60]
+                raise UserError(f"not a triple: {triple!r}; expected subject : relation : object, triples separated by ' | '")
             if self.lower_relations and len(parts) == 3:
                 parts[1] = parts[1].lower()
         line = " | ".join(map(" : ".join, triples))
@@ -121,11 +121,11 @@ class TriplesTask(AbstractTask, abc.ABC):
         """
         check_scorable(outputs, examples)
         scripts = "paper" if self.protocol == "paper" else self.official
-        found = webnlg.per_input_statistics(outputs, [example.references for example in examples], scripts)
+        statistics = webnlg.per_input_statistics(outputs, [example.references for example in examples], scripts)
         if not self.seen:
-            return Scores(self._corpus(found), found)
+            return Scores(self._corpus(statistics), statistics)
         rows: list[dict[str, object]] = [
-            {"group": example.group, **row} for example, row in zip(examples, found, strict=True)
+            {"group": example.group, **row} for example, row in zip(examples, statistics, strict=True)
         ]
         values = self._corpus(rows)
         for part in ("seen", "unseen"):

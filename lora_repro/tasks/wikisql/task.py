@@ -43,15 +43,15 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 def find_files(root: str | None, folder: str) -> dict[str, tuple[Path, Path]]:
     """split -> (file of questions, file of tables or headers). Raises UserError if one is missing."""
     place = home(root, folder, "WikiSQL", "wikisql") / folder
-    found = {}
+    files = {}
     for split in SPLITS:
         questions = find(place, [f"{split}.jsonl"])
         tables = find(place, [f"{split}.tables.jsonl", f"{split}.headers.jsonl"])
         if questions is None or tables is None:
             lacking = f"{split}.jsonl" if questions is None else f"{split}.tables.jsonl"
             raise UserError(f"no {lacking} (or .xz) in {place}; paths.data must hold {folder}/ with it")
-        found[split] = (questions, tables)
-    return found
+        files[split] = (questions, tables)
+    return files
 
 
 def _lines(path: Path) -> tuple[list[object], str]:
@@ -103,8 +103,8 @@ def load_folder(root: str | None, folder: str) -> tuple[dict[str, list[Row]], di
             except AssertionError:
                 raise UserError(f"{path}, line {number} is no question with a text: take the official files") from None
         if len(splits[split]) not in ROWS[split]:
-            wanted = " or ".join(f"{n:,}" for n in ROWS[split])
-            raise UserError(f"WikiSQL {split} has {len(splits[split]):,} rows, expected {wanted}: take the official file")
+            counts = " or ".join(f"{n:,}" for n in ROWS[split])
+            raise UserError(f"WikiSQL {split} has {len(splits[split]):,} rows, expected {counts}: take the official file")
     return splits, hashes
 
 
@@ -139,12 +139,12 @@ def header_of(text: str) -> tuple[str, ...]:
 
 def examples(rows: Sequence[Row], scored: bool) -> list[Example]:
     """One example per row. With `scored` its SQL is the reference, not the target."""
-    found: list[Example] = []
+    questions: list[Example] = []
     for table, question, query in rows:
         text, target = written(table.header, question), sql.write(query, table.header)
         references = (target,) if scored else ()
-        found.append(Question(example_key(text), text, "" if scored else target, references, table=table))
-    return found
+        questions.append(Question(example_key(text), text, "" if scored else target, references, table=table))
+    return questions
 
 
 @dataclass(frozen=True)
@@ -183,15 +183,15 @@ class WikiSQL(AbstractTask):
         if self.source == "embedded":
             return "synthetic questions about generated tables (not WikiSQL)"
         n = len(rows["train"])
-        lost = "" if n == OFFICIAL_TRAIN else f"; {n:,} of {OFFICIAL_TRAIN:,} training rows"
+        note = "" if n == OFFICIAL_TRAIN else f"; {n:,} of {OFFICIAL_TRAIN:,} training rows"
         at_hand = all(table.rows is not None for table, _, _ in rows[self.scored])
         tables = "" if at_hand else "; the tables' rows are not at hand: no execution accuracy"
-        return f"WikiSQL ({self.scored}, from local files{lost}{tables})"
+        return f"WikiSQL ({self.scored}, from local files{note}{tables})"
 
     def load(self, folder: str | None) -> Splits:
         """Train, dev, and the scored split as test; one example per row, as in the official evaluation."""
         rows, hashes = (load_generated(), {}) if self.source == "embedded" else load_folder(folder, self.folder)
-        hashes |= {f"{self.name}/rows/{split}": rows_sha256(found) for split, found in rows.items()}
+        hashes |= {f"{self.name}/rows/{split}": rows_sha256(split_rows) for split, split_rows in rows.items()}
         others = _files.others(self.name, rows, hashes) if self.source == "folder" else ()
         parts = (examples(rows["train"], False), examples(rows["dev"], False), examples(rows[self.scored], True))
         return Splits(*parts, _files.marked(self.caption(rows), others), hashes, others)
@@ -206,8 +206,8 @@ class WikiSQL(AbstractTask):
         header = [column.strip() for column in columns.split("|")]
         if not question.strip() or not all(header):
             raise UserError("write a question of WikiSQL as COLUMN | COLUMN || QUESTION")
-        asked = written(header, question)
-        return Question(example_key(asked), asked, "", table=sql.Table(tuple(header)))
+        prompt = written(header, question)
+        return Question(example_key(prompt), prompt, "", table=sql.Table(tuple(header)))
 
     def remark(self, example: Example, output: str) -> str:
         """Whether the output is a query of this table, and if not why."""
@@ -239,8 +239,8 @@ class WikiSQL(AbstractTask):
 
 
 def _table(example: Example) -> sql.Table:
-    found = example.table if isinstance(example, Question) else None
-    return found or sql.Table(header_of(example.input))
+    table = example.table if isinstance(example, Question) else None
+    return table or sql.Table(header_of(example.input))
 
 
 def _mean(per_input: Sequence[dict[str, object]], key: str) -> float:
