@@ -119,6 +119,11 @@ def spoil_empty_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps({**manifest, "files": {}}))
 
 
+def spoil_entry(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "files": {"model.safetensors": {"bytes": len(GGUF)}}}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -128,6 +133,7 @@ def spoil_empty_manifest(folder: Path) -> None:
         (spoil_no_manifest, "no manifest"),
         (spoil_manifest, "manifest cannot be read"),
         (spoil_empty_manifest, "names no weights"),
+        (spoil_entry, "manifest cannot be read"),
     ],
 )
 def test_a_spoilt_copy_is_built_again_with_a_line(

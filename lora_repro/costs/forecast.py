@@ -187,7 +187,7 @@ def _declared(task: Any) -> dict[str, int]:
     """A task's row counts from conf/: conf/plan.yaml, or those that a GLUE task asserts."""
     amounts = dict(getattr(task, "rows", None) or {})
     counts = _documented().get(task.name, {}).get("rows")
-    if counts and amounts.get("train", 0) < 2 * counts["train"]:  # else the task reads more rows than lengths.yaml covers
+    if counts and amounts.get("train", 0) < 2 * counts["train"]:  # else the task reads more rows than conf/plan.yaml covers
         trained_on = _documented()[getattr(task, "train_from", task.name)]["rows"]
         return {**trained_on, "test": counts["test"]}
     names = getattr(task, "scored", ())

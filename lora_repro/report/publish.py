@@ -49,13 +49,12 @@ def publish_searches(change: Change, runs: Path, declared: Sequence[Cell], force
 
 
 def _publish_search(change: Change, path: Path, profile: str, wanted: bool, force: bool) -> str:
-    own = rates.own_trials(path) or {}
     if not wanted:
         return "left out: no experiment asks for it"
+    if path.is_symlink() or not (own := rates.own_trials(path)):
+        return "left out: it is a link, or no file"
     if own["setting"] != path.stem:
         return f"left out: it is the search {own['setting']}"
-    if path.is_symlink():
-        return "left out: it is a link"
     if any(trial.get("dirty") is not False for search in own["searches"] for trial in search["trials"]):
         return "left out: a trial ran with uncommitted changes or outside a git checkout"
     if bad := _not_finite(own, "search"):

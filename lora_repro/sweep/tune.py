@@ -254,13 +254,13 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
     return results
 
 
-def search_line(search: Search, found: Mapping[str, Any]) -> str:
-    """The line printed for a search: its rate and its trials."""
-    texts = []
-    for one in found["trials"]:
-        score = "" if one.get("dev_score") is None else f"{one['dev_score']:.4f}, "
+def search_line(search: Search, outcome: Mapping[str, Any]) -> str:
+    """The line printed for a search: its rate and its trials, with their held-out scores and losses."""
+    texts, metric = [], record.main_metric(search.cell.asked)
+    for one in outcome["trials"]:
+        score = "" if one.get("dev_score") is None else f"{metric} {one['dev_score']:.4f}, "
         reason = rates.PRUNED if one.get("status") == rates.PRUNED else "diverged"
         texts.append(f"{one['lr']:.3g}: " + (reason if one["dev_loss"] is None else f"{score}loss {one['dev_loss']:.4f}"))
-    side = f" (at the {found['edge']} edge)" if found["edge"] else ""
+    side = f" (at the {outcome['edge']} edge)" if outcome["edge"] else ""
     title = f"{search.cell.titled(search.cell.axes)} {search.cell.task}"
-    return f"{title}: lr {found['chosen']:.3g}{side}; {'; '.join(texts)}"
+    return f"{title}: lr {outcome['chosen']:.3g}{side}; {'; '.join(texts)}"
