@@ -28,13 +28,13 @@ def intruders_in(base: str, adapters: Sequence[Mapping[tuple[str, int], Factors]
         why = f"{spec.label} is not on this machine (lora-repro fetch {base})"
         return [({}, f"Intruder dimensions are not counted: {why}.")] * len(adapters)
     backbone = replace(spec, head="classification" if spec.cls else "lm").load()
-    found = [counts(adapter, backbone) for adapter in adapters]
-    return [(each, _said(each, f"{backbone.label} ({backbone.sha256 or 'random weights'})")) for each in found]
+    adapter_counts = [counts(adapter, backbone) for adapter in adapters]
+    return [(each, _said(each, f"{backbone.label} ({backbone.sha256 or 'random weights'})")) for each in adapter_counts]
 
 
 def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Counts:
     """(kind, layer) -> `spectra.intruders` of W + D, for the attention matrices. Raises UserError if W has another shape."""
-    found = {}
+    intruder_counts = {}
     for (kind, layer), factors in adapter.items():
         if kind not in NAMES:
             continue
@@ -45,8 +45,8 @@ def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Co
         if weight.shape != update.shape:
             shapes = f"{weight.shape}, not {update.shape}"
             raise UserError(f"{NAMES[kind]} of {backbone.label} is {shapes}: the adapter was trained on another model")
-        found[kind, layer] = intruders(svd(weight)[0], weight + update)
-    return found
+        intruder_counts[kind, layer] = intruders(svd(weight)[0], weight + update)
+    return intruder_counts
 
 
 def _said(found: Counts, base: str) -> str:

@@ -35,14 +35,14 @@ def seed_pairs(runs: Sequence[ProbedRun]) -> list[Pair]:
 
 def independent(groups: Sequence[Sequence[ProbedRun]]) -> int:
     """How many of these runs or pairs of runs share no seed, which is their n (k seeds give k // 2 pairs)."""
-    used: set[int] = set()
-    found = 0
+    counted_seeds: set[int] = set()
+    count = 0
     for group in groups:
         seeds = {run.seed for run in group}
-        if not seeds & used:
-            used |= seeds
-            found += 1
-    return found
+        if not seeds & counted_seeds:
+            counted_seeds |= seeds
+            count += 1
+    return count
 
 
 def between_ranks(

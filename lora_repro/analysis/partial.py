@@ -42,20 +42,20 @@ def changes(backbone: Backbone, before: Mapping[str, torch.Tensor]) -> Iterator[
     """
     blocks = {id(parameter) for layer in backbone.layers for parameter in layer.parameters()}
     own = {name: one for name, one in backbone.model.named_parameters() if name in before and one.requires_grad}
-    trained = {name: one.detach().clone() for name, one in own.items() if not torch.equal(one, before[name])}
+    snapshot = {name: one.detach().clone() for name, one in own.items() if not torch.equal(one, before[name])}
     of_matrix: dict[nn.Module, list[Update]] = {}
     for module in updates(backbone.model):
         of_matrix.setdefault(weights.bare(module), []).append(module)
     try:
-        found = [_of_updates(modules) for modules in of_matrix.values()]
-        for name, now in trained.items():
-            put = partial(_put, own[name], before[name])
+        deltas = [_of_updates(modules) for modules in of_matrix.values()]
+        for name, now in snapshot.items():
+            writer = partial(_put, own[name], before[name])
             matrix = now.ndim == 2 and id(own[name]) in blocks
-            found.append(Change(now.float() - before[name].float(), put, [slice(0, len(now))], matrix))
-        yield found
+            deltas.append(Change(now.float() - before[name].float(), writer, [slice(0, len(now))], matrix))
+        yield deltas
     finally:
         unmerge(backbone.model)
-        for name, now in trained.items():
+        for name, now in snapshot.items():
             own[name].data.copy_(now)
 
 
@@ -63,12 +63,12 @@ def _of_updates(modules: Sequence[Update]) -> Change:
     """The sum of all updates of a matrix, which are merged meanwhile: the model then multiplies by what `put` writes."""
     change = torch.stack([module.delta() for module in modules]).sum(dim=0)
     base = weights.bare(modules[0])
-    whole = weights.read(base).detach().float() - change + torch.stack([module.added() for module in modules]).sum(dim=0)
+    weight = weights.read(base).detach().float() - change + torch.stack([module.added() for module in modules]).sum(dim=0)
     for module in modules:
         module.merge()
     parts = [part for module in modules if isinstance(module, PartUpdate) for part in module.ordered()]
     ends = sorted({(part.start, part.start + part.size) for part in parts}) or [(0, len(change))]
-    return Change(change, lambda part: weights.write(base, whole + part), [slice(*two) for two in ends], True)
+    return Change(change, lambda part: weights.write(base, weight + part), [slice(*two) for two in ends], True)
 
 
 @torch.no_grad()
@@ -96,10 +96,10 @@ class Directions:
         for one in self.rest:
             one.put(one.change)
         for one, parts in zip(self.found, self.parts, strict=True):
-            kept = torch.zeros_like(one.change)
+            truncation = torch.zeros_like(one.change)
             for rows, (left, right) in zip(one.rows, parts, strict=True):
-                kept[rows] = left[:, :k] @ right[:k]
-            one.put(kept)
+                truncation[rows] = left[:, :k] @ right[:k]
+            one.put(truncation)
 
 
 def _top(change: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:

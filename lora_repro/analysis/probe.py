@@ -122,13 +122,13 @@ class Observer:
                 for r in self.probe.directions:
                     inside = projected_norm(weight, u[:, :r], v[:, :r]) if r <= full else math.nan
                     now.setdefault(f"{kind}.inside_{r}", []).append(inside)
-        found = load_file(self.path) if self.path.exists() else {"steps": np.zeros(0, np.int64)}
-        before = found["steps"] < step
-        kept = {"steps": np.append(found["steps"][before], step)}
+        history = load_file(self.path) if self.path.exists() else {"steps": np.zeros(0, np.int64)}
+        before = history["steps"] < step
+        arrays = {"steps": np.append(history["steps"][before], step)}
         for name, values in now.items():
             row = np.asarray([values], np.float32)  # (1, L)
-            kept[name] = np.concatenate([found[name][before], row]) if name in found else row
-        write(kept, self.path)
+            arrays[name] = np.concatenate([history[name][before], row]) if name in history else row
+        write(arrays, self.path)
 
     def finish(self, steps: int, losses: Losses) -> None:
         """Measure the selected weights and write all arrays. The file of observed steps stays until the run has its record.
@@ -141,14 +141,14 @@ class Observer:
         stride = max(1, some.shape[1] // 64)
         arrays["weight_directions"] = np.arange(stride, min(some.shape) + 1, stride)
         for kind, places in self.places.items():
-            found: dict[str, list[float]] = {}
+            measurements: dict[str, list[float]] = {}
             spectra, parts = [], []
             for layer, (place, weight) in enumerate(zip(places, self.weights[kind], strict=True)):
                 left, values, own = svd(weight)
                 for name, value in self._constants(layer, weight, values).items():
-                    found.setdefault(name, []).append(value)
+                    measurements.setdefault(name, []).append(value)
                 change = update(place, weight)
-                found.setdefault("intruders", []).append(intruders(left, weight + change))
+                measurements.setdefault("intruders", []).append(intruders(left, weight + change))
                 parts.append([intruders(left, weight + factor * change) for factor in self.probe.scales])
                 _, s, v = decomposed(place, weight)
                 spectra.append(padded(s, min(self.probe.keep, *weight.shape)))
@@ -159,7 +159,7 @@ class Observer:
                 arrays[f"{kind}.basis_{layer}"] = basis.astype(np.float16)
                 index = [i - 1 for i in arrays["weight_directions"] if i <= own.shape[1]]
                 arrays[f"{kind}.weight_similarity_{layer}"] = similarity(own, basis)[index].astype(np.float32)
-            arrays |= {f"{kind}.{name}": np.asarray(one, np.float32) for name, one in found.items()}
+            arrays |= {f"{kind}.{name}": np.asarray(one, np.float32) for name, one in measurements.items()}
             arrays[f"{kind}.spectrum"] = np.asarray(spectra, np.float32)
             if self.probe.scales:
                 arrays[f"{kind}.intruders_scaled"] = np.asarray(parts, np.float32).T
@@ -167,34 +167,34 @@ class Observer:
 
     def _partly(self, losses: Losses) -> dict[str, Array]:
         """The losses of the model with a part of its update, for every value of `scales` and `top`."""
-        found: dict[str, Array] = {}
+        arrays: dict[str, Array] = {}
         if not self.before:
-            return found
-        with changes(self.backbone, self.before) as trained:
+            return arrays
+        with changes(self.backbone, self.before) as deltas:
             if self.probe.scales:
-                found |= by_part("scales", self.probe.scales, partial(scaled, trained), losses)
+                arrays |= by_part("scales", self.probe.scales, partial(scaled, deltas), losses)
             if self.probe.top:
-                found |= by_part("top", self.probe.top, Directions(trained, max(self.probe.top)).keep, losses)
-        return found
+                arrays |= by_part("top", self.probe.top, Directions(deltas, max(self.probe.top)).keep, losses)
+        return arrays
 
     def _constants(self, layer: int, weight: Array, s: Array) -> dict[str, float]:
         """The measurements of one matrix before training, with singular values `s`."""
-        found = {"weight_norm": float(np.linalg.norm(s))}
+        norms = {"weight_norm": float(np.linalg.norm(s))}
         for r in self.probe.directions:
-            found[f"weight_top_{r}"] = float(np.linalg.norm(s[:r]))
+            norms[f"weight_top_{r}"] = float(np.linalg.norm(s[:r]))
             left, right = (random_basis(n, min(r, n), layer + 1000 * side) for side, n in enumerate(weight.shape))
-            found[f"weight_random_{r}"] = projected_norm(weight, left, right)
-        return found
+            norms[f"weight_random_{r}"] = projected_norm(weight, left, right)
+        return norms
 
 
 def by_part(name: str, parts: Sequence[Any], give: Callable[[Any], None], losses: Losses) -> dict[str, Array]:
     """`name`, the parts themselves, and `name`.<loss>, every loss of a model that `give` gave each of them in turn."""
-    measured = []
+    measurements = []
     for part in parts:
         give(part)
-        measured.append(losses())
-    known = [key for key, value in measured[0].items() if value is not None]
-    losses_of = {f"{name}.{key}": np.asarray([one[key] for one in measured], np.float32) for key in known}
+        measurements.append(losses())
+    keys = [key for key, value in measurements[0].items() if value is not None]
+    losses_of = {f"{name}.{key}": np.asarray([one[key] for one in measurements], np.float32) for key in keys}
     return {name: np.asarray(parts), **losses_of}
 
 
@@ -214,8 +214,8 @@ def updates_at(place: Projection) -> list[Update]:
 
 def update(place: Projection, before: Array) -> Array:
     """The effective update D (size, d_in) of a projection: what a method adds to W, or else W now minus W before."""
-    if found := updates_at(place):
-        return sum((to_numpy(module.delta()[place.rows]) for module in found), np.zeros_like(before))
+    if modules := updates_at(place):
+        return sum((to_numpy(module.delta()[place.rows]) for module in modules), np.zeros_like(before))
     now = weights.read(place.module)
     if not now.requires_grad:  # frozen: it differs only by its rounding to bf16
         return np.zeros_like(before)
@@ -224,10 +224,10 @@ def update(place: Projection, before: Array) -> Array:
 
 def factors(place: Projection) -> tuple[Array, Array] | None:
     """(left (size, k), right (k, d_in)) whose product is the update; None unless there is a single update with factors."""
-    found = [module.factors(place.rows) for module in updates_at(place)]
-    if len(found) != 1 or found[0] is None:
+    pairs = [module.factors(place.rows) for module in updates_at(place)]
+    if len(pairs) != 1 or pairs[0] is None:
         return None
-    left, right = found[0]
+    left, right = pairs[0]
     return to_numpy(left), to_numpy(right)
 
 

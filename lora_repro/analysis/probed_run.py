@@ -66,7 +66,7 @@ class ProbedRun:
 
 def probed_runs(runs: Sequence[Run]) -> list[ProbedRun]:
     """The trained runs that left arrays, each once, sorted by row, rank and seed."""
-    made: dict[str, ProbedRun] = {}
+    probes: dict[str, ProbedRun] = {}
     for run in runs:
         if not run.trained or not run.updates.is_file():
             continue
@@ -75,8 +75,8 @@ def probed_runs(runs: Sequence[Run]) -> list[ProbedRun]:
         label = run.cell.row.label if rank is None else f"{run.cell.row.label}, r = {rank}"
         scaling = scaling_of(method) if rank and "alpha" in method else None
         cell, arrays = run.cell, _arrays(run.updates, run.updates.stat().st_mtime_ns)
-        made[run.signature] = ProbedRun(cell.row.name, label, cell.seed, rank, scaling, run.record, arrays, cell.unsearched)
-    return sorted(made.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
+        probes[run.signature] = ProbedRun(cell.row.name, label, cell.seed, rank, scaling, run.record, arrays, cell.unsearched)
+    return sorted(probes.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
 
 
 @cache
@@ -94,8 +94,8 @@ def groups_of(runs: Sequence[ProbedRun]) -> list[list[ProbedRun]]:
 def directions(run: ProbedRun) -> list[int]:
     """The measured r to show: only the rank of a LoRA run, all of them for another method."""
     kind = run.kinds[0]
-    measured = sorted(int(name.rpartition("_")[2]) for name in run.arrays if name.startswith(f"{kind}.inside_"))
-    return [r for r in measured if run.rank is None or r == run.rank]
+    ranks = sorted(int(name.rpartition("_")[2]) for name in run.arrays if name.startswith(f"{kind}.inside_"))
+    return [r for r in ranks if run.rank is None or r == run.rank]
 
 
 def update_factors(run: ProbedRun, kind: str, r: int, step: int = -1) -> Array:
@@ -141,5 +141,5 @@ def gain_kept(run: ProbedRun, name: str) -> Array:
     scales, losses = list(run.arrays.get("scales", ())), losses_of_parts(run, "scales")
     if not {0.0, 1.0} <= {*scales}:
         return np.empty(0)
-    nothing, whole = losses[scales.index(0.0)], losses[scales.index(1.0)]
-    return np.asarray((nothing - losses_of_parts(run, name)) / (nothing - whole))
+    nothing, full_loss = losses[scales.index(0.0)], losses[scales.index(1.0)]
+    return np.asarray((nothing - losses_of_parts(run, name)) / (nothing - full_loss))

@@ -94,19 +94,19 @@ class BeamSearch:
             raise UserError("a prompt needs one virtual slot index (or -1) for each token id")
         model.eval()
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))  # similar lengths need least padding
-        found: dict[int, _Best] = {}
+        by_prompt: dict[int, _Best] = {}
         ending = Ending(tokenizer, eos)
         calls = steps = 0
         with torch.inference_mode():
             for start in range(0, len(order), self.batch_size):
                 batch = order[start : start + self.batch_size]
                 forward = BeamForward(model, [prompts[i] for i in batch], pad, self.beam, segments)
-                best, searched = self._search(forward, ending, progress or (lambda finished: None))
-                found.update(zip(batch, best, strict=True))
-                calls, steps = calls + forward.calls, steps + searched
-        ranked = [found[i] for i in range(len(prompts))]
-        texts = [ending.text(best.tokens) for best in ranked]
-        return Decoded(texts, [list(b.tokens) for b in ranked], [b.score for b in ranked], calls, steps)
+                best, positions = self._search(forward, ending, progress or (lambda finished: None))
+                by_prompt.update(zip(batch, best, strict=True))
+                calls, steps = calls + forward.calls, steps + positions
+        hypotheses = [by_prompt[i] for i in range(len(prompts))]
+        texts = [ending.text(best.tokens) for best in hypotheses]
+        return Decoded(texts, [list(b.tokens) for b in hypotheses], [b.score for b in hypotheses], calls, steps)
 
     def _search(
         self, forward: BeamForward, ending: Ending, progress: Callable[[int], None]
@@ -134,9 +134,9 @@ class BeamSearch:
 
     def _close(self, beams: Beams, best: list[_Best], ending: Ending, length: int) -> list[int]:
         """Score ended beams as hypotheses and, at the last length, the others too; returns the rows still open."""
-        ended = ending(beams.history)
-        open_rows = [row for row, end in enumerate(ended) if not end]
-        rows = [row for row, end in enumerate(ended) if end]
+        ends = ending(beams.history)
+        open_rows = [row for row, end in enumerate(ends) if not end]
+        rows = [row for row, end in enumerate(ends) if end]
         if length == self.max_new_tokens:
             rows, open_rows = rows + open_rows, []
         sums, owner = beams.sums.tolist(), beams.owner.tolist()

@@ -48,8 +48,8 @@ class _Layer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Write the new tokens' keys and values (R, heads, 1, d). Returns the layer itself, which `attend` reads."""
-        for whole, new in ((self.keys, key_states), (self.values, value_states)):
-            whole[self.tree.seat, :, self.tree.column] = new[:, :, 0].to(whole.dtype)
+        for cache, new in ((self.keys, key_states), (self.values, value_states)):
+            cache[self.tree.seat, :, self.tree.column] = new[:, :, 0].to(cache.dtype)
         return self, self
 
 
@@ -130,8 +130,8 @@ def attend(
         scores += tree.bias[:, None, :, None]
         weights = scores.softmax(-1, dtype=torch.float32).to(grid.dtype).view(prompts * kv, -1, columns)
         out = torch.bmm(weights, layer.values.flatten(0, 1)).view(prompts, kv, tree.beam, -1, d)
-    found = out.transpose(1, 2)[tree.seat, tree.slot]  # (R, kv, g, d)
-    return found.reshape(len(found), 1, -1, d).to(query.dtype), None
+    context = out.transpose(1, 2)[tree.seat, tree.slot]  # (R, kv, g, d)
+    return context.reshape(len(context), 1, -1, d).to(query.dtype), None
 
 
 AttentionInterface.register(ATTENTION, attend)

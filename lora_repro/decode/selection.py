@@ -84,15 +84,15 @@ def top_per_row(logits: Tensor, k: int, sums: Tensor, owner: Tensor) -> tuple[Te
     """
     k_more = min(k + 1, logits.shape[1])
     parts = torch.split(logits, ROWS if logits.device.type == "cpu" else len(logits))
-    found = [top_entries(torch.log_softmax(part, -1, dtype=torch.float32), k_more) for part in parts]
-    values, ids = (torch.cat(each).cpu() for each in zip(*found, strict=True))
+    entries = [top_entries(torch.log_softmax(part, -1, dtype=torch.float32), k_more) for part in parts]
+    values, ids = (torch.cat(each).cpu() for each in zip(*entries, strict=True))
     if k_more > k:
         border = sums + values[:, k - 1].double()
         highest = border.new_full((int(owner.max()) + 1,), -torch.inf).scatter_reduce(
             0, owner, border, "amax"
         )
-        tied = (values[:, k - 1] == values[:, k]) & (border > -torch.inf) & (border >= highest[owner])
-        for row in tied.nonzero()[:, 0].tolist():
+        ties = (values[:, k - 1] == values[:, k]) & (border > -torch.inf) & (border >= highest[owner])
+        for row in ties.nonzero()[:, 0].tolist():
             logp = torch.log_softmax(logits[row], -1, dtype=torch.float32)
             above = ids[row, :k][values[row, :k] > values[row, k]]
             equal = (logp == values[row, k].item()).nonzero()[: k - len(above), 0].cpu()
@@ -114,8 +114,8 @@ def expand(beams: Beams, logits: Tensor, beam: int, no_repeat_ngram: int) -> Bea
         raise UserError(
             f"decode.beam={beam} exceeds the vocabulary of {vocabulary} tokens: use a smaller beam"
         )
-    banned_rows, banned = repeated_ngrams(beams.history, no_repeat_ngram)
-    logits[banned_rows.to(logits.device), banned.to(logits.device)] = -torch.inf
+    banned_rows, banned_tokens = repeated_ngrams(beams.history, no_repeat_ngram)
+    logits[banned_rows.to(logits.device), banned_tokens.to(logits.device)] = -torch.inf
     values, ids = top_per_row(logits, beam, beams.sums, beams.owner)
     if bool(values.isnan().any()):
         raise UserError(
@@ -126,11 +126,11 @@ def expand(beams: Beams, logits: Tensor, beam: int, no_repeat_ngram: int) -> Bea
     owner = beams.owner.repeat_interleave(beam).numpy()
     order = np.lexsort((flat, -sums, owner))
     rank = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])  # rank within its own prompt
-    kept = (rank < beam) & np.isfinite(sums[order])  # banned tokens hold no slot
-    chosen, slot = torch.from_numpy(order[kept]), torch.from_numpy(rank[kept])
-    parent, token = chosen // beam, ids.flatten()[chosen]
+    mask = (rank < beam) & np.isfinite(sums[order])  # banned tokens hold no slot
+    indices, slot = torch.from_numpy(order[mask]), torch.from_numpy(rank[mask])
+    parent, token = indices // beam, ids.flatten()[indices]
     history = torch.cat([beams.history[parent], token[:, None]], 1)
-    return Beams(beams.owner[parent], slot, parent, torch.from_numpy(sums)[chosen], history)
+    return Beams(beams.owner[parent], slot, parent, torch.from_numpy(sums)[indices], history)
 
 
 class Ending:

@@ -109,5 +109,5 @@ class Objective(abc.ABC):
 
 def position_keywords(backbone: Backbone, batch: Batch) -> dict[str, torch.Tensor]:
     """The keywords besides ids and mask, which methods in the decoder consume: slots, and segments if the backbone reads them."""
-    said = {"virtual": batch.virtual} if batch.slots else {}
-    return said | ({"segments": batch.segments} if backbone.reads_segments else {})
+    keywords = {"virtual": batch.virtual} if batch.slots else {}
+    return keywords | ({"segments": batch.segments} if backbone.reads_segments else {})

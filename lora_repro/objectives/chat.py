@@ -62,17 +62,17 @@ def opened(example: Example, backbone: Backbone, slots: tuple[int, int], task: A
     prefix, infix = slots
     ids: list[int] = backbone.tokenizer.encode(_written(backbone, json.loads(example.input), True), add_special_tokens=False)
     parts = parts_of(example.input, ids, backbone, task)
-    made = [backbone.pad] * prefix + ids[:-1] + [backbone.pad] * infix + ids[-1:]
+    prompt_ids = [backbone.pad] * prefix + ids[:-1] + [backbone.pad] * infix + ids[-1:]
     virtual = [*range(prefix), *[-1] * (len(ids) - 1), *range(prefix, prefix + infix), -1]
-    return Encoded(made, virtual, [0] * prefix + parts[:-1] + [0] * infix + parts[-1:], len(made))
+    return Encoded(prompt_ids, virtual, [0] * prefix + parts[:-1] + [0] * infix + parts[-1:], len(prompt_ids))
 
 
 def answered(example: Example, backbone: Backbone, slots: tuple[int, int], task: AbstractTask | None) -> Encoded:
     """The messages with the answer, up to the token that ends it."""
     prompt, turns = opened(example, backbone, slots, task), json.loads(example.input)
     before = _written(backbone, turns, True)
-    whole = _written(backbone, [*turns, {"role": "assistant", "content": example.target}], False)
-    text = whole.removeprefix(before) if whole.startswith(before) else example.target
+    chat = _written(backbone, [*turns, {"role": "assistant", "content": example.target}], False)
+    text = chat.removeprefix(before) if chat.startswith(before) else example.target
     ids: list[int] = backbone.tokenizer.encode(text, add_special_tokens=False)
     ids = [*(ids[: ids.index(backbone.eos)] if backbone.eos in ids else ids), backbone.eos]
     n = len(ids)
@@ -86,6 +86,6 @@ def _written(backbone: Backbone, turns: list[dict[str, str]], opening: bool) -> 
     try:
         text: Any = backbone.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opening)
     except TemplateError as error:
-        said = " ".join(str(error).split())[:80]
-        raise UserError(f"the tokenizer's chat template refuses a chat ({said}): change its roles") from None
+        reason = " ".join(str(error).split())[:80]
+        raise UserError(f"the tokenizer's chat template refuses a chat ({reason}): change its roles") from None
     return str(text)

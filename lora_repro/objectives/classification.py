@@ -66,10 +66,10 @@ def features_of(backbone: Backbone, batch: Batch) -> torch.Tensor:
     `first`: the first position, through the body's pretrained pooler if it has one; `last`: the last real position, the only one
     in a decoder that has seen the whole row; `mean`: the mean over all real positions.
     """
-    said = position_keywords(backbone, batch)
+    keywords = position_keywords(backbone, batch)
     if getattr(backbone.model.config, "type_vocab_size", 0) == 2:
-        said["token_type_ids"] = batch.segments
-    hidden = backbone.hidden(batch.ids, batch.attention, **said)  # (B, T, d)
+        keywords["token_type_ids"] = batch.segments
+    hidden = backbone.hidden(batch.ids, batch.attention, **keywords)  # (B, T, d)
     if backbone.pooling == "mean":
         real = batch.attention.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
         return (hidden * real).sum(1) / real.sum(1)
@@ -164,11 +164,11 @@ class Classification(Objective):
         first = token_ids([e.input for e in examples], backbone.tokenizer)
         seconds = iter(token_ids([e.second for e in examples if e.second is not None], backbone.tokenizer))
         labels = {target: self._label(target) for target in {e.target for e in examples}}
-        found = [
+        encodings = [
             encode_sentence(ids, None if e.second is None else next(seconds), labels[e.target], backbone, slots, max_length)
             for ids, e in zip(first, examples, strict=True)
         ]
-        return [row for row, _ in found], sum(cut > 0 for _, cut in found)
+        return [row for row, _ in encodings], sum(cut > 0 for _, cut in encodings)
 
     def ask(
         self,
@@ -217,13 +217,13 @@ class Classification(Objective):
             total += float(self._loss(logits, batch.labels, 0.0))
             for index, text in zip(order, self._texts(logits), strict=True):
                 answers[index] = text
-        found = {"dev_loss": total / len(rows)}
+        metrics = {"dev_loss": total / len(rows)}
         if self.score is not None and math.isfinite(total):  # a value that is not a number has no score: the run has diverged
             gold = [f"{row.label}" if self.regression else self.labels[int(row.label)] for row in rows]
-            found["dev_score"] = self.score(answers, gold)
+            metrics["dev_score"] = self.score(answers, gold)
             for half, name in enumerate(HALVES):
-                found[name] = self.score(answers[half::2], gold[half::2]) if gold[half:] else math.nan
-        return found
+                metrics[name] = self.score(answers[half::2], gold[half::2]) if gold[half:] else math.nan
+        return metrics
 
     def figure(self, validation: dict[str, float]) -> float:
         """The number that the best checkpoint minimises. An undefined score (constant predictions) counts as the worst."""
@@ -239,13 +239,13 @@ class Classification(Objective):
         """The class (or the number, by `digits`) of each row."""
         if backbone.compares:
             return self._cosines(backbone, rows, progress)
-        found, calls = [""] * len(rows), 0
+        answers, calls = [""] * len(rows), 0
         for order, batch in batches(rows, self.decoder.batch_size, backbone.pad, backbone.device):
             for index, text in zip(order, self._texts(self._logits(backbone, batch)), strict=True):
-                found[index] = text
+                answers[index] = text
             calls += 1
             progress(len(order))
-        return found, calls
+        return answers, calls
 
     def _cosines(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
@@ -273,9 +273,9 @@ class Classification(Objective):
         """
         body_was_training = backbone.model.training
         backbone.model.eval()
-        found = list(rows)
+        feature_rows = list(rows)
         for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
             for index, vector in zip(order, features_of(backbone, batch).float().cpu(), strict=True):
-                found[index] = replace(rows[index], features=vector)
+                feature_rows[index] = replace(rows[index], features=vector)
         backbone.model.train(body_was_training)
-        return found
+        return feature_rows

@@ -48,8 +48,8 @@ def parts_of(text: str, ids: Sequence[int], backbone: Backbone, task: AbstractTa
     if not backbone.reads_parts:
         return [0] * len(ids)
     if backbone.reads_parts != n or task is None:
-        told = f"names {n} parts of an input" if n else "names no parts of an input"
-        raise UserError(f"task {task.name if task else ''} {told}: set method.parts=false, or method.n={n + 1} with parts")
+        problem = f"names {n} parts of an input" if n else "names no parts of an input"
+        raise UserError(f"task {task.name if task else ''} {problem}: set method.parts=false, or method.n={n + 1} with parts")
     starts, numbers = zip(*task.parted(text), strict=True)
     ends = backbone.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return [2 + numbers[max(0, bisect_right(starts, end - 1) - 1)] for _, end in ends]
@@ -91,7 +91,7 @@ def encode(
     examples: Sequence[Example], backbone: Backbone, slots: tuple[int, int], max_length: int, task: AbstractTask | None = None
 ) -> list[Encoded]:
     """(input, target) pairs to training sequences. Raises UserError on an empty target or one that does not fit."""
-    encoded = []
+    rows = []
     for example in examples:
         prompt = encode_prompt(example.input, backbone, slots, task)
         if not example.target.strip():
@@ -99,8 +99,8 @@ def encode(
         row = completed(prompt, example.target, backbone)
         if len(row.ids) > max_length:
             raise UserError(f"a sequence of {len(row.ids)} tokens exceeds data.max_length={max_length}: raise it")
-        encoded.append(row)
-    return encoded
+        rows.append(row)
+    return rows
 
 
 def fitting(
@@ -112,8 +112,8 @@ def fitting(
     """
     if task is None or not task.cut:
         return list(examples), 0
-    found = [task.fit(example, lambda one: tokens(one) <= most) for example in examples]
-    return found, sum(cut is not whole for cut, whole in zip(found, examples, strict=True))
+    short_examples = [task.fit(example, lambda one: tokens(one) <= most) for example in examples]
+    return short_examples, sum(cut is not original for cut, original in zip(short_examples, examples, strict=True))
 
 
 def scored_logits(backbone: Backbone, batch: Batch) -> torch.Tensor:
@@ -149,20 +149,20 @@ def likeliest(
     training, so a batch of prompts takes one forward pass. Beam search restricted to the answers, with a beam for each, finds the
     same.
     """
-    found, calls = [""] * len(prompts), 0
+    best_answers, calls = [""] * len(prompts), 0
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        rows = [completed(prompts[i], answer, backbone) for i in chosen for answer in answers]
+        indices = order[start : start + batch_size]
+        rows = [completed(prompts[i], answer, backbone) for i in indices for answer in answers]
         batch = collate(rows, backbone.pad).to(backbone.device)
-        lost = F.cross_entropy(scored_logits(backbone, batch), batch.targets.flatten()[batch.scored], reduction="none")
+        losses = F.cross_entropy(scored_logits(backbone, batch), batch.targets.flatten()[batch.scored], reduction="none")
         of_row = batch.scored // batch.ids.shape[1]
-        sums = lost.new_zeros(len(rows)).index_add(0, of_row, lost).view(-1, len(answers))
-        for i, least in zip(chosen, sums.argmin(dim=1).tolist(), strict=True):
-            found[i] = answers[least]
+        sums = losses.new_zeros(len(rows)).index_add(0, of_row, losses).view(-1, len(answers))
+        for i, least in zip(indices, sums.argmin(dim=1).tolist(), strict=True):
+            best_answers[i] = answers[least]
         calls += 1
-        progress(len(chosen))
-    return found, calls
+        progress(len(indices))
+    return best_answers, calls
 
 
 @dataclass(frozen=True)
@@ -218,14 +218,14 @@ class Completion(Objective):
         vocabulary = shape.vocab_size
         if isinstance(self.decoder, BeamSearch) and self.decoder.beam > vocabulary:
             raise UserError(f"decode.beam={self.decoder.beam} exceeds the vocabulary of {vocabulary} tokens: use a smaller beam")
-        shown = self._shown(shots, backbone)
+        shot_ids = self._shown(shots, backbone)
 
         def tokens(example: Example) -> int:
-            return len(shown) + len(encode_prompt(example.input, backbone, slots).ids)
+            return len(shot_ids) + len(encode_prompt(example.input, backbone, slots).ids)
 
         fit, cut = fitting(self.task, examples, tokens, max_length - self._longest(backbone))
-        asked = (encode_prompt(example.input, backbone, slots, self.task) for example in fit)
-        return [after(shown, prompt, len(backbone.cls)) for prompt in asked], cut
+        prompts = (encode_prompt(example.input, backbone, slots, self.task) for example in fit)
+        return [after(shot_ids, prompt, len(backbone.cls)) for prompt in prompts], cut
 
     def _longest(self, backbone: Backbone) -> int:
         """Tokens of the longest answer."""
@@ -249,15 +249,15 @@ class Completion(Objective):
 
     def plain(self, texts: Sequence[str], backbone: Backbone, slots: tuple[int, int], outside: int = 0) -> list[Encoded]:
         """[BOS] [slots] text, scored from its second token on and cut to the model's positions."""
-        found, slot = [], sum(slots)
+        rows, slot = [], sum(slots)
         opening = len(backbone.cls)
         n = opening + slot
         room = None if backbone.positions is None else backbone.positions - n - outside
         for text in texts:
             ids = backbone.tokenizer.encode(text, add_special_tokens=False)[:room]
             virtual = [*[-1] * opening, *range(slot), *[-1] * len(ids)]
-            found.append(Encoded([*backbone.cls, *[backbone.pad] * slot, *ids], virtual, [0] * (n + len(ids)), n + 1))
-        return found
+            rows.append(Encoded([*backbone.cls, *[backbone.pad] * slot, *ids], virtual, [0] * (n + len(ids)), n + 1))
+        return rows
 
     def count(self, row: Encoded) -> int:
         return len(row.ids) - row.prompt_length
@@ -290,12 +290,12 @@ class Completion(Objective):
         if passes <= 1 or backbone.drops or size > MOST:
             return rows
         backbone.model.eval()
-        found = list(rows)
+        feature_rows = list(rows)
         for order, batch in batches(rows, batch_size, backbone.pad, backbone.device):
             hidden: Any = scored_hidden(backbone, batch).to(dtype).cpu()
             for index, states in zip(order, hidden.split([self.count(rows[i]) for i in order]), strict=True):
-                found[index] = replace(rows[index], features=states)
-        return found
+                feature_rows[index] = replace(rows[index], features=states)
+        return feature_rows
 
     def answer(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]
@@ -303,7 +303,7 @@ class Completion(Objective):
         if isinstance(self.decoder, Labeller):
             answers = self.task.answers if self.task else ()
             return likeliest(backbone, rows, answers, self.decoder.batch_size, progress)
-        found = self.decoder.decode(
+        generation = self.decoder.decode(
             backbone.model,
             backbone.tokenizer,
             rows,
@@ -312,4 +312,4 @@ class Completion(Objective):
             progress,
             backbone.reads_segments,
         )
-        return found.outputs, found.forward_calls
+        return generation.outputs, generation.forward_calls

@@ -26,20 +26,20 @@ def token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
         return _made(texts, tokenizer)
     path = paths.CACHE / "tokens" / f"{_digest(texts, tokenizer)}.npz"
     try:
-        with path.open("rb") as there, np.load(there) as kept:
-            flat, lengths = kept["ids"].tolist(), kept["lengths"].tolist()
+        with path.open("rb") as stream, np.load(stream) as archive:
+            flat, lengths = archive["ids"].tolist(), archive["lengths"].tolist()
         return [flat[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         pass  # not there yet, or damaged: zip files carry checksums
-    found = _made(texts, tokenizer)
+    id_lists = _made(texts, tokenizer)
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
-            lengths = np.fromiter(map(len, found), dtype=np.int32, count=len(found))
-            ids = np.fromiter(chain.from_iterable(found), dtype=np.int32, count=int(lengths.sum()))
+            lengths = np.fromiter(map(len, id_lists), dtype=np.int32, count=len(id_lists))
+            ids = np.fromiter(chain.from_iterable(id_lists), dtype=np.int32, count=int(lengths.sum()))
             np.savez(file, ids=ids, lengths=lengths)
     except OSError:
         pass  # no room to keep them
-    return found
+    return id_lists
 
 
 def _made(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

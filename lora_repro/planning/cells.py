@@ -89,9 +89,9 @@ class Cell:
         """The trials that chose this run's learning rate; None if there were none or the rate is given."""
         if not self.guess:
             return None
-        asked = self.asked
-        runs = asked.get("paths", {}).get("runs", "runs")
-        return rates.load_trials(str(asked["profile_name"]), self.setting, runs)
+        config = self.asked
+        runs = config.get("paths", {}).get("runs", "runs")
+        return rates.load_trials(str(config["profile_name"]), self.setting, runs)
 
     @property
     def unsearched(self) -> bool:
@@ -103,13 +103,13 @@ class Cell:
         """Why no verdict rests on this cell's learning rate; empty if one may."""
         if self.unsearched:
             return "rate not searched"
-        tried = rates.stopped(search["searches"][-1]) if (search := self.search) else 0
-        return f"its search stopped at chance after {tried} rates" if tried else ""
+        count = rates.stopped(search["searches"][-1]) if (search := self.search) else 0
+        return f"its search stopped at chance after {count} rates" if count else ""
 
     def titled(self, axes: Iterable[str]) -> str:
         """The row and its values on the swept `axes`: `lora_q row.rank=4`. `axes`: those to show (`varying_axes`)."""
-        told = [f"{key}={self.axes[key]}" for key in axes if key in self.axes and key not in SHOWN]
-        return " ".join([self.row.name, *told])
+        settings = [f"{key}={self.axes[key]}" for key in axes if key in self.axes and key not in SHOWN]
+        return " ".join([self.row.name, *settings])
 
 
 def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
@@ -122,20 +122,20 @@ def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
     swept, jobs = sweep_jobs(overrides)
     _check_rows(overrides)
     every_seed = every_seed and not any(item.startswith("seed=") for item in overrides)
-    found: list[Cell] = []
-    seen = set()
+    all_cells: list[Cell] = []
+    commands = set()
     for job in jobs:
         seed = next((item.removeprefix("seed=") for item in job if item.startswith("seed=")), None)
         command = tuple(item for item in job if not item.startswith("seed="))
-        if every_seed and command in seen:
+        if every_seed and command in commands:
             continue
-        seen.add(command)
+        commands.add(command)
         run = _run(command, _view())
         first = run.asked["seed"] if seed is None else seed
         seeds = range(run.row.seeds) if every_seed else [whole(first)]
         axes = {key.lstrip("+"): run.at(key, command) for key in swept if key != "seed" and not key.startswith("row/")}
-        found += [run.cell(number, axes) for number in seeds if number < run.row.seeds]
-    return found
+        all_cells += [run.cell(number, axes) for number in seeds if number < run.row.seeds]
+    return all_cells
 
 
 def unique(found: Iterable[Cell]) -> list[Cell]:
@@ -178,8 +178,8 @@ def own_title(method: str, command: Sequence[str]) -> str:
 
 def asked_otherwise(command: Sequence[str]) -> list[str]:
     """The settings of a command line without those that a title shows anyway and those of where or how the run runs."""
-    told = ("method=", "task=", "seed=", "profile=", "device=", "experiment=", "row/")
-    return [item for item in command if not item.startswith(("hydra", "paths.", "tracker", "launch.", *OWN_FILES, *told))]
+    prefixes = ("method=", "task=", "seed=", "profile=", "device=", "experiment=", "row/")
+    return [item for item in command if not item.startswith(("hydra", "paths.", "tracker", "launch.", *OWN_FILES, *prefixes))]
 
 
 def chosen_settings(cell: Cell) -> list[str]:
@@ -225,17 +225,17 @@ class _Run:
         own: dict[str, Any] = {"seed": seed}
         if starts:
             own["starts_from"] = [start.signature for start in starts]
-        asked, name = {**self.asked, **own}, signature.digest({**self.named, **own})
-        folder = Path(asked["paths"]["runs"]) / asked["profile_name"] / name
-        return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, asked, folder, starts, self.guess)
+        config, name = {**self.asked, **own}, signature.digest({**self.named, **own})
+        folder = Path(config["paths"]["runs"]) / config["profile_name"] / name
+        return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, config, folder, starts, self.guess)
 
     def at(self, axis: str, command: Sequence[str]) -> Any:
         """This run's coordinate on an axis, spelled as on the command line (`++train.lr`): a value, or a chosen file's name."""
-        chosen = next(item.partition("=")[2] for item in command if item.startswith(f"{axis}="))
+        choice = next(item.partition("=")[2] for item in command if item.startswith(f"{axis}="))
         value: Any = self.asked
         for key in axis.lstrip("+").split("."):
             value = value.get(key) if isinstance(value, dict) else None
-        return chosen if isinstance(value, dict) else value
+        return choice if isinstance(value, dict) else value
 
 
 def _view() -> object:
@@ -258,27 +258,27 @@ def _run(command: tuple[str, ...], view: object) -> _Run:
 def _plain(config: DictConfig, command: Sequence[str]) -> dict[str, Any]:
     """A run as plain values, to be cached: what it asks for, the first guess of its rate, commands and seeds of its starts."""
     _check_named(config)
-    asked, starts = resolved(config), []
+    settings, starts = resolved(config), []
     for item, (_, words) in zip(config.get("starts") or (), starts_of(config, command), strict=True):
         starts.append([[word for word in words if not word.startswith("seed=")], item.get("seed")])
-    return {"asked": asked, "guess": rates.first_guess(config), "starts": starts}
+    return {"asked": settings, "guess": rates.first_guess(config), "starts": starts}
 
 
 def _of(plain: dict[str, Any], command: tuple[str, ...]) -> _Run:
-    asked, guess = plain["asked"], plain["guess"]
-    check_root(asked)  # cached values must suit today's code
-    if asked["task"].get("sha256"):  # and today's files
-        asked["task"]["sha256"] = file_hashes.current(asked["task"])
+    config, guess = plain["asked"], plain["guess"]
+    check_root(config)  # cached values must suit today's code
+    if config["task"].get("sha256"):  # and today's files
+        config["task"]["sha256"] = file_hashes.current(config["task"])
     if guess is not None:
-        asked["train"]["lr"] = rates.chosen_rate(asked, guess)  # and follow today's trials
-    row = asked["row"]
+        config["train"]["lr"] = rates.chosen_rate(config, guess)  # and follow today's trials
+    row = config["row"]
     if not row["table"]:
-        row["name"], row["label"] = asked["method"]["name"], own_title(asked["method"]["name"], command)
+        row["name"], row["label"] = config["method"]["name"], own_title(config["method"]["name"], command)
     name, label = row["name"], row["label"]
-    printed = (row.get("paper") or {}, row.get("reruns") or {})
-    declared = Row(str(name), str(label), int(row["order"]), int(row["seeds"]), bool(row.get("compare", True)), *printed)
+    numbers = (row.get("paper") or {}, row.get("reruns") or {})
+    table_row = Row(str(name), str(label), int(row["order"]), int(row["seeds"]), bool(row.get("compare", True)), *numbers)
     starts = tuple((_run(tuple(words), _view()), seed) for words, seed in plain["starts"])
-    return _Run(command, declared, asked, starts, guess)
+    return _Run(command, table_row, config, starts, guess)
 
 
 @unresolved()
@@ -307,8 +307,8 @@ def data_hint(task: Mapping[str, Any]) -> list[str]:
     """`paths.data=/path/to/e2e` for a task that reads a folder or files of the user's, which no record names; else nothing."""
     if task.get("members"):  # a mixture reads what its members read
         return data_hint(task["members"][0])
-    if named := task.get("sha256"):
-        return [f"task.{split}=/path/to/{split}" for split in ("train", "dev", "test") if named.get(split)]
+    if hashes := task.get("sha256"):
+        return [f"task.{split}=/path/to/{split}" for split in ("train", "dev", "test") if hashes.get(split)]
     home = class_name(str(task["_target_"])).lower()
     if task.get("folder") == home:  # a subfolder of its own inside the named folder
         home = "data"

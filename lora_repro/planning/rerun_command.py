@@ -48,22 +48,22 @@ def command(record: dict[str, Any], profile: str) -> Command:
 
     The command asks for the record's cell of its table, or else for the nearest cell plus the overrides in which they differ.
     """
-    asked, row = record["asked"], record["row"]
-    data, options = tuple(data_hint(asked["task"])), _options(asked, record["row"]["table"])
-    seed = f"seed={asked['seed']}"
+    config, row = record["asked"], record["row"]
+    data, options = tuple(data_hint(config["task"])), _options(config, record["row"]["table"])
+    seed = f"seed={config['seed']}"
     base = [f"profile={profile}"]
     if row["table"]:
         base = [f"experiment={row['table']}", *base, f"row/{row['table']}={row['name']}"]
     try:
-        near = min(_declared((*base, *_held(tuple(base), asked))), key=lambda cell: len(_apart(cell, asked)))
-        fixed = near.overrides[:-1]  # all but its seed
-        extra = _extra(fixed, asked) if _apart(near, asked) else ()
-        cell = _cell((*fixed, *extra), asked["seed"])
+        near = min(_declared((*base, *_held(tuple(base), config))), key=lambda cell: len(_apart(cell, config)))
+        overrides = near.overrides[:-1]  # all but its seed
+        extra = _extra(overrides, config) if _apart(near, config) else ()
+        cell = _cell((*overrides, *extra), config["seed"])
     except UserError as error:
         return Command((*base, seed), (), f"this checkout refuses it: {error}", 99, data, options)
     same = cell.signature == record["signature"]
     problem = "" if same else "this checkout composes another signature: its configuration has changed since"
-    return Command((*fixed, *extra, seed), extra, problem, cell.row.order, data, options)
+    return Command((*overrides, *extra, seed), extra, problem, cell.row.order, data, options)
 
 
 def command_of(cell: Cell, table: str) -> Command:
@@ -87,8 +87,8 @@ def _targets(node: Any) -> Iterator[str]:
 
 def _options(asked: Mapping[str, Any], table: str | None) -> tuple[str, ...]:
     """The options with which `run` finds a record's classes and yaml files outside this project."""
-    chosen = [(group, asked[group]["name"]) for group in GROUPS] + [("experiment", table)]
-    own = paths.own() and any((Path(paths.own()) / group / f"{name}.yaml").is_file() for group, name in chosen)
+    choices = [(group, asked[group]["name"]) for group in GROUPS] + [("experiment", table)]
+    own = paths.own() and any((Path(paths.own()) / group / f"{name}.yaml").is_file() for group, name in choices)
     return (*(("--config-dir", "/path/to/yours") if own else ()), *trust(asked))
 
 
@@ -102,12 +102,12 @@ def _swept(base: tuple[str, ...]) -> list[str]:
 
 def _held(base: tuple[str, ...], asked: dict[str, Any]) -> list[str]:
     """The swept axes, each fixed at the record's value. `row.*` axes are left out: a record has what they set, not the axes."""
-    held = []
+    overrides = []
     for axis in _swept(base):
         group, _, key = axis.partition(".")
         if group in asked and axis != "seed":
-            held.append(f"{axis}={override_value(asked[group][key] if key else asked[group]['name'])}")
-    return held
+            overrides.append(f"{axis}={override_value(asked[group][key] if key else asked[group]['name'])}")
+    return overrides
 
 
 @cache
@@ -118,8 +118,8 @@ def _declared(base: tuple[str, ...]) -> list[Cell]:
 
 def _apart(cell: Cell, asked: dict[str, Any]) -> list[str]:
     """The values, apart from the seed, in which a cell differs from the run that was asked for."""
-    here = {key: value for key, value in identity(cell.asked).items() if key != "starts_from"}
-    return _differences(NO_STARTS | here | {"seed": asked["seed"]}, NO_STARTS | asked)
+    config = {key: value for key, value in identity(cell.asked).items() if key != "starts_from"}
+    return _differences(NO_STARTS | config | {"seed": asked["seed"]}, NO_STARTS | asked)
 
 
 def _cell(overrides: tuple[str, ...], seed: int) -> Cell:
@@ -129,21 +129,21 @@ def _cell(overrides: tuple[str, ...], seed: int) -> Cell:
 
 def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]:
     """The further overrides with which `overrides` compose to `asked`: groups first, then single values."""
-    given = {item.partition("=")[0] for item in overrides}
+    keys = {item.partition("=")[0] for item in overrides}
     config = _cell(overrides, asked["seed"]).asked
     groups = [
         f"{group}={asked[group]['name']}"
         for group in GROUPS
-        if group not in given and asked[group]["name"] != config[group]["name"]
+        if group not in keys and asked[group]["name"] != config[group]["name"]
     ]
-    found = list(groups)
+    extras = list(groups)
     while True:  # one value may change another: a searched learning rate depends on the setting
-        config = dict(_cell((*overrides, *found), asked["seed"]).asked)
+        config = dict(_cell((*overrides, *extras), asked["seed"]).asked)
         config.pop("starts_from", None)  # follows from the other values
-        more = [item for item in _differences(NO_STARTS | identity(config), NO_STARTS | asked) if item not in found]
+        more = [item for item in _differences(NO_STARTS | identity(config), NO_STARTS | asked) if item not in extras]
         if not more:
-            return tuple(found)
-        found += more
+            return tuple(extras)
+        extras += more
 
 
 def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
@@ -153,14 +153,14 @@ def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = 
     """
     if "_target_" in composed and "_target_" in asked:
         asked = {**defaults(composed["_target_"]), **asked, "_target_": composed["_target_"]}  # a class may have moved since
-    found = []
+    overrides = []
     for key in sorted(composed.keys() & asked.keys()):
         ours, theirs = composed[key], asked[key]
         if isinstance(ours, dict) and isinstance(theirs, dict):
-            found += _differences(ours, theirs, f"{prefix}{key}.")
+            overrides += _differences(ours, theirs, f"{prefix}{key}.")
         elif plain(ours) != plain(theirs):
-            found.append(f"{prefix}{key}={override_value(theirs)}")
-    return found
+            overrides.append(f"{prefix}{key}={override_value(theirs)}")
+    return overrides
 
 
 def plain(value: Any) -> Any:

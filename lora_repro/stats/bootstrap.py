@@ -38,10 +38,10 @@ class InputVariance(NamedTuple):
         With V_1 the mean variance of one seed and V_k that of the mean over k, shared = (k V_k - V_1) / (k - 1), at least 0 and
         at most V_1: the mean covariance of two seeds. With one seed all of it counts as shared.
         """
-        defined = each[~np.isnan(each).any(axis=1)]
-        if not len(defined):
+        samples = each[~np.isnan(each).any(axis=1)]
+        if not len(samples):
             return cls(np.nan, np.nan)
-        k, one, mean = defined.shape[1], float(defined.var(axis=0).mean()), float(defined.mean(axis=1).var())
+        k, one, mean = samples.shape[1], float(samples.var(axis=0).mean()), float(samples.mean(axis=1).var())
         shared = one if k == 1 else min(max(0.0, (k * mean - one) / (k - 1)), one)
         return cls(shared, one - shared)
 
@@ -77,13 +77,13 @@ class Draws(NamedTuple):
         The rest, how each seed does on each input, already moves the seeds apart, so it counts in `by_seeds`. Where `by_seeds` is
         less than it, as when seeds are alike by luck, so much of it is kept that both together are no surer than `by_inputs`.
         """
-        mean, found = self.by_inputs, InputVariance.of(self.each)
-        whole = found.shared + found.own / self.each.shape[1]
-        if not whole > 0:  # inputs that say nothing, or no resample that is defined
+        mean, variance = self.by_inputs, InputVariance.of(self.each)
+        total = variance.shared + variance.own / self.each.shape[1]
+        if not total > 0:  # inputs that say nothing, or no resample that is defined
             return mean
-        kept = min(max(found.shared, whole - float(self.by_seeds.var())), whole)
+        part = min(max(variance.shared, total - float(self.by_seeds.var())), total)
         centre = np.nanmean(mean)
-        return np.asarray(centre + (mean - centre) * np.sqrt(kept / whole))
+        return np.asarray(centre + (mean - centre) * np.sqrt(part / total))
 
     @property
     def resamples(self) -> Floats:
@@ -131,8 +131,8 @@ def resampled_scores(statistics: Statistics, metric: str, n: int = DRAWS, seed: 
     (score,) = _scores(table, rule, np.ones((1, inputs)))
     if np.isnan(score):
         return Resampled(rule.worst, np.full(n, rule.worst), inputs)
-    drawn = [_scores(table, rule, counts.astype(float)) for counts in resamples(inputs, n, seed)]
-    return Resampled(float(score), np.concatenate(drawn), inputs)
+    chunks = [_scores(table, rule, counts.astype(float)) for counts in resamples(inputs, n, seed)]
+    return Resampled(float(score), np.concatenate(chunks), inputs)
 
 
 def paired_draws(stats_a: Runs, stats_b: Runs, n: int = DRAWS, seed: int = 0, metric: str = "bleu") -> Draws:
@@ -175,16 +175,16 @@ def difference(
     """
     sizes = list(dict.fromkeys(run.inputs for side in sides for run in side if run))
     if len(sizes) != 1 or not all(sides):
-        said = " against ".join(f"{size} inputs" for size in sizes) or "no inputs"
-        raise UserError(f"{said}: a paired bootstrap needs the same test inputs, for one seed at least")
-    gone = Resampled(METRICS[metric].worst, np.full(n, METRICS[metric].worst), sizes[0])
-    runs = [[run or gone for run in side] for side in sides]
+        mismatch = " against ".join(f"{size} inputs" for size in sizes) or "no inputs"
+        raise UserError(f"{mismatch}: a paired bootstrap needs the same test inputs, for one seed at least")
+    fallback = Resampled(METRICS[metric].worst, np.full(n, METRICS[metric].worst), sizes[0])
+    runs = [[run or fallback for run in side] for side in sides]
     scores = [sign * np.array([run.score for run in side]) for sign, side in zip(SIGNS, runs, strict=False)]
-    drawn = [sign * np.stack([run.each for run in side], axis=1) for sign, side in zip(SIGNS, runs, strict=False)]
+    samples = [sign * np.stack([run.each for run in side], axis=1) for sign, side in zip(SIGNS, runs, strict=False)]
     if len({len(side) for side in sides}) > 1:
-        drawn = [one.mean(axis=1, keepdims=True) for one in drawn]
+        samples = [one.mean(axis=1, keepdims=True) for one in samples]
     mean = float(sum(side.mean() for side in scores))
-    return Draws(mean, np.asarray(sum(drawn)), sizes[0], error(scores, paired, pooled), seed)
+    return Draws(mean, np.asarray(sum(samples)), sizes[0], error(scores, paired, pooled), seed)
 
 
 def _scores(table: Floats, metric: CorpusMetric, weights: Floats) -> Floats:
@@ -222,8 +222,8 @@ def p_of(mean: float, drawn: Sequence[Draws]) -> float:
 
 def interval(draws: Floats, level: float = LEVEL) -> tuple[float, float]:
     """The middle 1 - level of the resamples in which the score is defined; NaN if there are none."""
-    defined = draws[~np.isnan(draws)]
-    low, high = np.percentile(defined, [50 * level, 100 - 50 * level]) if len(defined) else (np.nan, np.nan)
+    samples = draws[~np.isnan(draws)]
+    low, high = np.percentile(samples, [50 * level, 100 - 50 * level]) if len(samples) else (np.nan, np.nan)
     return float(low), float(high)
 
 

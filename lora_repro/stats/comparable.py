@@ -35,8 +35,8 @@ def paired(ours: Mapping[int, Run], theirs: Mapping[int, Run]) -> list[Pair]:
 
 def same_inputs(runs: Sequence[Run]) -> bool:
     """Whether all runs, apart from diverged ones, answered the same inputs."""
-    answered = [inputs(run) for run in runs if run.trained]
-    return all(keys is not None and keys == answered[0] for keys in answered)
+    key_tuples = [inputs(run) for run in runs if run.trained]
+    return all(keys is not None and keys == key_tuples[0] for keys in key_tuples)
 
 
 def check_same_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool = True) -> None:
@@ -50,9 +50,9 @@ def check_same_origin(records: Sequence[Mapping[str, Any]], same_backbone: bool 
     }
     if same_backbone:
         # A row without a model (human texts) has no weights to differ in.
-        used = [record["where"]["backbone"] for record in records if record["where"]["backbone"].get("sha256")]
-        checks["backbone"] = {_named(backbone, "sha256") for backbone in used}
-        checks["backbone files"] = {_named(backbone, "files_sha256") for backbone in used if "files_sha256" in backbone}
+        backbones = [record["where"]["backbone"] for record in records if record["where"]["backbone"].get("sha256")]
+        checks["backbone"] = {_named(backbone, "sha256") for backbone in backbones}
+        checks["backbone files"] = {_named(backbone, "files_sha256") for backbone in backbones if "files_sha256" in backbone}
     for what, values in checks.items():
         if len(values) > 1:
             raise UserError(f"different {what} in one table: {' | '.join(sorted(values))}; rerun the older")
@@ -92,25 +92,25 @@ def resampled(sides: Sequence[Sequence[Run]], metric: str, seed: int) -> Draws:
     runs = [run for side in sides for run in side]
     alike = {(run.store, _training(run.record)) if run.store and run.finished else None for run in runs}
     common = next(iter(alike)) if len(alike) == 1 else None
-    known = spread(*common, metric) if common else None
+    seed_spread = spread(*common, metric) if common else None
     files = tuple(tuple(_stamped(run.predictions) if run.trained else None for run in side) for side in sides)
-    return _difference(files, metric, seed, paired, known)
+    return _difference(files, metric, seed, paired, seed_spread)
 
 
 def _start(run: Run) -> str:
     """What a run's trained values begin as, beside its seed, and its learning rate."""
-    asked = run.record["asked"]
-    method = {key: value for key, value in asked.get("method", {}).items() if key != "dropout"}
-    backbone = asked.get("backbone", {}).get("name")  # quantised or not, it has the same shapes
-    return json.dumps([backbone, method, asked.get("train", {}).get("lr")], sort_keys=True)
+    config = run.record["asked"]
+    method = {key: value for key, value in config.get("method", {}).items() if key != "dropout"}
+    backbone = config.get("backbone", {}).get("name")  # quantised or not, it has the same shapes
+    return json.dumps([backbone, method, config.get("train", {}).get("lr")], sort_keys=True)
 
 
 def _training(record: Mapping[str, Any]) -> str:
     """Task, data, backbone and length: rows for which it is equal were trained alike."""
-    asked = record["asked"]
-    length = [asked.get("train", {}).get(key) for key in ("epochs", "steps")]
-    alike = [asked.get(key) for key in ("task", "data", "backbone")]
-    return json.dumps([alike, length, bool(asked.get("starts_from"))], sort_keys=True)
+    config = record["asked"]
+    length = [config.get("train", {}).get(key) for key in ("epochs", "steps")]
+    alike = [config.get(key) for key in ("task", "data", "backbone")]
+    return json.dumps([alike, length, bool(config.get("starts_from"))], sort_keys=True)
 
 
 def spread(store: Store, training: str, metric: str) -> Pooled | None:
@@ -118,15 +118,15 @@ def spread(store: Store, training: str, metric: str) -> Pooled | None:
 
     The store remembers what it was told, since a table that rests on it is another one once a run is added to such a row.
     """
-    found = _spread(store.origin or store, training, metric)
-    store.spreads[training, metric] = found
-    return found
+    seed_spread = _spread(store.origin or store, training, metric)
+    store.spreads[training, metric] = seed_spread
+    return seed_spread
 
 
 @cache
 def _spread(store: Store, training: str, metric: str) -> Pooled | None:
-    whole = [row for row in _rows(store).get(training, ()) if all(record["status"] == FINISHED for record in row)]
-    scores = ([counted_score(record, metric) for record in row] for row in whole)
+    rows = [row for row in _rows(store).get(training, ()) if all(record["status"] == FINISHED for record in row)]
+    scores = ([counted_score(record, metric) for record in row] for row in rows)
     return pooled([[one for one in row if one is not None] for row in scores])
 
 
@@ -135,8 +135,8 @@ def _rows(store: Store) -> dict[str, list[list[dict[str, Any]]]]:
     """The records of each training, a list for each of its settings."""
     trainings: defaultdict[str, defaultdict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for record in store.records.values():
-        apart = {**record["asked"], "seed": None, "starts_from": None}
-        trainings[_training(record)][json.dumps(apart, sort_keys=True)].append(record)
+        setting = {**record["asked"], "seed": None, "starts_from": None}
+        trainings[_training(record)][json.dumps(setting, sort_keys=True)].append(record)
     return {training: list(settings.values()) for training, settings in trainings.items()}
 
 
@@ -165,8 +165,8 @@ def _difference(
 @cache
 def _resampled(file: File, metric: str, seed: int) -> Resampled:
     def draw() -> Arrays:
-        found = resampled_scores(_predictions(file), metric, seed=seed)
-        return {name: np.asarray(value) for name, value in found._asdict().items()}
+        scores = resampled_scores(_predictions(file), metric, seed=seed)
+        return {name: np.asarray(value) for name, value in scores._asdict().items()}
 
     arrays = kept(["scores", metric, seed], [file[0]], draw)
     return Resampled(arrays["score"].item(), arrays["each"], arrays["inputs"].item())

@@ -45,11 +45,11 @@ def holm(values: Sequence[float]) -> list[float]:
     NaN stays as it is, and does not count in m.
     """
     order = sorted((at for at, p in enumerate(values) if not math.isnan(p)), key=lambda at: values[at])
-    corrected, least = list(values), 0.0
+    p_values, least = list(values), 0.0
     for rank, at in enumerate(order):
         least = max(least, min(1.0, (len(order) - rank) * values[at]))
-        corrected[at] = least
-    return corrected
+        p_values[at] = least
+    return p_values
 
 
 class Levels(NamedTuple):

@@ -56,15 +56,15 @@ def pooled(rows: Sequence[Sequence[float]]) -> Pooled | None:
 
     None if Bartlett's test (1937) rejects equal variances at `REJECTED`, for a single row, and below `FREEDOM`.
     """
-    known = [np.asarray(row, float) for row in rows if len(row) >= SEEDS]
-    freedom = sum(len(row) - 1 for row in known)
-    if len(known) < 2 or freedom < FREEDOM:
+    scores = [np.asarray(row, float) for row in rows if len(row) >= SEEDS]
+    freedom = sum(len(row) - 1 for row in scores)
+    if len(scores) < 2 or freedom < FREEDOM:
         return None
-    variances, each = np.array([row.var(ddof=1) for row in known]), np.array([len(row) - 1 for row in known])
+    variances, each = np.array([row.var(ddof=1) for row in scores]), np.array([len(row) - 1 for row in scores])
     common = float(each @ variances) / freedom
     if not variances.min() > 0 or _bartlett(variances / common, each) < REJECTED:
         return None
-    return Pooled(math.sqrt(common), freedom, len(known))
+    return Pooled(math.sqrt(common), freedom, len(scores))
 
 
 def _bartlett(quotients: Floats, each: NDArray[np.int_]) -> float:
@@ -74,8 +74,8 @@ def _bartlett(quotients: Floats, each: NDArray[np.int_]) -> float:
     freedom. (scipy.stats has it, too, and takes a second to import.)
     """
     k = len(each)
-    corrected = 1 + ((1 / each).sum() - 1 / each.sum()) / (3 * (k - 1))
-    return float(chdtrc(k - 1, -float(each @ np.log(quotients)) / corrected))
+    correction = 1 + ((1 / each).sum() - 1 / each.sum()) / (3 * (k - 1))
+    return float(chdtrc(k - 1, -float(each @ np.log(quotients)) / correction))
 
 
 def error(sides: Sequence[Floats], paired: bool, common: Pooled | None) -> Error:
@@ -97,10 +97,10 @@ def error(sides: Sequence[Floats], paired: bool, common: Pooled | None) -> Error
     if common:
         return Error(common.sd * math.sqrt(sum(1 / k for k in sizes)), common.freedom, common)
     several = [(float(side.var(ddof=1)) / len(side), len(side) - 1) for side in sides if len(side) > 1]
-    whole = sum(variance for variance, _ in several)
-    if not whole:
+    total_variance = sum(variance for variance, _ in several)
+    if not total_variance:
         return Error(0.0, min((freedom for _, freedom in several), default=math.inf))
-    return Error(math.sqrt(whole), whole**2 / sum(variance**2 / freedom for variance, freedom in several))
+    return Error(math.sqrt(total_variance), total_variance**2 / sum(variance**2 / freedom for variance, freedom in several))
 
 
 def mean(errors: Sequence[Error]) -> Error:
@@ -108,8 +108,8 @@ def mean(errors: Sequence[Error]) -> Error:
 
     Where one of them is `UNKNOWN`, so are the degrees of freedom.
     """
-    whole = sum(one.size**2 for one in errors)
-    size, common = math.sqrt(whole) / len(errors), next((one.pooled for one in errors if len(errors) == 1), None)
-    if UNKNOWN in errors or not whole:
+    variance = sum(one.size**2 for one in errors)
+    size, common = math.sqrt(variance) / len(errors), next((one.pooled for one in errors if len(errors) == 1), None)
+    if UNKNOWN in errors or not variance:
         return Error(size, math.inf if UNKNOWN in errors else min(one.freedom for one in errors), common)
-    return Error(size, whole**2 / sum(one.size**4 / one.freedom for one in errors), common)
+    return Error(size, variance**2 / sum(one.size**4 / one.freedom for one in errors), common)

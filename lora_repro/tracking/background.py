@@ -47,8 +47,8 @@ class Background:
         if self._calls.qsize() >= self._room:
             self._say("does not keep up; some of this run's steps will be missing there")
             return
-        held = dict(values)
-        self._put(lambda mirror: mirror.log(step, held))
+        snapshot = dict(values)
+        self._put(lambda mirror: mirror.log(step, snapshot))
 
     def finish(self, ending: Ending) -> None:
         if self._thread is None and not ending.summary:
@@ -133,8 +133,8 @@ def awaited() -> Iterator[None]:
             if isinstance(code, BaseException):
                 traceback.print_exception(code)
             names = ", ".join(sorted(set(busy)))
-            told = "losses and scores are in the runs' metrics.jsonl"
-            print(f"{names} did not answer in time (tracker.patience=120 waits longer); {told}", file=sys.stderr)
+            hint = "losses and scores are in the runs' metrics.jsonl"
+            print(f"{names} did not answer in time (tracker.patience=120 waits longer); {hint}", file=sys.stderr)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code if isinstance(code, int) else int(code is not None))

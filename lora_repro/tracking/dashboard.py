@@ -40,8 +40,8 @@ def find(root: Path, profile: str) -> Artefacts:
     figures = {path.stem: path for place in places for path in sorted((place / "figures").glob("*.png"))}
     records = [*load_records(places[0] / "records").values(), *load_records(places[1]).values()]
     if not (tables or figures or records):
-        said = f"profile {profile} has nothing under runs/ or results/; run make reproduce-e2e first"
-        raise UserError(empty_profile_message(profile, said))
+        message = f"profile {profile} has nothing under runs/ or results/; run make reproduce-e2e first"
+        raise UserError(empty_profile_message(profile, message))
     scores = {key for record in records for key in record["measured"].get("scores", {})}
     return Artefacts(tables, figures, tuple(sorted(scores)))
 
@@ -49,13 +49,13 @@ def find(root: Path, profile: str) -> Artefacts:
 def rows(path: Path) -> list[dict[str, Any]]:
     """A table's lines: numbers as numbers, nothing as None, with `line` (label and source) and all `parameters` trained."""
     with path.open(encoding="utf-8", newline="") as file:
-        found = [{key: number(text) for key, text in line.items()} for line in csv.DictReader(file)]
-    for line in found:
+        lines = [{key: number(text) for key, text in line.items()} for line in csv.DictReader(file)]
+    for line in lines:
         line["line"] = ", ".join(str(line[key]) for key in ("label", "source") if line.get(key))
-        printed, method = line.get("printed_parameters_m"), line.get("method_parameters")
+        millions, method = line.get("printed_parameters_m"), line.get("method_parameters")
         ours = None if method is None else method + (line.get("head_parameters") or 0)
-        line["parameters"] = ours if ours is not None else printed and 1e6 * printed
-    return found
+        line["parameters"] = ours if ours is not None else millions and 1e6 * millions
+    return lines
 
 
 def number(text: str) -> Any:
@@ -79,36 +79,36 @@ def score_columns(path: Path) -> list[str]:
 def claims(root: Path, profile: str) -> list[dict[str, Any]]:
     """One line per claim, with its verdict at this profile, from results/report.json."""
     text = manifest.read_text(root / "results", "report.json")
-    told = json.loads(text)["claims"] if text else []
+    entries = json.loads(text)["claims"] if text else []
     return [
         {"claim": one["statement"], "verdict": one["profiles"][profile]["verdict"], "told": f"{one['figure']} ({one['source']})"}
-        for one in told
+        for one in entries
         if profile in one["profiles"]
     ]
 
 
 def charts(tables: dict[str, Path]) -> list[tuple[str, str]]:
     """(table, its main score: the average, else the first column) for the tables that were run, those in `FIRST` first."""
-    found = []
+    pairs = []
     for stem in sorted(tables, key=lambda stem: (FIRST.index(stem) if stem in FIRST else len(FIRST), stem)):
         columns = score_columns(tables[stem])
         if columns and any(line["n"] and not str(line["source"]).startswith(OTHERS) for line in rows(tables[stem])):
-            found.append((stem, "average" if "average" in columns else columns[0]))
-    return found
+            pairs.append((stem, "average" if "average" in columns else columns[0]))
+    return pairs
 
 
 def sections(found: Artefacts) -> list[Section]:
     """The workspace's sections as plain data, some 25 panels in all; a panel's `kind` says what it draws."""
-    scored = charts(found.tables)
+    table_scores = charts(found.tables)
     main = [f"scores/{key}" for key in MAIN if key in found.scores] or [f"scores/{key}" for key in found.scores[:2]]
-    pictures = sorted(found.figures, key=lambda stem: (not stem.endswith("_beside_paper"), stem not in dict(scored), stem))
-    listed: list[Section] = [
+    pictures = sorted(found.figures, key=lambda stem: (not stem.endswith("_beside_paper"), stem not in dict(table_scores), stem))
+    all_sections: list[Section] = [
         section("Verdicts on the paper's claims", [table(CLAIMS), *map(image, pictures[:1])]),
         section(
             "Scores by method, beside the paper's",
             [
-                *(bar(stem, column) for stem, column in scored[:SHOWN]),
-                *(cloud(stem, column) for stem, column in scored[:2]),
+                *(bar(stem, column) for stem, column in table_scores[:SHOWN]),
+                *(cloud(stem, column) for stem, column in table_scores[:2]),
             ],
         ),
         section("Training", [curve(f"train/{key}") for key in ("loss", "lr", "grad_norm")]),
@@ -130,7 +130,7 @@ def sections(found: Artefacts) -> list[Section]:
         ),
         section("Figures", map(image, pictures[1:PICTURES])),
     ]
-    return [item for item in listed if item["panels"]]
+    return [item for item in all_sections if item["panels"]]
 
 
 def section(name: str, panels: Any) -> Section:

@@ -44,8 +44,8 @@ class Ending:
         where = {key: record["where"].get(key) for key in ("git_sha", "dirty", "device", "precision")}
         numbers = dict(flat({**record["measured"], "where": where}))
         private = not record["where"]["backbone"]["sha256"] or record["where"].get("data", {}).get("outputs_private")
-        shown = [] if private else predictions
-        return cls(record["status"], numbers, shown, tuple(record["measured"].get("started_from", ())))
+        lines = [] if private else predictions
+        return cls(record["status"], numbers, lines, tuple(record["measured"].get("started_from", ())))
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Plain]]:
@@ -86,33 +86,33 @@ class Metrics:
         steps = list(map(_step, lines))
         if None in steps:
             console.warn(f"{self.path} is damaged: dropping {steps.count(None)} unreadable lines")
-        kept = [line for line, number in zip(lines, steps, strict=True) if number is not None and number < step]
-        write_text(self.path, "".join(line + "\n" for line in kept))
+        earlier_lines = [line for line, number in zip(lines, steps, strict=True) if number is not None and number < step]
+        write_text(self.path, "".join(line + "\n" for line in earlier_lines))
 
     def log(self, step: int, values: dict[str, float]) -> None:
         if not self._resumed:
             self._drop_from(step)
             self._resumed = True
-        told = {key: value if math.isfinite(value) else None for key, value in values.items()}  # JSON has no NaN
+        entry = {key: value if math.isfinite(value) else None for key, value in values.items()}  # JSON has no NaN
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **told}) + "\n")
+            file.write(json.dumps({"step": step, **entry}) + "\n")
         if self.mirror:
             # Without NaN, which would stay a dashboard's maximum for good.
-            shown = {key: value for key, value in told.items() if value is not None}
-            self.mirror.log(step, {**shown, **self._speed(values)})
+            numbers = {key: value for key, value in entry.items() if value is not None}
+            self.mirror.log(step, {**numbers, **self._speed(values)})
 
     def _speed(self, values: dict[str, float]) -> dict[str, float]:
         """Tokens per second since the last measurement, without the time of evaluations on the dev set."""
-        (then, before), now = self._since, time.monotonic()
+        (start, before), now = self._since, time.monotonic()
         if "tokens" not in values:
             self._since = (now, self._tokens)
             return {}
         self._tokens = values["tokens"]
-        if then and now - then < EVERY:
+        if start and now - start < EVERY:
             return {}
         self._since = (now, values["tokens"])
-        passed = values["tokens"] - before
-        return {**({"tokens_per_second": passed / (now - then)} if then and passed > 0 else {}), **self._machine()}
+        tokens = values["tokens"] - before
+        return {**({"tokens_per_second": tokens / (now - start)} if start and tokens > 0 else {}), **self._machine()}
 
     def finish(self, record: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
         """Pass the mirror a record that has been written to disk."""

@@ -16,11 +16,11 @@ LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra", "dev
 
 def sectioned(values: dict[str, float]) -> dict[str, float]:
     """Step metrics named by dashboard section: dev_loss becomes eval/loss, the metrics of a training step train/..."""
-    named = {}
+    metrics = {}
     for key, value in values.items():
         of_dev, plain = key.startswith("dev_"), key.removeprefix("dev_").removeprefix("train_")
-        named[f"{'eval' if of_dev else 'train'}/{plain}"] = value
-    return named
+        metrics[f"{'eval' if of_dev else 'train'}/{plain}"] = value
+    return metrics
 
 
 def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -31,21 +31,21 @@ def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
     row = {key: asked["row"].get(key) for key in ("table", "name", "label")}
     title = row["name"] if row["table"] else row["label"] or asked["method"]["name"]
     names = [asked[part]["name"] for part in ("method", "task", "backbone")]
-    kept = {key: part for key, part in asked.items() if key not in LOCAL}
-    kept["task"] = {key: value for key, value in kept["task"].items() if key not in FILES}
-    if kept["backbone"].get("source") == "folder":
-        place = str(kept["backbone"]["hub_id"])
-        kept["backbone"] = {**kept["backbone"], "hub_id": Path(place).resolve().name}
-        whole = re.compile(rf"(?<![\w./]){re.escape(place)}(?![\w./])")  # "." is a folder, too
-        title, row["label"] = (whole.sub(lambda _: Path(place).resolve().name, str(text)) for text in (title, row["label"]))
-    said: dict[str, Any] = {
+    config = {key: part for key, part in asked.items() if key not in LOCAL}
+    config["task"] = {key: value for key, value in config["task"].items() if key not in FILES}
+    if config["backbone"].get("source") == "folder":
+        place = str(config["backbone"]["hub_id"])
+        config["backbone"] = {**config["backbone"], "hub_id": Path(place).resolve().name}
+        pattern = re.compile(rf"(?<![\w./]){re.escape(place)}(?![\w./])")  # "." is a folder, too
+        title, row["label"] = (pattern.sub(lambda _: Path(place).resolve().name, str(text)) for text in (title, row["label"]))
+    description: dict[str, Any] = {
         "group": str(row["table"] or title),
         "name": f"{title} {asked['task']['name']} seed {asked['seed']}",
         "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
-        "config": {**kept, "row": row, "signature": signature},
+        "config": {**config, "row": row, "signature": signature},
     }
-    known = sorted(set(_places(kept)), key=len, reverse=True)
-    return {key: _without_places(value, known) for key, value in said.items()}
+    places = sorted(set(_places(config)), key=len, reverse=True)
+    return {key: _without_places(value, places) for key, value in description.items()}
 
 
 def _places(value: Any) -> Iterator[str]:
@@ -72,10 +72,10 @@ def table(predictions: list[dict[str, Any]], limit: int) -> tuple[list[str], lis
 
     Any other text (`gold`: the data's own answer) is left out.
     """
-    shown = predictions[:limit]
-    keys = dict.fromkeys(key for line in shown for key, value in line.items() if statistic(key, value))
+    lines = predictions[:limit]
+    keys = dict.fromkeys(key for line in lines for key, value in line.items() if statistic(key, value))
     columns = ["key", "output", *keys]
-    return columns, [[plain(line.get(column)) for column in columns] for line in shown]
+    return columns, [[plain(line.get(column)) for column in columns] for line in lines]
 
 
 def statistic(key: str, value: Any) -> bool:

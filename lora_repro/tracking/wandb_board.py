@@ -52,11 +52,11 @@ def upload(
     name = str(spec["name"]).replace(" ", "-")
     about = {"group": "dashboard", "job_type": "report", "config": dict(spec["filter"])}
     run = begin(tracker, folder, id=name, name=name, resume="allow", **about)
-    shown: dict[str, Any] = {key: wandb.Image(str(path)) for key, path in figures.items()}
+    media: dict[str, Any] = {key: wandb.Image(str(path)) for key, path in figures.items()}
     for key, lines in tables.items():
         columns = lines[0] if lines else ["line"]
-        shown[key] = wandb.Table(columns=[*columns], data=[[*line.values()] for line in lines], allow_mixed_types=True)
-    run.log(shown)
+        media[key] = wandb.Table(columns=[*columns], data=[[*line.values()] for line in lines], allow_mixed_types=True)
+    run.log(media)
     if figures:
         artifact = wandb.Artifact(f"figures-{name}", type="figures")
         for key, path in figures.items():

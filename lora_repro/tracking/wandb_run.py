@@ -48,10 +48,12 @@ class WandbTracker:
         self.project = project or os.environ.get("WANDB_PROJECT") or "lora_repro"
         self.entity, self.patience = entity or os.environ.get("WANDB_ENTITY") or None, patience
         self.predictions, self.adapter_mb = predictions, adapter_mb
-        given = os.environ.get("WANDB_MODE")
-        if mode is None and given and given not in (*MODES, *OLD_MODES):
-            raise UserError(f"WANDB_MODE must be one of {', '.join(MODES)}, not {given!r}")
-        self.mode: Any = mode or OLD_MODES.get(given or "", given) or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        env_mode = os.environ.get("WANDB_MODE")
+        if mode is None and env_mode and env_mode not in (*MODES, *OLD_MODES):
+            raise UserError(f"WANDB_MODE must be one of {', '.join(MODES)}, not {env_mode!r}")
+        self.mode: Any = (
+            mode or OLD_MODES.get(env_mode or "", env_mode) or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        )
 
     def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
         return Background("W&B", lambda: WandbRun(self, signature, asked, folder), self.patience)
@@ -147,7 +149,7 @@ def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
     logging.raiseExceptions = False  # on a full disk each line of wandb's log file would print a traceback
     folder.mkdir(parents=True, exist_ok=True)
     closers["W&B"] = wandb.teardown
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "project": tracker.project,
         "entity": tracker.entity,
         "dir": str(folder),
@@ -159,9 +161,9 @@ def begin(tracker: WandbTracker, folder: Path, **about: Any) -> Any:
         try:
             if not key_known():
                 raise UserError("no API key: set WANDB_API_KEY")
-            run = wandb.init(mode=tracker.mode, **given)
+            run = wandb.init(mode=tracker.mode, **options)
             print(f"W&B: {run.url}", file=sys.stderr, flush=True)
             return run
         except (wandb.Error, UserError, TimeoutError) as error:
             print(f"W&B is not online ({one_line(error)}); this run is kept offline in {folder}", file=sys.stderr)
-    return wandb.init(mode="disabled" if tracker.mode == "disabled" else "offline", **given)
+    return wandb.init(mode="disabled" if tracker.mode == "disabled" else "offline", **options)

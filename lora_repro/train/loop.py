@@ -147,7 +147,7 @@ def train(
     is written and the training returns, to be resumed or given up; 1 trains to the end.
     """
     ranks = ranks or Ranks(trainable.parameters()[0].device)
-    with collected() as caught:
+    with collected() as signals:
         parameters = trainable.named
         tensors = list(parameters.values())
         device = tensors[0].device
@@ -165,16 +165,16 @@ def train(
         ran = provenance.attempt(device, dtype)
         state = State(dev_losses=[], tokens=0, seconds=0.0, best_step=0, best_loss=math.inf, code=ran)
         with ranks.in_turn():
-            done = restore_state(folder, parameters, optimizer, state)
+            start = restore_state(folder, parameters, optimizer, state)
         if state.scaler:
             scaler.load_state_dict(state.scaler)
         note = log if ranks.first else silent
-        bar = console.bar(total, label, "step", done, **({} if ranks.first else {"disable": True}))
+        bar = console.bar(total, label, "step", start, **({} if ranks.first else {"disable": True}))
         losses = Losses(state, total, ranks, note, bar)
-        batches = training_batches(rows.train, config.batch_size, seed, config.group_by_length, done)
+        batches = training_batches(rows.train, config.batch_size, seed, config.group_by_length, start)
         last = pause_step(total, pause_after)
         with bar:
-            for step in range(done + 1, last + 1):
+            for step in range(start + 1, last + 1):
                 ranks.seed(seed, step)
                 backbone.model.train()
                 loss, tokens = own_gradients(backbone, trainable, next(batches), objective, config, scaler, ranks)
@@ -198,7 +198,7 @@ def train(
                     best = state.looked(step, validation, objective.figure(validation))
                     if best and config.select == "best" and step < total and ranks.first:  # the last step's weights are in place
                         state.best_sha256 = checkpoint.save_tensors(best_path(folder, step), dict(parameters))
-                (stops,) = ranks.total(len(caught))  # a signal may reach the ranks at different steps
+                (stops,) = ranks.total(len(signals))  # a signal may reach the ranks at different steps
                 if stops and (bad := losses.read()):
                     return state.result("diverged", bad - 1)
                 if ranks.first and (stops or (step < total and saves)):
@@ -206,7 +206,7 @@ def train(
                     state.scaler = scaler.state_dict()
                     save_state(folder, step, parameters, optimizer, state)
                 if stops:
-                    number = caught[0] if caught else signal.SIGTERM
+                    number = signals[0] if signals else signal.SIGTERM
                     raise Preempted(f"stopped at step {step} of {total}; run the same command again to resume", number)
         if last < total:
             return state.result("paused", last)

@@ -26,13 +26,13 @@ def adamw(parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], co
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         groups.setdefault(rates.get(name, 1.0), []).append(parameter)
-    members = [{"params": found, "factor": factor} for factor, found in groups.items()]
+    members = [{"params": group, "factor": factor} for factor, group in groups.items()]
     betas = (float(config.beta1), float(config.beta2))  # torch refuses a whole number, as yaml reads 0
     how: Any = {"lr": config.lr, "betas": betas, "eps": config.eps, "weight_decay": config.weight_decay}
     if config.paged:
         warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # see above; comes with the first step
-        paged: torch.optim.Optimizer = bitsandbytes().optim.PagedAdamW(members, **how)
-        return paged
+        optimizer: torch.optim.Optimizer = bitsandbytes().optim.PagedAdamW(members, **how)
+        return optimizer
     return torch.optim.AdamW(members, **how, fused=True)
 
 
@@ -63,14 +63,14 @@ def restore(
     A file stores every tensor in row-major order. A fused step walks through parameter and moments in memory order: with a
     parameter of another layout (PiSSA's, from an SVD) each value would get the moments of another one.
     """
-    found: Scalars = {name: dict(rest.get(name, {})) for name in parameters}
+    states: Scalars = {name: dict(rest.get(name, {})) for name in parameters}
     for key, value in tensors.items():
         kind, _, name = key.partition(".")
         alike = value.shape == parameters[name].shape
-        found[name][kind] = torch.empty_like(parameters[name], dtype=value.dtype).copy_(value) if alike else value
+        states[name][kind] = torch.empty_like(parameters[name], dtype=value.dtype).copy_(value) if alike else value
     names = {id(parameter): name for name, parameter in parameters.items()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-    state = {index: found[name] for index, name in enumerate(order) if found[name]}
+    state = {index: states[name] for index, name in enumerate(order) if states[name]}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     if buffer := getattr(optimizer, "get_state_buffer", None):  # bitsandbytes': what it loads would no longer be paged
         for parameter, own in optimizer.state.items():

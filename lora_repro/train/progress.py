@@ -99,8 +99,8 @@ class State:
 
     def saw(self, step: int, loss: float, total: int) -> None:
         """Add the training loss of a step to its bin; `total`: steps of the training. Call it in the order of steps."""
-        _, number, summed = self.bins.pop() if self.bins and (step - 1) % bin_size(total) else (0, 0, 0.0)
-        self.bins.append((step, number + 1, summed + loss))
+        _, number, total_loss = self.bins.pop() if self.bins and (step - 1) % bin_size(total) else (0, 0, 0.0)
+        self.bins.append((step, number + 1, total_loss + loss))
 
     def looked(self, step: int, validation: Mapping[str, float], figure: float) -> bool:
         """Add the dev loss and scores of a step; True if its weights are the best so far, of which `figure` is least.
@@ -110,8 +110,8 @@ class State:
         self.dev_losses.append((step, validation["dev_loss"]))
         if "dev_score" in validation:
             scores = [validation[name] for name in ("dev_score", "dev_score_even", "dev_score_odd")]
-            whole, even, odd = (score if math.isfinite(score) else None for score in scores)
-            self.dev_scores.append((step, whole))
+            dev_score, even, odd = (score if math.isfinite(score) else None for score in scores)
+            self.dev_scores.append((step, dev_score))
             self.dev_halves.append((step, even, odd))
         if not figure <= self.best_figure:
             return False
@@ -129,7 +129,7 @@ class State:
         return Trained(
             status, step, chosen_loss, chosen_step, self.tokens, self.seconds, list(self.dev_losses),
             self.peak_memory_mb, self.code, list(self.dev_scores), list(self.dev_halves),
-            [(step, summed / number) for step, number, summed in self.bins],
+            [(step, total_loss / number) for step, number, total_loss in self.bins],
         )  # fmt: skip
 
 
@@ -150,8 +150,8 @@ def save_state(
     for name in ("best_loss", "best_figure"):
         facts[name] = None if math.isinf(facts[name]) else facts[name]
     checkpoint.save(folder, step, blob, facts)
-    kept = filter(None, map(read_sealed, folder.glob("step_*/state.json")))
-    asked_for = {best_path(folder, each["best_step"]) for each in kept}
+    checkpoints = filter(None, map(read_sealed, folder.glob("step_*/state.json")))
+    asked_for = {best_path(folder, each["best_step"]) for each in checkpoints}
     for path in set(folder.glob("best_*.safetensors")) - asked_for:
         path.unlink()
 
@@ -199,10 +199,10 @@ def restore_state(
             return "it is of other parameters: the method has changed"
         return damaged_best(folder, facts)
 
-    found = checkpoint.load_newest(folder, unusable)
-    if found is None:
+    newest = checkpoint.load_newest(folder, unusable)
+    if newest is None:
         return 0
-    blob, facts = found
+    blob, facts = newest
     with torch.no_grad():
         for name, tensor in parameters.items():
             tensor.copy_(blob[f"{WEIGHT}{name}"])
@@ -214,7 +214,7 @@ def restore_state(
     state.dev_losses = [(int(step), float(loss)) for step, loss in facts["dev_losses"]]
     state.dev_scores = [(int(step), score) for step, score in facts.get("dev_scores", ())]
     state.dev_halves = [(int(step), even, odd) for step, even, odd in facts.get("dev_halves", ())]
-    state.bins = [(int(step), int(number), float(summed)) for step, number, summed in facts.get("bins", ())]
+    state.bins = [(int(step), int(number), float(total_loss)) for step, number, total_loss in facts.get("bins", ())]
     state.tokens, state.seconds, state.best_step = facts["tokens"], facts["seconds"], facts["best_step"]
     state.best_sha256 = facts["best_sha256"]
     state.best_loss = math.inf if facts["best_loss"] is None else facts["best_loss"]

@@ -27,10 +27,10 @@ PATIENCE = timedelta(days=7)  # how long the others wait for the first, which va
 
 def world_size() -> int:
     """How many processes torchrun started for this run; 1 without it."""
-    given = os.environ.get("WORLD_SIZE", "1")
-    if not given.isdecimal() or int(given) < 1:
-        raise UserError(f"WORLD_SIZE={given!r} is not a number of processes: start them with torchrun, or unset it")
-    return int(given)
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"WORLD_SIZE={text!r} is not a number of processes: start them with torchrun, or unset it")
+    return int(text)
 
 
 @cache
@@ -98,8 +98,8 @@ class Ranks:
 
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
-        for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(summed.view_as(gradient))
+        for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
 
     def total(self, *values: float) -> tuple[float, ...]:
         """Each value's sum over the ranks."""
@@ -129,8 +129,8 @@ class Ranks:
                     return error
                 return None
 
-            if refused := self.led(enter):
-                raise refused
+            if refusal := self.led(enter):
+                raise refusal
             yield
 
     def in_turn(self) -> AbstractContextManager[None]:

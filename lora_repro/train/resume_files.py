@@ -79,8 +79,8 @@ def save_answers(folder: Path, answers: dict[str, Any]) -> None:
 
 def load_answers(folder: Path) -> dict[str, Any] | None:
     """What `save_answers` saved, if this run got that far."""
-    found = read_sealed(folder / ANSWERS)
-    return found if found and "code" in found else None  # an older version's lacks it: decode again
+    answers = read_sealed(folder / ANSWERS)
+    return answers if answers and "code" in answers else None  # an older version's lacks it: decode again
 
 
 def thin(folder: Path, most: float | None) -> None:
