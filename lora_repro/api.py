@@ -58,10 +58,10 @@ def complete(model: nn.Module, tokenizer: Any, prompts: Sequence[str], search: B
     Raises UserError as `BeamSearch.decode` does.
     """
     rows = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
-    encoded = [Encoded(ids, [-1] * len(ids), [0] * len(ids), len(ids)) for ids in rows]
+    sequences = [Encoded(ids, [-1] * len(ids), [0] * len(ids), len(ids)) for ids in rows]
     eos = tokenizer.eos_token_id
     pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return (search or BeamSearch()).decode(model, tokenizer, encoded, eos, pad).outputs
+    return (search or BeamSearch()).decode(model, tokenizer, sequences, eos, pad).outputs
 
 
 def similarity(one: ArrayLike | torch.Tensor, other: ArrayLike | torch.Tensor) -> spectra.Array:
@@ -113,5 +113,5 @@ def compare(
         seconds=seconds(budget) if budget else None,
         overrides=tuple(settings),
     )
-    found = compared(request)
-    return pandas.DataFrame() if found is None else found.frame()
+    answer = compared(request)
+    return pandas.DataFrame() if answer is None else answer.frame()

@@ -81,27 +81,27 @@ class Bisection:
         return bool(self.whole) and self.whole[0].folder != self.reference[0].folder
 
     def _reaches(self, cells: Sequence[Cell], records: Records) -> bool | None:
-        here, there = (_mean(found, records) for found in (cells, self.reference))
-        if here is None or there is None or not math.isfinite(there):
+        mean, reference_mean = (_mean(group, records) for group in (cells, self.reference))
+        if mean is None or reference_mean is None or not math.isfinite(reference_mean):
             return None
-        return round(here - self.share * there, 12) >= 0  # equality is enough, but 0.9 * 0.8 > 0.72 in floats
+        return round(mean - self.share * reference_mean, 12) >= 0  # equality is enough, but 0.9 * 0.8 > 0.72 in floats
 
     def bracket(self, records: Records) -> tuple[int | None, int | None]:
         """(the largest value that fell short, the smallest above it that was enough); None for either that does not exist."""
-        said = {value: self.enough(value, records) for value in self.values}
-        low = max((value for value, found in said.items() if found is False), default=None)
-        high = min((value for value, found in said.items() if found and (low is None or value > low)), default=None)
+        verdicts = {value: self.enough(value, records) for value in self.values}
+        low = max((value for value, verdict in verdicts.items() if verdict is False), default=None)
+        high = min((value for value, verdict in verdicts.items() if verdict and (low is None or value > low)), default=None)
         return low, high
 
     def next(self, records: Records) -> int | None:
         """The value to run next; None once the bracket is two neighbours, an end decides, or while a twin is not `possible`."""
         if self.twin and not self.possible(records):
             return None
-        known = list(self.values)
+        values = list(self.values)
         low, high = self.bracket(records)
-        between = [value for value in known if low is not None and high is not None and low < value < high]
+        between = [value for value in values if low is not None and high is not None and low < value < high]
         if low is None or high is None or between:
-            for end in (known[0], known[-1]):
+            for end in (values[0], values[-1]):
                 if any(records[cell.folder] is None for cell in self.values[end]):
                     return end
         return between[len(between) // 2] if between else None
@@ -109,17 +109,17 @@ class Bisection:
 
 def bisections(found: Sequence[Cell], rule: Rule) -> list[Bisection]:
     """A search per row that has the axis, task and backbone. Raises UserError if its reference is not among the cells."""
-    made = []
-    apart = [cell for cell in found if cell.row.name in rule.references]
+    searches = []
+    references = [cell for cell in found if cell.row.name in rule.references]
     swept = [cell for cell in found if _swept(cell, rule)]
     for cells in grouped(swept, lambda cell: _where(cell, rule)):
-        beside = [cell for cell in apart if _says(cell, cells[0], rule)]
-        if not beside:
+        reference = [cell for cell in references if _says(cell, cells[0], rule)]
+        if not reference:
             raise UserError(f"a search over {rule.axis} compares with row {rule.references[0]}: add that row")
-        whole = [cell for cell in apart if place(cell, rule.axis) == place(cells[0], rule.axis)]
+        full_cells = [cell for cell in references if place(cell, rule.axis) == place(cells[0], rule.axis)]
         values = {int(group[0].axes[rule.axis]): group for group in grouped(cells, lambda cell: cell.axes[rule.axis])}
-        made.append(Bisection(dict(sorted(values.items())), beside, rule.share, whole))
-    return made
+        searches.append(Bisection(dict(sorted(values.items())), reference, rule.share, full_cells))
+    return searches
 
 
 def referenced(cell: Cell, found: Sequence[Cell], rule: Rule) -> bool:
@@ -131,8 +131,8 @@ def _says(reference: Cell, cell: Cell, rule: Rule) -> bool:
     """Whether `reference` sets the line of `cell`: it is of the first reference row, and differs otherwise only in whether the
     backbone's weights are random.
     """
-    here, there = ((one.asked["backbone"]["name"], place(one, rule.axis, "backbone")) for one in (reference, cell))
-    return reference.row.name == rule.references[0] and here == there
+    reference_key, cell_key = ((one.asked["backbone"]["name"], place(one, rule.axis, "backbone")) for one in (reference, cell))
+    return reference.row.name == rule.references[0] and reference_key == cell_key
 
 
 def _where(cell: Cell, rule: Rule) -> Hashable:
@@ -141,13 +141,13 @@ def _where(cell: Cell, rule: Rule) -> Hashable:
 
 def due(found: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
     """The cells to run next: those outside the searches, and one value of each search."""
-    made = bisections(found, rule)
-    searched = {id(cell) for search in made for cells in search.values.values() for cell in cells}
-    chosen = [cell for cell in found if id(cell) not in searched]
-    for search in made:
+    searches = bisections(found, rule)
+    search_ids = {id(cell) for search in searches for cells in search.values.values() for cell in cells}
+    queue = [cell for cell in found if id(cell) not in search_ids]
+    for search in searches:
         value = search.next(records)
-        chosen += search.values[value] if value is not None else []
-    return [cell for cell in chosen if records[cell.folder] is None]
+        queue += search.values[value] if value is not None else []
+    return [cell for cell in queue if records[cell.folder] is None]
 
 
 def rule_among(found: Sequence[Cell]) -> Rule | None:
@@ -171,14 +171,14 @@ def search_note(found: Sequence[Cell]) -> str:
 
 def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
     """The cells of each round; run them before asking for the next round. A cell that failed is not tried again."""
-    tried: set[Path] = set()
+    tried_folders: set[Path] = set()
     while True:
         records = {cell.folder: recorded(cell) for cell in found}
-        chosen = [cell for cell in due(found, rule, records) if cell.folder not in tried]
-        if not chosen:
+        cells = [cell for cell in due(found, rule, records) if cell.folder not in tried_folders]
+        if not cells:
             return
-        tried |= {cell.folder for cell in chosen}
-        yield chosen
+        tried_folders |= {cell.folder for cell in cells}
+        yield cells
 
 
 def begun(cell: Cell) -> bool:
@@ -196,8 +196,8 @@ def recorded(cell: Cell) -> Mapping[str, Any] | None:
 
 def _mean(cells: Sequence[Cell], records: Records) -> float | None:
     """The mean score over seeds; None if a record is missing, minus infinity if a run diverged or has no score."""
-    found = [made for cell in cells if (made := records[cell.folder])]
-    if len(found) < len(cells):
+    entries = [entry for cell in cells if (entry := records[cell.folder])]
+    if len(entries) < len(cells):
         return None
-    scores = [None if made["status"] == "diverged" else counted_score(made, cells[0].score) for made in found]
+    scores = [None if entry["status"] == "diverged" else counted_score(entry, cells[0].score) for entry in entries]
     return statistics.fmean(-math.inf if score is None else score for score in scores)

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return console.report_interrupt(stop)
     except Exception as error:
-        if told := errors.known(error):
-            return console.report_error(told)
+        if failure := errors.known(error):
+            return console.report_error(failure)
         raise
 
 
@@ -66,8 +66,8 @@ def _main(arguments: Sequence[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, 1)
         if not near and verb in paths.choices("method"):
             near = [f"run method={verb}"]
-        said = f"did you mean {near[0]}?" if near else f"choose from {', '.join(VERBS)}"
-        return console.report_error(errors.UserError(f"no command {verb!r}; {said}"))
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(VERBS)}"
+        return console.report_error(errors.UserError(f"no command {verb!r}; {hint}"))
     if HELP & set(rest):
         print(fitted(help_of(VERBS[verb])))
         return 0
@@ -91,11 +91,11 @@ def print_anywhere() -> None:
 def apply_common_options(arguments: Sequence[str]) -> list[str]:
     """Apply the options of every command and return the other arguments. Raises UserError for an option without its value."""
     left = []
-    given = iter(arguments)
-    for item in given:
+    words = iter(arguments)
+    for item in words:
         name, _, value = item.partition("=")
         if name in KEPT:
-            value = value or next(given, "")
+            value = value or next(words, "")
             folder = KEPT[name] == paths.OWN
             if not value or not (Path(value).is_dir() if folder else value.replace(".", "").replace(",", "").isidentifier()):
                 what = "a folder" if folder else "a package"
@@ -104,7 +104,7 @@ def apply_common_options(arguments: Sequence[str]) -> list[str]:
         elif item in ("--quiet", "--verbose"):
             os.environ[console.VARIABLE] = item.removeprefix("--")
         elif name.startswith("--") and ((key := name[2:]) in (*GROUPS, "seed") or "." in key):  # --profile mini: as profile=mini
-            if not (value := value or next(given, "")):
+            if not (value := value or next(words, "")):
                 raise errors.UserError(f"{name} needs a value: {key}=VALUE")
             left.append(f"{key}={value}")
         else:
@@ -169,8 +169,8 @@ def help_of(module: str) -> str:
         lines.append("settings (KEY=VALUE, any key of conf/; a list such as seed=0,1 sweeps it):")
         lines += [f"  {group + '=':<12}{_choices(group)}" for group in GROUPS]
         lines.append("  seed=0  data.n_train=512  train.lr=2e-4  method.rank=4  paths.data=/data/e2e  paths.runs=/big/disk  ...")
-    shown = {"-h, --help": "this text", **OPTIONS}
-    lines += ["", "options of every command:", *(f"  {option:<14}{text}" for option, text in shown.items()), ""]
+    options = {"-h, --help": "this text", **OPTIONS}
+    lines += ["", "options of every command:", *(f"  {option:<14}{text}" for option, text in options.items()), ""]
     return "\n".join([*lines, closing()])
 
 
@@ -178,10 +178,10 @@ def fitted(text: str, width: int | None = None) -> str:
     """Help wrapped to the terminal's width: a line continues in its own column, commands stay whole, a pipe gets no wrapping."""
     width = width or shutil.get_terminal_size((10**6, 24)).columns
     lines: list[str] = []
-    begun = -1  # the column at which a line that was too wide goes on, and the next one with it
+    indent = -1  # the column at which a line that was too wide goes on, and the next one with it
     for line in text.splitlines():
         column = len((re.match(r" *(?:\S+(?: \S+)*  +)?", line) or [""])[0])
-        on = line.strip() and column == begun == len(line) - len(line.lstrip())
+        on = line.strip() and column == indent == len(line) - len(line.lstrip())
         if on:
             line = f"{lines.pop()} {line.strip()}"
         elif len(line) > width < 2 * column:  # a command and what it does
@@ -189,7 +189,7 @@ def fitted(text: str, width: int | None = None) -> str:
             column, line = 8, " " * 8 + line[column:]
         whole = len(line) <= width or line.startswith("    lora-repro ") or line.lstrip().startswith(("python -m ", "make "))
         lines += [line] if whole else textwrap.wrap(line, width, subsequent_indent=" " * column, break_on_hyphens=False)
-        begun = column if on or not whole else -1
+        indent = column if on or not whole else -1
     return "\n".join(lines)
 
 
@@ -202,10 +202,10 @@ def _arguments(tree: ast.Module) -> list[str]:
     lines = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
-            given = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg in ("metavar", "help")}
+            keywords = {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg in ("metavar", "help")}
             name = str(ast.literal_eval(node.args[0]))
-            shown = f"{name} {given.get('metavar', '')}" if name.startswith("-") else given.get("metavar", name)
-            lines.append(f"  {shown:<24}{given.get('help', '')}".rstrip())
+            usage = f"{name} {keywords.get('metavar', '')}" if name.startswith("-") else keywords.get("metavar", name)
+            lines.append(f"  {usage:<24}{keywords.get('help', '')}".rstrip())
     return lines
 
 

@@ -44,8 +44,8 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
         except KeyboardInterrupt as stop:
             return report_interrupt(stop)
         except Exception as error:
-            if told := errors.known(error) or (error if isinstance(error, OSError) else None):
-                return report_error(told)
+            if failure := errors.known(error) or (error if isinstance(error, OSError) else None):
+                return report_error(failure)
             raise
 
     return guarded
@@ -54,8 +54,8 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 def report_interrupt(stop: KeyboardInterrupt) -> int:
     """Say which signal stopped the command; returns its exit code."""
     what = "SIGTERM" if isinstance(stop, errors.Terminated) and not interrupted() else CTRL_C
-    said = f"stopped by {what}; run the same command again to resume"
-    print(paint("error:", RED, sys.stderr), said, file=sys.stderr, flush=True)
+    message = f"stopped by {what}; run the same command again to resume"
+    print(paint("error:", RED, sys.stderr), message, file=sys.stderr, flush=True)
     return int(getattr(stop, "exit_code", 130))
 
 
@@ -103,8 +103,8 @@ def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqd
 
     if os.environ.get(TOGETHER):  # the sweep's process shows them all on one line
         options = {"disable": True, **options}
-    alone = sys.stderr.isatty()
-    every = {"mininterval": 1.0} if alone else {"mininterval": LOGGED, "maxinterval": LOGGED}
+    tty = sys.stderr.isatty()
+    every = {"mininterval": 1.0} if tty else {"mininterval": LOGGED, "maxinterval": LOGGED}
     return tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, **every, **options)
 
 
@@ -134,12 +134,12 @@ def options(arguments: Sequence[str], keys: Mapping[str, str]) -> list[str]:
 
     keys: a setting's name -> the option that holds its value (`--data`).
     """
-    found = []
+    words = []
     for item in arguments:
         key, sign, value = item.partition("=")
         quoted = len(value) > 1 and value[0] == value[-1] in ("'", '"')  # as Hydra wants a path with spaces
-        found.append(f"{keys[key]}={value[1:-1] if quoted else value}" if sign and key in keys else item)
-    return found
+        words.append(f"{keys[key]}={value[1:-1] if quoted else value}" if sign and key in keys else item)
+    return words
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:

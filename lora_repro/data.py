@@ -122,9 +122,9 @@ def subset(examples: Sequence[Example], n: int | None, seed: int, last: bool = F
             f"{n} examples asked for, but the split has {len(examples)}: lower data.n_train, n_dev, n_test or shots"
         )
     generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(examples), generator=generator)
-    chosen = (shuffled[len(examples) - n :] if last else shuffled[:n]).sort().values.tolist()
-    return [examples[i] for i in chosen]
+    order = torch.randperm(len(examples), generator=generator)
+    indices = (order[len(examples) - n :] if last else order[:n]).sort().values.tolist()
+    return [examples[i] for i in indices]
 
 
 def dev_subset(splits: Splits, data: DataConfig) -> list[Example]:
@@ -151,8 +151,8 @@ def collate(rows: Sequence[Encoded], pad: int, multiple: int = 1) -> Batch:
         attention[b, :n] = 1
         # Position t predicts token t + 1, so the separator (prompt_length - 1) predicts the first completion token.
         targets[b, row.prompt_length - 1 : n - 1] = ids[b, row.prompt_length : n]
-    known = [row.features for row in rows if row.features is not None]
-    features = (torch.stack if known[0].dim() == 1 else torch.cat)(known) if len(known) == len(rows) else None
+    tensors = [row.features for row in rows if row.features is not None]
+    features = (torch.stack if tensors[0].dim() == 1 else torch.cat)(tensors) if len(tensors) == len(rows) else None
     labels = torch.tensor([row.label for row in rows])  # ints are classes
     scored = (targets.flatten() != -100).nonzero().flatten()
     slots = bool((virtual >= 0).any())
@@ -192,8 +192,8 @@ def training_batches(
     lengths = [len(row.ids) for row in rows] if by_length else None
     epoch, position = divmod(done, math.ceil(len(rows) / batch_size))
     for number in itertools.count(epoch):
-        for chosen in epoch_order(len(rows), batch_size, seed, number, lengths)[position:]:
-            yield [rows[i] for i in chosen]
+        for indices in epoch_order(len(rows), batch_size, seed, number, lengths)[position:]:
+            yield [rows[i] for i in indices]
         position = 0
 
 
@@ -201,5 +201,5 @@ def batches(rows: Sequence[Encoded], batch_size: int, pad: int, device: torch.de
     """(indices, batch) for every row once, sorted by length so that there is little padding."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        yield chosen, collate([rows[i] for i in chosen], pad).to(device)
+        indices = order[start : start + batch_size]
+        yield indices, collate([rows[i] for i in indices], pad).to(device)

@@ -63,9 +63,9 @@ def known(error: BaseException) -> UserError | None:
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     if not why:
         return error if isinstance(error, UserError) else None
-    told = NotAvailable(f"there is not enough memory ({why.strip():.200}): free some, or need less (train.micro_batch_size=1)")
-    told.__cause__ = error  # for --verbose
-    return told
+    failure = NotAvailable(f"there is not enough memory ({why.strip():.200}): free some, or need less (train.micro_batch_size=1)")
+    failure.__cause__ = error  # for --verbose
+    return failure
 
 
 class Terminated(KeyboardInterrupt):

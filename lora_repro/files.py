@@ -95,15 +95,15 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """The object that `write_json(path, sealed(...))` wrote; None if it is missing or, with a line on stderr, damaged."""
     try:
-        found = json.loads(regular(path).read_text(encoding="utf-8"))
-        if sealed(found)[SEAL] != found[SEAL]:
+        content = json.loads(regular(path).read_text(encoding="utf-8"))
+        if sealed(content)[SEAL] != content[SEAL]:
             raise ValueError("it does not match its hash")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         damaged(path, error)
         return None
-    return {key: item for key, item in found.items() if key != SEAL}
+    return {key: item for key, item in content.items() if key != SEAL}
 
 
 def damaged(path: Path, error: object) -> None:

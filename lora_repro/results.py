@@ -56,11 +56,11 @@ class Store:
 
     def record(self, cell: Cell) -> dict[str, Any]:
         """The record of a cell. Raises UserError if the record was asked for something else than the cell."""
-        found = self.records[cell.signature]
+        entry = self.records[cell.signature]
         if cell.signature not in self._agreed:
-            check_same_config(found, cell.asked)
+            check_same_config(entry, cell.asked)
             self._agreed.add(cell.signature)
-        return found
+        return entry
 
     def predictions(self, key: str) -> Path:
         """The file of a run's per-input outputs."""
@@ -76,8 +76,8 @@ class Store:
 
 def own(folder: Path) -> Store:
     """This checkout's records. Raises UserError if predictions or arrays of a run differ from the hashes in its record."""
-    for name, found in (records := load_records(folder)).items():
-        if wrong := defect(folder / name, found, [PREDICTIONS, UPDATES]):
+    for name, entry in (records := load_records(folder)).items():
+        if wrong := defect(folder / name, entry, [PREDICTIONS, UPDATES]):
             raise UserError(f"{folder / name / wrong} has changed since its run wrote it: start the run again to remake it")
     return Store(OWN, folder, records)
 
@@ -86,8 +86,8 @@ def published(folder: Path) -> Store:
     """The published records. Raises UserError if the files are not those that were published, or a record has no hashes."""
     manifest.check_evidence(folder)
     records = load_records(folder / "records")
-    for name, found in records.items():
-        if lacking := [key for key in (SEAL, "files") if key not in found]:
+    for name, entry in records.items():
+        if lacking := [key for key in (SEAL, "files") if key not in entry]:
             raise UserError(f"{folder / 'records' / name}.json has no {lacking[0]}: restore it, or publish its run again")
     return Store(PUBLISHED, folder, records)
 
@@ -131,8 +131,8 @@ def long(found: Sequence[Run]) -> pandas.DataFrame:
     axes = list(dict.fromkeys(axis for run in found for axis in run.cell.axes if axis not in COLUMNS))
     lines = []
     for run in found:
-        cell, measured = run.cell, run.record["measured"]
-        shared = {
+        cell, measurements = run.cell, run.record["measured"]
+        run_columns = {
             "row": cell.row.name,
             "label": cell.row.label,
             "backbone": backbone_name(cell),
@@ -142,13 +142,13 @@ def long(found: Sequence[Run]) -> pandas.DataFrame:
             "source": run.source,
             "status": run.record["status"],
             "signature": cell.signature,
-            "method_parameters": measured["parameters"]["method"],
-            "head_parameters": measured["parameters"]["head"],
-            "note": measured.get("note") or "",
+            "method_parameters": measurements["parameters"]["method"],
+            "head_parameters": measurements["parameters"]["head"],
+            "note": measurements.get("note") or "",
         }
         main = cell.score
-        numbers = dict(_numbers(measured))
-        lines += [{**shared, "metric": name, "value": value, "main": name == main} for name, value in numbers.items()]
+        numbers = dict(_numbers(measurements))
+        lines += [{**run_columns, "metric": name, "value": value, "main": name == main} for name, value in numbers.items()]
     import pandas  # slow to import, and a table of scores needs none
 
     place = COLUMNS.index("metric")
@@ -168,18 +168,18 @@ def frame(
     overrides: those of the training command (`row/e2e=lora`, `seed=0`, `train.lr=1e-3`) narrow or change what is asked for.
     root: the folder that holds runs/ and results/. Raises UserError for what conf/ does not declare.
     """
-    declared = unique(declared_cells(experiment, profile, overrides))
-    stores = [published(root / "results" / profile), own(runs_folder(declared, root, profile))]
-    return long([run for store in stores for run in runs(declared, store)])
+    all_cells = unique(declared_cells(experiment, profile, overrides))
+    stores = [published(root / "results" / profile), own(runs_folder(all_cells, root, profile))]
+    return long([run for store in stores for run in runs(all_cells, store)])
 
 
 def declared_cells(experiment: str, profile: str, overrides: Sequence[str] = ()) -> list[Cell]:
     """Every row x seed x place of an experiment, rows in their order. Raises UserError where nothing is asked for."""
     rows = [] if any(item.startswith(f"row/{experiment}=") for item in overrides) else [f"row/{experiment}=glob(*)"]
-    declared = cells([f"experiment={experiment}", f"profile={profile}", *rows, *overrides], every_seed=True)
-    if not declared:
+    all_cells = cells([f"experiment={experiment}", f"profile={profile}", *rows, *overrides], every_seed=True)
+    if not all_cells:
         raise UserError(f"{experiment} has no run with {' '.join(overrides) or f'profile={profile}'}: change these settings")
-    return sorted(declared, key=lambda cell: (cell.row.order, cell.row.name))
+    return sorted(all_cells, key=lambda cell: (cell.row.order, cell.row.name))
 
 
 def runs_folder(declared: Sequence[Cell], root: Path, profile: str) -> Path:

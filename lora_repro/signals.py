@@ -14,34 +14,34 @@ def collected() -> Iterator[list[int]]:
 
     The first caught signal is raised again at the end, unless an error ends the block: that may be the caller's response to it.
     """
-    caught: list[int] = []
+    signals: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if caught and number == signal.SIGINT:
+        if signals and number == signal.SIGINT:
             raise KeyboardInterrupt
-        caught.append(number)
+        signals.append(number)
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not in the main thread: signals are someone else's business
         before = {}
     try:
-        yield caught
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
+    if signals:
+        signal.raise_signal(signals[0])
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
     """Signals caught during the block are raised at its end: a library that they interrupt may hide them behind its own error."""
-    caught: list[int] = []
+    signals: list[int] = []
     try:
-        with collected() as caught:
+        with collected() as signals:
             yield
     except BaseException:
-        if caught:
-            signal.raise_signal(caught[0])
+        if signals:
+            signal.raise_signal(signals[0])
         raise

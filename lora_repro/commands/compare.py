@@ -25,54 +25,54 @@ from lora_repro.tasks.own.columns import ROLES
 
 
 def parser() -> argparse.ArgumentParser:
-    made = console.parser("compare", __doc__)
-    made.add_argument(
+    arg_parser = console.parser("compare", __doc__)
+    arg_parser.add_argument(
         "--model", required=True, metavar="MODEL", help="a folder, a hub id or a backbone of conf/"
     )
-    made.add_argument(
+    arg_parser.add_argument(
         "--revision", metavar="COMMIT", help="of a hub id; default: the newest, which is then written down"
     )
-    made.add_argument("--train", required=True, metavar="FILE", help="the training rows")
-    made.add_argument(
+    arg_parser.add_argument("--train", required=True, metavar="FILE", help="the training rows")
+    arg_parser.add_argument(
         "--dev", metavar="FILE", help="rows to choose epoch and rate by; default: held out of --train"
     )
-    made.add_argument("--test", metavar="FILE", help="rows to report; default: held out of --train")
-    made.add_argument(
+    arg_parser.add_argument("--test", metavar="FILE", help="rows to report; default: held out of --train")
+    arg_parser.add_argument(
         "--columns", metavar="ROLE=NAME,...", help="text, text_pair, label, prompt, completion, messages"
     )
-    made.add_argument(
+    arg_parser.add_argument(
         "--methods",
         metavar="A,B,...",
         help="default: full, lora, adapter_h, bitfit (and linear_probe for labels)",
     )
-    made.add_argument("--ranks", metavar="1,8,64", help="a row for each, of every method that has a rank")
-    made.add_argument(
+    arg_parser.add_argument("--ranks", metavar="1,8,64", help="a row for each, of every method that has a rank")
+    arg_parser.add_argument(
         "--targets",
         action="append",
         metavar="query,value",
         help="matrices to adapt; repeat it for a row each",
     )
-    made.add_argument("--metric", metavar="NAME", help="the main score, of those the task has")
-    made.add_argument(
+    arg_parser.add_argument("--metric", metavar="NAME", help="the main score, of those the task has")
+    arg_parser.add_argument(
         "--function", metavar="FILE:NAME", help="your own score for texts, as score.py:f, with --trust score.py"
     )
-    made.add_argument("--seeds", metavar="N", help="seeds a method; default: 3")
-    made.add_argument(
+    arg_parser.add_argument("--seeds", metavar="N", help="seeds a method; default: 3")
+    arg_parser.add_argument(
         "--budget", metavar="2h", help="the time there is: what does not fit is given up, and said"
     )
-    made.add_argument("--dry-run", action="store_true", help="say what would be run and stop")
-    made.add_argument("--with-texts", action="store_true", help="keep texts of the data in records and page")
-    made.add_argument("--to", metavar="FOLDER", help="default: compare-NAME here, after the training file")
-    made.add_argument("overrides", nargs="*", help="KEY=VALUE: settings of every run")
-    return made
+    arg_parser.add_argument("--dry-run", action="store_true", help="say what would be run and stop")
+    arg_parser.add_argument("--with-texts", action="store_true", help="keep texts of the data in records and page")
+    arg_parser.add_argument("--to", metavar="FOLDER", help="default: compare-NAME here, after the training file")
+    arg_parser.add_argument("overrides", nargs="*", help="KEY=VALUE: settings of every run")
+    return arg_parser
 
 
 def requested(arguments: Sequence[str]) -> tuple[Request, bool]:
     """(what the arguments ask for, whether only to plan it). Raises UserError for what cannot be meant."""
-    given = parser().parse_intermixed_args(arguments)
-    if bad := [item for item in given.overrides if "=" not in item or item.startswith("-")]:
+    options = parser().parse_intermixed_args(arguments)
+    if bad := [item for item in options.overrides if "=" not in item or item.startswith("-")]:
         raise UserError(f"{bad[0]!r}: write KEY=VALUE, such as train.epochs=5")
-    taken = (
+    prefixes = (
         "experiment=",
         "task=",
         "method=",
@@ -84,31 +84,31 @@ def requested(arguments: Sequence[str]) -> tuple[Request, bool]:
         "task.test=",
         "task.dev=",
     )
-    if bad := [item for item in given.overrides if item.startswith(taken)]:
+    if bad := [item for item in options.overrides if item.startswith(prefixes)]:
         raise UserError(
             f"{bad[0]}: compare sets this itself, by --model, --train, --test, --methods, --seeds and --to"
         )
-    pairs = [item.partition("=")[::2] for item in names("--columns", given.columns)] if given.columns else []
+    pairs = [item.partition("=")[::2] for item in names("--columns", options.columns)] if options.columns else []
     if bad := [role for role, column in pairs if role not in ROLES or not column]:
         raise UserError(f"--columns {bad[0]}: write ROLE=NAME with a role of {', '.join(ROLES)}")
-    targets = tuple(names("--targets", item) for item in given.targets or ())
+    targets = tuple(names("--targets", item) for item in options.targets or ())
     request = Request(
-        given.model,
-        {split: named for split in ("train", "dev", "test") if (named := getattr(given, split))},
-        folder_of(given.train, given.to),
-        given.revision,
+        options.model,
+        {split: file for split in ("train", "dev", "test") if (file := getattr(options, split))},
+        folder_of(options.train, options.to),
+        options.revision,
         dict(pairs),
-        names("--methods", given.methods) if given.methods else (),
-        counts("--ranks", given.ranks) if given.ranks else (),
+        names("--methods", options.methods) if options.methods else (),
+        counts("--ranks", options.ranks) if options.ranks else (),
         targets,
-        given.metric,
-        given.function,
-        count("--seeds", given.seeds) if given.seeds else SEEDS,
-        seconds(given.budget) if given.budget else None,
-        given.with_texts,
-        tuple(given.overrides),
+        options.metric,
+        options.function,
+        count("--seeds", options.seeds) if options.seeds else SEEDS,
+        seconds(options.budget) if options.budget else None,
+        options.with_texts,
+        tuple(options.overrides),
     )
-    return request, given.dry_run
+    return request, options.dry_run
 
 
 @console.command

@@ -26,18 +26,18 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     parser = console.parser("dashboard", __doc__)
     parser.add_argument("profile", nargs="?", default="profile=mini", help="profile=mini (default)")
     parser.add_argument("--dry-run", action="store_true", help="print the workspace as JSON (or DRY_RUN=1)")
-    given = parser.parse_args(arguments)
-    profile = console.named_profile(given.profile)
-    rendered = dashboard.find(root, profile)
-    spec = dashboard.workspace(rendered, profile)
-    if given.dry_run or os.environ.get("DRY_RUN", "") not in ("", "0"):
+    options = parser.parse_args(arguments)
+    profile = console.named_profile(options.profile)
+    artefacts = dashboard.find(root, profile)
+    spec = dashboard.workspace(artefacts, profile)
+    if options.dry_run or os.environ.get("DRY_RUN", "") not in ("", "0"):
         print(json.dumps(spec, indent=1, ensure_ascii=False))
     else:
         from lora_repro.tracking.wandb_board import save
 
-        tables = {f"tables/{stem}": dashboard.rows(path) for stem, path in rendered.tables.items()}
+        tables = {f"tables/{stem}": dashboard.rows(path) for stem, path in artefacts.tables.items()}
         if verdicts := dashboard.claims(root, profile):
             tables[dashboard.CLAIMS] = verdicts
-        figures = {f"figures/{stem}": path for stem, path in rendered.figures.items()}
+        figures = {f"figures/{stem}": path for stem, path in artefacts.figures.items()}
         print(f"saved: {save(spec, tables, figures, root / 'runs' / profile)}")
     return 0

@@ -46,8 +46,8 @@ class Requirements:
         """Whether a backbone must be downloaded from the hub; `checks.data` covers the data."""
         from lora_repro.backbone import availability
 
-        asked = [config.backbone for config in self.backbones]
-        return any(spec.source == "hub" and not availability.has_weights(spec) for spec in asked)
+        specs = [config.backbone for config in self.backbones]
+        return any(spec.source == "hub" and not availability.has_weights(spec) for spec in specs)
 
 
 def find_requirements(overrides: Sequence[str]) -> Requirements:
@@ -60,18 +60,18 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
 
     profile, rest = profile_of(overrides)
     experiment = next((item.partition("=")[2] for item in rest if item.startswith("experiment=")), "")
-    known = choices("row")
-    if experiment and experiment not in known:
-        raise UserError(f"no experiment {experiment!r}; choose from {', '.join(known)}")
+    experiments = choices("row")
+    if experiment and experiment not in experiments:
+        raise UserError(f"no experiment {experiment!r}; choose from {', '.join(experiments)}")
     backbones: dict[str, DictConfig] = {}
     tasks: dict[str, DictConfig] = {}
-    named = experiment or ("this grid" if any(item.startswith(("backbone=", "task=", "method=")) for item in rest) else "")
-    for table in [experiment] if named else known:
-        narrowed = [f"profile={profile}", "seed=0", *(item for item in rest if not item.startswith("experiment="))]
+    scope = experiment or ("this grid" if any(item.startswith(("backbone=", "task=", "method=")) for item in rest) else "")
+    for table in [experiment] if scope else experiments:
+        settings = [f"profile={profile}", "seed=0", *(item for item in rest if not item.startswith("experiment="))]
         if table:
             rows = choices(f"row/{table}")  # without a named experiment, a table's first row stands for all its rows
-            narrowed = [f"experiment={table}", f"row/{table}={','.join(rows if experiment else rows[:1])}", *narrowed]
-        for cell in cells(narrowed):
+            settings = [f"experiment={table}", f"row/{table}={','.join(rows if experiment else rows[:1])}", *settings]
+        for cell in cells(settings):
             config = OmegaConf.create(cell.asked)
             tasks.setdefault(config.task.name, config)
             timed = config.get("bench") and config.backbone.source == "hub"  # latency is timed on random weights of its shape
@@ -79,25 +79,25 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
             if more and not timed:
                 backbones[config.backbone.name] = config
     if not tasks:
-        raise UserError(f"{named or 'no experiment'} has no run with {' '.join(rest)}: change these settings")
-    return Requirements(profile, named, tuple(backbones.values()), tuple(tasks.values()))
+        raise UserError(f"{scope or 'no experiment'} has no run with {' '.join(rest)}: change these settings")
+    return Requirements(profile, scope, tuple(backbones.values()), tuple(tasks.values()))
 
 
 def run_checks(overrides: Sequence[str]) -> Iterator[Finding]:
     """Run every check in turn and yield each finding at once. Raises UserError for what does not compose."""
     # If one of these fails, all later checks would fail for the same reason.
     for check in (health.python, health.packages):
-        yield (found := check())
-        if not found.ok:
+        yield (finding := check())
+        if not finding.ok:
             return
-    wanted = find_requirements(overrides)
-    yield health.device(wanted.profile)
-    yield from health.disk(wanted.profile, Path(str(wanted.tasks[0].paths.runs)))
-    yield health.meteor(wanted.texts)
-    yield (reached := health.hub(wanted.hub))
-    yield from (health.backbone(config, reached.ok) for config in wanted.backbones)
-    read = [health.data(config, reached.ok) for config in wanted.tasks]
-    enough = not wanted.experiment and any(item.ok for item in read)
+    requirements = find_requirements(overrides)
+    yield health.device(requirements.profile)
+    yield from health.disk(requirements.profile, Path(str(requirements.tasks[0].paths.runs)))
+    yield health.meteor(requirements.texts)
+    yield (hub := health.hub(requirements.hub))
+    yield from (health.backbone(config, hub.ok) for config in requirements.backbones)
+    read = [health.data(config, hub.ok) for config in requirements.tasks]
+    enough = not requirements.experiment and any(item.ok for item in read)
     yield from (replace(item, needed=item.needed and not enough) for item in read)
     yield health.tracker()
     yield health.commit()

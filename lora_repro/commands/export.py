@@ -26,24 +26,24 @@ AUTHORS = "authors"
 
 
 def parser() -> argparse.ArgumentParser:
-    made = console.parser("export", __doc__)
-    made.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>; or a file to convert")
-    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder; for a conversion a file")
-    made.add_argument("--format", choices=(*export.FORMATS, AUTHORS), help="default: peft")
-    made.add_argument("--dequantise", action="store_true", help="turn a run's 4-bit weights into floats, then merge")
-    return made
+    arg_parser = console.parser("export", __doc__)
+    arg_parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="runs/<profile>/<signature>; or a file to convert")
+    arg_parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder; for a conversion a file")
+    arg_parser.add_argument("--format", choices=(*export.FORMATS, AUTHORS), help="default: peft")
+    arg_parser.add_argument("--dequantise", action="store_true", help="turn a run's 4-bit weights into floats, then merge")
+    return arg_parser
 
 
 @console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    given = parser().parse_args(arguments)
-    back = given.format == AUTHORS
-    if back or given.run.suffix == ".bin":
-        require(back or not given.format, f"a .bin is converted to our names only: leave out --format {given.format}")
-        require(not given.dequantise, "a conversion changes no value: leave out --dequantise")
-        print(authors.convert(str(given.run), given.to, back))
+    options = parser().parse_args(arguments)
+    back = options.format == AUTHORS
+    if back or options.run.suffix == ".bin":
+        require(back or not options.format, f"a .bin is converted to our names only: leave out --format {options.format}")
+        require(not options.dequantise, "a conversion changes no value: leave out --dequantise")
+        print(authors.convert(str(options.run), options.to, back))
         return 0
-    target = export.export(given.run, given.to, given.format or export.FORMATS[0], given.dequantise)
+    target = export.export(options.run, options.to, options.format or export.FORMATS[0], options.dequantise)
     print("\n".join(f"{path.stat().st_size:>13,}  {path}" for path in sorted(target.iterdir())))
     return 0

@@ -37,30 +37,32 @@ SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)*=\S*")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = console.parser("generate", __doc__)
-    made.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the folder of a run, an adapter or a model")
-    made.add_argument("inputs", nargs="*", metavar="INPUT", help="one or more inputs")
-    made.add_argument("--file", metavar="FILE", help="more inputs, one per line; - is stdin")
-    made.add_argument("--to", type=Path, metavar="FILE", help="write the outputs to FILE, one per line, instead of printing them")
-    made.add_argument("--beam", type=int, help="decode.beam; this and the next four default to the run's")
-    made.add_argument("--max-new-tokens", type=int)
-    made.add_argument("--length-penalty", type=float)
-    made.add_argument("--no-repeat-ngram", type=int)
-    made.add_argument("--batch-size", type=int)
-    made.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")
-    made.add_argument("--device", help="cpu or cuda; default: cuda if there is one")
-    made.add_argument("--task", metavar="NAME", help="only for a checkpoint from elsewhere, like --backbone and --profile")
-    made.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
-    made.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
-    return made
+    arg_parser = console.parser("generate", __doc__)
+    arg_parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the folder of a run, an adapter or a model")
+    arg_parser.add_argument("inputs", nargs="*", metavar="INPUT", help="one or more inputs")
+    arg_parser.add_argument("--file", metavar="FILE", help="more inputs, one per line; - is stdin")
+    arg_parser.add_argument(
+        "--to", type=Path, metavar="FILE", help="write the outputs to FILE, one per line, instead of printing them"
+    )
+    arg_parser.add_argument("--beam", type=int, help="decode.beam; this and the next four default to the run's")
+    arg_parser.add_argument("--max-new-tokens", type=int)
+    arg_parser.add_argument("--length-penalty", type=float)
+    arg_parser.add_argument("--no-repeat-ngram", type=int)
+    arg_parser.add_argument("--batch-size", type=int)
+    arg_parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")
+    arg_parser.add_argument("--device", help="cpu or cuda; default: cuda if there is one")
+    arg_parser.add_argument("--task", metavar="NAME", help="only for a checkpoint from elsewhere, like --backbone and --profile")
+    arg_parser.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
+    arg_parser.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
+    return arg_parser
 
 
 def opened(folder: Path, given: argparse.Namespace) -> Opened:
     """The opened checkpoint, with the given options in place of its settings. Raises UserError."""
     settings: dict[str, Any] = {f"decode.{name}": getattr(given, name) for name in DECODING}
     settings |= {key: getattr(given, name) for name, key in OTHERS.items()}
-    composed = [f"{name}={getattr(given, name)}" for name in COMPOSED if getattr(given, name) is not None]
-    return open_checkpoint(folder, composed, {key: value for key, value in settings.items() if value is not None})
+    overrides = [f"{name}={getattr(given, name)}" for name in COMPOSED if getattr(given, name) is not None]
+    return open_checkpoint(folder, overrides, {key: value for key, value in settings.items() if value is not None})
 
 
 def read_inputs(inputs: list[str], file: str | None) -> list[str]:
@@ -69,8 +71,8 @@ def read_inputs(inputs: list[str], file: str | None) -> list[str]:
     Raises UserError if there are none, or for a misspelt setting, whose answer would come before those to the file.
     """
     if settings := [text for text in inputs if SETTING.fullmatch(text)]:
-        said = did_you_mean(settings[0].partition("=")[0], SETTINGS, "its options are in --help")
-        raise UserError(f"{settings[0]} is no setting of generate; {said} (a text like it goes into --file)")
+        hint = did_you_mean(settings[0].partition("=")[0], SETTINGS, "its options are in --help")
+        raise UserError(f"{settings[0]} is no setting of generate; {hint} (a text like it goes into --file)")
     lines: list[str] = []
     if file is not None:
         try:
@@ -97,19 +99,19 @@ def shown(model: Opened, examples: list[Example], outputs: list[str]) -> str:
 @console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line. A mistake prints `error: <line>` on stderr and returns the error's exit code."""
-    given = parser().parse_intermixed_args(console.options(arguments, SETTINGS))
-    texts = read_inputs(given.inputs, given.file)
-    require(not (given.to and given.to.is_dir()), f"--to {given.to} is a folder: name a file in it")
-    model = opened(given.checkpoint, given)
+    options = parser().parse_intermixed_args(console.options(arguments, SETTINGS))
+    texts = read_inputs(options.inputs, options.file)
+    require(not (options.to and options.to.is_dir()), f"--to {options.to} is a folder: name a file in it")
+    model = opened(options.checkpoint, options)
     examples = [model.task.ask(text) for text in texts]
     outputs = model.answer(examples)
-    if given.to:
-        written = "".join(f"{' '.join(output.split())}\n" for output in outputs)
-        target = given.to.resolve()  # a symbolic link is kept, its target is written
+    if options.to:
+        content = "".join(f"{' '.join(output.split())}\n" for output in outputs)
+        target = options.to.resolve()  # a symbolic link is kept, its target is written
         if target.is_file() or not target.exists():
-            write_text(target, written)
+            write_text(target, content)
         else:  # a pipe or a device is written to, not replaced
-            target.write_text(written, encoding="utf-8")
+            target.write_text(content, encoding="utf-8")
     else:
         print(shown(model, examples, outputs))
     return 0

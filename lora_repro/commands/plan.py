@@ -35,14 +35,14 @@ HARDWARE = "hardware="
 @console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
-    given = [item for item in arguments if not item.startswith(HARDWARE)]
-    named = [item.removeprefix(HARDWARE) for item in arguments if item.startswith(HARDWARE)]
-    chosen = card(named[-1]) if named else None
-    made = plan.plan_runs(with_starts(cells(given)), chosen)
-    if not made:
+    overrides = [item for item in arguments if not item.startswith(HARDWARE)]
+    gpu_names = [item.removeprefix(HARDWARE) for item in arguments if item.startswith(HARDWARE)]
+    gpu = card(gpu_names[-1]) if gpu_names else None
+    lines = plan.plan_runs(with_starts(cells(overrides)), gpu)
+    if not lines:
         raise UserError("nothing to plan: its rows have no such seed")
-    print(plan.aligned(plan.gpu_rows(made), plan.GPU_SIDES) if chosen else plan.table(made))
-    print("\n".join(["", *plan.totals(made, chosen)]))
-    if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in made):
+    print(plan.aligned(plan.gpu_rows(lines), plan.GPU_SIDES) if gpu else plan.table(lines))
+    print("\n".join(["", *plan.totals(lines, gpu)]))
+    if any(line.device == "cpu" and line.cell.asked["profile_name"] == "paper" for line in lines):
         console.say("times are for this machine's CPU, but profile paper is meant for a GPU: HARDWARE=a100 estimates for one")
     return 0

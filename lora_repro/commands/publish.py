@@ -39,36 +39,36 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     parser.add_argument("--force", action="store_true", help="replace published records that differ (or FORCE=1)")
     parser.add_argument("--prune", action="store_true", help="list published files that nothing asks for; copy nothing")
     parser.add_argument("--delete", action="store_true", help="with --prune: delete them")
-    given = parser.parse_args(arguments)
-    profile = console.named_profile(given.profile)
-    if given.delete and not given.prune:
+    options = parser.parse_args(arguments)
+    profile = console.named_profile(options.profile)
+    if options.delete and not options.prune:
         raise UserError("--delete is for --prune: give both, or leave it out")
-    if given.prune:
+    if options.prune:
         checkout_root("pruning what is published")
-        publish.prune(profile, given.delete, root)
+        publish.prune(profile, options.delete, root)
         return 0
     if profile == "smoke":
         raise UserError("profile smoke is for tests and is not published: its numbers mean nothing")
     checkout_root("publishing")
-    force = given.force or os.environ.get("FORCE", "") not in ("", "0")
+    force = options.force or os.environ.get("FORCE", "") not in ("", "0")
     results = root / "results"
     manifest.check_evidence(results / profile)
     if not (runs := root / "runs" / profile).is_dir():
         raise UserError(empty_profile_message(profile, f"no record under {runs}: make a run first"))
     with manifest.changing(results) as change:
-        declared = requested_runs(profile)
-        searched = publish.publish_searches(change, runs, declared, force)
-        if {publish.PUBLISHED, publish.REPLACED} & set(searched.values()):
+        cells = requested_runs(profile)
+        outcomes = publish.publish_searches(change, runs, cells, force)
+        if {publish.PUBLISHED, publish.REPLACED} & set(outcomes.values()):
             with rates.published_only(change.staged):  # the runs are those at the rates that are published with them
-                declared = requested_runs(profile)
-        publish.publish(change, runs, force, _wanted(declared, runs), bool(searched))
+                cells = requested_runs(profile)
+        publish.publish(change, runs, force, _wanted(cells, runs), bool(outcomes))
     show.render_published(show.names(), root)
     return 0
 
 
 def _wanted(declared: Iterable[Cell], runs: Path) -> set[str]:
     """The signatures of the runs and measurements that experiments ask for."""
-    wanted = {cell.signature for cell in declared}
+    signatures = {cell.signature for cell in declared}
     for path in (runs / "measures").glob("*.json"):  # asked for anew, on its own number of threads
-        wanted.add(measures.signature_of(measures.declared("latency", runs.name, read(path)["asked"]["overrides"])))
-    return wanted
+        signatures.add(measures.signature_of(measures.declared("latency", runs.name, read(path)["asked"]["overrides"])))
+    return signatures

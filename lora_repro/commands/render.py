@@ -35,28 +35,30 @@ from lora_repro.report import show
 
 
 def parser() -> argparse.ArgumentParser:
-    made = console.parser("render", __doc__)
-    made.add_argument("what", nargs="?", help="tables, claims, report, or an experiment: a file of experiments/ without .py")
-    made.add_argument("settings", nargs="*", help="for an experiment: profile=mini (default), other overrides of run")
-    return made
+    arg_parser = console.parser("render", __doc__)
+    arg_parser.add_argument(
+        "what", nargs="?", help="tables, claims, report, or an experiment: a file of experiments/ without .py"
+    )
+    arg_parser.add_argument("settings", nargs="*", help="for an experiment: profile=mini (default), other overrides of run")
+    return arg_parser
 
 
 @console.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
-    given = parser().parse_args(arguments)
-    if given.what is None or given.what in PARTS:
+    options = parser().parse_args(arguments)
+    if options.what is None or options.what in PARTS:
         checkout_root("rendering what is published")
-        if not given.settings and root == ROOT:
-            return unless_done(root, given.what)
-        for part in [PARTS[given.what]] if given.what else PARTS.values():
-            part(given.settings, root)
+        if not options.settings and root == ROOT:
+            return unless_done(root, options.what)
+        for part in [PARTS[options.what]] if options.what else PARTS.values():
+            part(options.settings, root)
         return 0
-    name = given.what.removeprefix("experiment=")  # as the other commands spell it
-    known = [*PARTS, *show.names()]
-    if name not in [*known, *choices("experiment")]:
-        raise UserError(f"cannot render {name!r}, which is no experiment; {did_you_mean(name, known)}")
-    show.show(name, given.settings, root)
+    name = options.what.removeprefix("experiment=")  # as the other commands spell it
+    names = [*PARTS, *show.names()]
+    if name not in [*names, *choices("experiment")]:
+        raise UserError(f"cannot render {name!r}, which is no experiment; {did_you_mean(name, names)}")
+    show.show(name, options.settings, root)
     return 0
 
 
@@ -71,8 +73,8 @@ def unless_done(root: Path, what: str | None = None) -> int:
     if what:
         return 0
     after = state(root)
-    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-    if all(_written(name) for name in changed):  # else somebody edited what was being read
+    changes = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    if all(_written(name) for name in changes):  # else somebody edited what was being read
         with contextlib.suppress(OSError):
             write_text(mark, _digest(after))
     return 0
@@ -86,10 +88,10 @@ def state(root: Path) -> dict[str, str]:
     folders = ("lora_repro", "experiments", "conf", "docs", "tests", "results")
     files = [path for folder in folders for path in (root / folder).rglob("*")
              if path.is_file() and not path.name.startswith(".") and path.suffix not in (".pyc", ".tmp")]  # fmt: skip
-    found = {path.relative_to(root).as_posix(): sha256(path) for path in [root / "README.md", *files]}
+    digests = {path.relative_to(root).as_posix(): sha256(path) for path in [root / "README.md", *files]}
     packages = sorted(f"{one.name} {one.version}" for one in distributions())
     ours = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("LORA_REPRO_"))
-    return {**found, "": "\n".join([sys.version, *packages, *ours])}
+    return {**digests, "": "\n".join([sys.version, *packages, *ours])}
 
 
 def _written(name: str) -> bool:
@@ -104,10 +106,10 @@ def _digest(found: dict[str, str]) -> str:
 
 def tables(settings: Sequence[str], root: Path) -> None:
     """The tables and figures of the named experiments, by default of all."""
-    named = [item.removeprefix("experiment=") for item in settings]
-    if overrides := [item for item in named if "=" in item]:
+    experiments = [item.removeprefix("experiment=") for item in settings]
+    if overrides := [item for item in experiments if "=" in item]:
         raise UserError(f"{overrides[0]}: render tables takes no overrides, because it renders what is published as it is")
-    show.render_published(named or show.names(), root)
+    show.render_published(experiments or show.names(), root)
 
 
 def claims(settings: Sequence[str], root: Path) -> None:
@@ -123,9 +125,9 @@ def pages(settings: Sequence[str], root: Path) -> None:
     """The page of the named profile, by default of each."""
     from lora_repro.report import render
 
-    given = console.options(settings, {"paths.data": "--data"})
-    data = [item.removeprefix("--data=") for item in given if item.startswith("--data=")]
-    profiles = [item for item in given if not item.startswith("--data=")]
+    arguments = console.options(settings, {"paths.data": "--data"})
+    data = [item.removeprefix("--data=") for item in arguments if item.startswith("--data=")]
+    profiles = [item for item in arguments if not item.startswith("--data=")]
     if len(profiles) > 1 or len(data) > 1:
         raise UserError(f"render report takes one profile=NAME and one paths.data=DIR, not {' '.join(settings)}")
     render.render_pages(root, profiles[0] if profiles else None, *data)

@@ -57,13 +57,13 @@ def job(config: DictConfig) -> None:
             raise UserError(f"seed={config.seed}: nothing to run, {name} has only the seeds 0 to {config.row.seeds - 1}")
         cell = cell_of(config, job_overrides())
         before = record.find(cell.folder, cell.asked) is not None
-        found = run.run(config, job_overrides())
+        run_record = run.run(config, job_overrides())
         if Ranks.here(config.device).first:
-            print(summary_line(found, cell, before), flush=True)
+            print(summary_line(run_record, cell, before), flush=True)
     except Exception as error:
-        if told := known(error):
-            attempts.record_failure(told)
-            sys.exit(console.report_error(told))
+        if failure := known(error):
+            attempts.record_failure(failure)
+            sys.exit(console.report_error(failure))
         raise
 
 
@@ -77,8 +77,8 @@ def started(arguments: Sequence[str]) -> int:
     if not {*QUESTIONS} & {item.partition("=")[0] for item in arguments}:  # --cfg job, --cfg=job
         # Report a mistake once, before the first job; Hydra would report it in every job of a sweep.
         check_options(arguments)
-        fixed, several = unswept(arguments)
-        config = compose(fixed, hydra_node=True)
+        settings, several = unswept(arguments)
+        config = compose(settings, hydra_node=True)
         plain = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
         if "bench" in config:
             raise UserError(f"experiment {config.row.table} trains nothing; run: lora-repro {config.row.table}")

@@ -39,10 +39,10 @@ def line(run: Path) -> Line:
     """The line of a run with a record; of one that was altered it says only so."""
     try:
         record = read_run(run / RECORD)
-        if changed := defect(run, record, (PREDICTIONS, UPDATES)):
-            return 0.0, (str(run), *[""] * 3, f"its {changed} was altered", "", "")
-        ended = datetime.strptime(record["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
-        return ended, texts_of(run, record, time.time() - ended)
+        if file := defect(run, record, (PREDICTIONS, UPDATES)):
+            return 0.0, (str(run), *[""] * 3, f"its {file} was altered", "", "")
+        end_time = datetime.strptime(record["where"]["finished_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+        return end_time, texts_of(run, record, time.time() - end_time)
     except (UserError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return 0.0, (str(run), *[""] * 3, "its record cannot be read, or was altered", "", "")
 
@@ -51,9 +51,9 @@ def unfinished(run: Path) -> Line | None:
     """The line of a run without a record; None for a folder without any trace of a run."""
     if not any((run / name).exists() for name in (ATTEMPTS, CHECKPOINTS, METRICS)):
         return None
-    begun = run.stat().st_mtime
+    start_time = run.stat().st_mtime
     why = (read_sealed(run / ATTEMPTS) or {}).get("why")
-    return begun, (str(run), *[""] * 3, f"unfinished: {why}" if why else "unfinished", "", age(time.time() - begun))
+    return start_time, (str(run), *[""] * 3, f"unfinished: {why}" if why else "unfinished", "", age(time.time() - start_time))
 
 
 LONGEST = 60  # characters of a label: that of a run of one's own holds all its settings
@@ -82,20 +82,22 @@ def table(entries: Sequence[Line]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = console.parser("runs", __doc__)
-    made.add_argument("--profile", metavar="NAME", help="profile=NAME: only runs of this profile")
-    made.add_argument("--runs", metavar="DIR", default="runs", help="paths.runs=DIR: the folder with the runs (default: runs)")
-    return made
+    arg_parser = console.parser("runs", __doc__)
+    arg_parser.add_argument("--profile", metavar="NAME", help="profile=NAME: only runs of this profile")
+    arg_parser.add_argument(
+        "--runs", metavar="DIR", default="runs", help="paths.runs=DIR: the folder with the runs (default: runs)"
+    )
+    return arg_parser
 
 
 @console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
-    given = parser().parse_args(console.options(arguments, {"profile": "--profile", "paths.runs": "--runs"}))
-    folders = [Path(given.runs) / given.profile] if given.profile else sorted(Path(given.runs).glob("[!.]*"))
+    options = parser().parse_args(console.options(arguments, {"profile": "--profile", "paths.runs": "--runs"}))
+    folders = [Path(options.runs) / options.profile] if options.profile else sorted(Path(options.runs).glob("[!.]*"))
     entries = [line for folder in folders for line in lines(folder)]
     if not entries:
-        said = f"no runs in {' '.join(map(str, folders)) or given.runs} yet; make one: lora-repro run"
-        raise UserError(empty_profile_message(given.profile or "mini", said))
+        message = f"no runs in {' '.join(map(str, folders)) or options.runs} yet; make one: lora-repro run"
+        raise UserError(empty_profile_message(options.profile or "mini", message))
     print(table(entries))
     return 0

@@ -40,22 +40,24 @@ LABELS = {"bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-
 
 
 def parser() -> argparse.ArgumentParser:
-    made = console.parser("score", __doc__)
-    made.add_argument("what", metavar="TASK|CHECKPOINT", help="e2e to score files; the folder of a checkpoint; the authors' .bin")
-    made.add_argument("--references", metavar="FILE", help="groups of references, a blank line between two groups")
-    made.add_argument("--predictions", metavar="FILE", help="one output per line")
-    made.add_argument("--data", metavar="DIR", help="for a checkpoint: the folder with its task's files")
-    made.add_argument("--task", metavar="NAME", help="only for a checkpoint from elsewhere, like --backbone and --profile")
-    made.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
-    made.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
-    made.add_argument("--json", action="store_true", help="print only one JSON object, at full precision")
-    return made
+    arg_parser = console.parser("score", __doc__)
+    arg_parser.add_argument(
+        "what", metavar="TASK|CHECKPOINT", help="e2e to score files; the folder of a checkpoint; the authors' .bin"
+    )
+    arg_parser.add_argument("--references", metavar="FILE", help="groups of references, a blank line between two groups")
+    arg_parser.add_argument("--predictions", metavar="FILE", help="one output per line")
+    arg_parser.add_argument("--data", metavar="DIR", help="for a checkpoint: the folder with its task's files")
+    arg_parser.add_argument("--task", metavar="NAME", help="only for a checkpoint from elsewhere, like --backbone and --profile")
+    arg_parser.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
+    arg_parser.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
+    arg_parser.add_argument("--json", action="store_true", help="print only one JSON object, at full precision")
+    return arg_parser
 
 
 def _checkpoint(arguments: argparse.Namespace) -> str:
-    named = {name: getattr(arguments, name) for name in ("task", "backbone", "profile")}
-    composed = [f"{name}={value}" for name, value in named.items() if value is not None]
-    scores, n = score.score_checkpoint(Path(arguments.what), arguments.data, composed)
+    groups = {name: getattr(arguments, name) for name in ("task", "backbone", "profile")}
+    overrides = [f"{name}={value}" for name, value in groups.items() if value is not None]
+    scores, n = score.score_checkpoint(Path(arguments.what), arguments.data, overrides)
     if arguments.json:
         return json.dumps({name: value if math.isfinite(value) else None for name, value in scores.items()})
     lines = [f"{LABELS.get(name, name):<16}{value:>8.4f}" for name, value in scores.items()]
@@ -71,16 +73,16 @@ def _authors(adapter: str, settings: list[str]) -> str:
 
 
 def _run(arguments: argparse.Namespace) -> str:
-    given = {name for name, value in vars(arguments).items() if value is not None}
+    options = {name for name, value in vars(arguments).items() if value is not None}
     if arguments.what not in TASKS and Path(arguments.what).is_dir():
-        if unread := given & {"references", "predictions"}:
+        if unread := options & {"references", "predictions"}:
             raise UserError(f"--{min(unread)} is for scoring files, not a checkpoint: leave it out")
         return _checkpoint(arguments)
     if arguments.what not in TASKS:
         raise UserError(f"unknown task {arguments.what!r}: choose {', '.join(TASKS)}, or give a checkpoint's folder")
     if not (arguments.references and arguments.predictions):
         raise UserError(f"{arguments.what} needs --references FILE and --predictions FILE")
-    if unread := given & {"data", "task", "backbone", "profile"}:
+    if unread := options & {"data", "task", "backbone", "profile"}:
         raise UserError(f"--{min(unread)} is for a checkpoint, and {arguments.what} scores files: leave it out")
     predictions, references = score.read_pair(arguments.predictions, arguments.references)
     from lora_repro.metrics import nlg  # imported here, so that --help and mistakes answer at once

@@ -31,12 +31,14 @@ from lora_repro.report.terminal import terminal
 
 
 def parser() -> argparse.ArgumentParser:
-    made = console.parser("subspace", __doc__)
-    made.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
-    made.add_argument("--scaling", type=float, help="alpha / r of an authors' .bin, which does not hold it (RoBERTa base: 2)")
-    made.add_argument("--base", metavar="BACKBONE", help="its base model (conf/backbone), to count intruder dimensions")
-    made.add_argument("--to", type=Path, default=Path("runs", "subspace"), help="folder for the table and the figures")
-    return made
+    arg_parser = console.parser("subspace", __doc__)
+    arg_parser.add_argument("checkpoint", type=Path, nargs="+", help="one or two checkpoints")
+    arg_parser.add_argument(
+        "--scaling", type=float, help="alpha / r of an authors' .bin, which does not hold it (RoBERTa base: 2)"
+    )
+    arg_parser.add_argument("--base", metavar="BACKBONE", help="its base model (conf/backbone), to count intruder dimensions")
+    arg_parser.add_argument("--to", type=Path, default=Path("runs", "subspace"), help="folder for the table and the figures")
+    return arg_parser
 
 
 Checkpoint = dict[tuple[str, int], Factors]
@@ -86,7 +88,7 @@ def spectra_table(checkpoint: Checkpoint, name: str, origin: tuple[str, ...] = (
     counted: ((kind, layer) -> intruder dimensions, empty if not counted; the note on them).
     """
     rows = []
-    counts, said = counted
+    counts, note = counted
     means: dict[str, list[tuple[float, float]]] = {}
     for (kind, layer), factors in checkpoint.items():
         s = spectrum(factors)
@@ -104,11 +106,11 @@ def spectra_table(checkpoint: Checkpoint, name: str, origin: tuple[str, ...] = (
     more = ("intruders",) if counts else ()
     header = ("Matrix", "Layer", "r", "‖ΔW‖_F", "top σ² share", "effective rank", "φ(A_q, A_v, r, r)", *more)
     averages = [(kind, *np.mean(values, axis=0)) for kind, values in means.items()]
-    averaged = "; ".join(f"{kind} top σ² share {share:.2f}, effective rank {rank:.1f}" for kind, share, rank in averages)
+    summary = "; ".join(f"{kind} top σ² share {share:.2f}, effective rank {rank:.1f}" for kind, share, rank in averages)
     notes = (
         "ΔW = (α/r) B A. Effective rank: exp of the entropy of σ²/Σσ². φ of right singular vectors, chance in brackets.",
-        f"Mean over layers: {averaged or 'none, for every ΔW is zero'}.",
-        said,
+        f"Mean over layers: {summary or 'none, for every ΔW is zero'}.",
+        note,
     )
     return Table((f"LoRA of {name}", *origin), header, "l" + "r" * (len(header) - 1), tuple(rows), notes)
 
@@ -160,8 +162,8 @@ def draw(checkpoint: Checkpoint, other: Checkpoint | None, caption: str, folder:
         values = np.array([np.pad(line, (0, r - len(line)), constant_values=np.nan) for line in lines])
         bounds = (layers[0] + 1, layers[-1] + 1)
         spectra_row.append(Heatmap(f"ΔW of {NAMES.get(kind, kind)}", values, "direction", "layer", (1, r), bounds))
-    held = ", ".join(f"{_top_share(panel.values)} in {panel.title.removeprefix('ΔW of ')}" for panel in spectra_row)
-    title = f"The top direction holds of ‖ΔW‖²: {held} (mean over layers)"
+    shares = ", ".join(f"{_top_share(panel.values)} in {panel.title.removeprefix('ΔW of ')}" for panel in spectra_row)
+    title = f"The top direction holds of ‖ΔW‖²: {shares} (mean over layers)"
     paths = save([spectra_row], title, "singular value of ΔW", folder / "subspace_spectrum", caption=caption)
     rows: list[list[Heatmap]] = []
     if other is None and {"query", "value"} <= set(kinds):
@@ -191,27 +193,27 @@ def _top_share(values: Array) -> str:
 @console.command
 def main(arguments: Sequence[str]) -> int:
     """The command line above; returns the exit status."""
-    given = parser().parse_args(arguments)
-    if len(given.checkpoint) > 2:
+    options = parser().parse_args(arguments)
+    if len(options.checkpoint) > 2:
         raise UserError("give one checkpoint, or two to compare")
-    checkpoints = [read(path, given.scaling if path.suffix == ".bin" else None) for path in given.checkpoint]
-    if given.scaling is not None and not any(path.suffix == ".bin" for path in given.checkpoint):
+    checkpoints = [read(path, options.scaling if path.suffix == ".bin" else None) for path in options.checkpoint]
+    if options.scaling is not None and not any(path.suffix == ".bin" for path in options.checkpoint):
         raise UserError("--scaling is only for an authors' .bin: other checkpoints hold their alpha and rank; leave it out")
-    names = [path.name or str(path) for path in given.checkpoint]
-    origins = [origin(path) for path in given.checkpoint]
-    counted: Sequence[Counted] = [NOT_COUNTED] * len(checkpoints)
-    if given.base:
+    names = [path.name or str(path) for path in options.checkpoint]
+    origins = [origin(path) for path in options.checkpoint]
+    intruders: Sequence[Counted] = [NOT_COUNTED] * len(checkpoints)
+    if options.base:
         from lora_repro.analysis.intruders import intruders_in  # lazy: only this needs torch
 
-        counted = intruders_in(given.base, checkpoints)
-    made = [spectra_table(*each) for each in zip(checkpoints, names, origins, counted, strict=True)]
+        intruders = intruders_in(options.base, checkpoints)
+    tables = [spectra_table(*each) for each in zip(checkpoints, names, origins, intruders, strict=True)]
     if len(checkpoints) == 2:
-        made.append(overlap_table(checkpoints[0], checkpoints[1], (names[0], names[1]), alike(*given.checkpoint)))
-    print(terminal(made))
-    said = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in made[: len(checkpoints)]]
-    caption = " ".join(f"{'. '.join(facts)}." for facts in said)
-    with manifest.writing_to(given.to) as folder:  # results/authors is published
-        save_tables(made, folder / "subspace")
-        drawn = draw(checkpoints[0], checkpoints[1] if len(checkpoints) == 2 else None, caption, folder)
-    print(*(given.to / path.name for path in drawn), sep="\n")
+        tables.append(overlap_table(checkpoints[0], checkpoints[1], (names[0], names[1]), alike(*options.checkpoint)))
+    print(terminal(tables))
+    sources = [[fact[:19] if fact.startswith("sha256") else fact for fact in table.facts] for table in tables[: len(checkpoints)]]
+    caption = " ".join(f"{'. '.join(facts)}." for facts in sources)
+    with manifest.writing_to(options.to) as folder:  # results/authors is published
+        save_tables(tables, folder / "subspace")
+        paths = draw(checkpoints[0], checkpoints[1] if len(checkpoints) == 2 else None, caption, folder)
+    print(*(options.to / path.name for path in paths), sep="\n")
     return 0

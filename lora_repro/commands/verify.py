@@ -38,10 +38,10 @@ from lora_repro.report import show, verify
 
 
 def parser() -> argparse.ArgumentParser:
-    made = console.parser("verify", __doc__)
-    made.add_argument("--all", action="store_true", help="check everything that is published, without comparing runs")
-    made.add_argument("settings", nargs="*", help="experiment=e2e, profile=mini (default), other overrides of run")
-    return made
+    arg_parser = console.parser("verify", __doc__)
+    arg_parser.add_argument("--all", action="store_true", help="check everything that is published, without comparing runs")
+    arg_parser.add_argument("settings", nargs="*", help="experiment=e2e, profile=mini (default), other overrides of run")
+    return arg_parser
 
 
 @console.command
@@ -49,17 +49,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds runs/ and results/."""
     options = parser().parse_args(arguments)
-    given = options.settings
+    settings = options.settings
     checkout_root("comparing with what is published")
     if options.all:
-        if given:
-            raise UserError(f"--all takes no settings: leave out {given[0]}")
+        if settings:
+            raise UserError(f"--all takes no settings: leave out {settings[0]}")
         return verify.check_published(root / "results")
-    named = [item.partition("=")[2] for item in given if item.startswith("experiment=")]
-    others = [item for item in given if not item.startswith("experiment=")]
-    verdicts = [one for name in named or show.names() for one in verify.verify(name, others, root)]
+    experiments = [item.partition("=")[2] for item in settings if item.startswith("experiment=")]
+    others = [item for item in settings if not item.startswith("experiment=")]
+    verdicts = [one for name in experiments or show.names() for one in verify.verify(name, others, root)]
     counts = Counter(verdicts)
-    shown = [verdict for verdict in verify.STATUS if counts[verdict]]
-    parts = [console.paint(f"{counts[verdict]} {verdict}", verify.COLOUR.get(verdict, console.YELLOW)) for verdict in shown]
+    statuses = [verdict for verdict in verify.STATUS if counts[verdict]]
+    parts = [console.paint(f"{counts[verdict]} {verdict}", verify.COLOUR.get(verdict, console.YELLOW)) for verdict in statuses]
     print(", ".join(parts) or "nothing to compare: none of the runs asked for is published")
     return 1 if counts[verify.DIFFERS] else max((verify.STATUS[verdict] for verdict in counts), default=2)

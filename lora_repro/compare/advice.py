@@ -34,31 +34,31 @@ def advice(answer: Answer) -> list[str]:
     if not others:
         return [f"Only {best.label} was trained, so nothing is compared."]
     single = min(len(row.runs) for row in answer.row_trained) == 1
-    said = []
+    sentences = []
     if not rivals:
         what = "all others" if len(others) > 1 else others[0].label
-        said.append(f"Best is {best.label}: {metric} {best.mean.text(1)}, better than {what}.")
+        sentences.append(f"Best is {best.label}: {metric} {best.mean.text(1)}, better than {what}.")
     else:
         names = ", ".join(row.label for row in rivals)
-        said.append(
+        sentences.append(
             f"{best.label} has the highest mean ({metric} {best.mean.text(1)}), but is not shown to be better than {names}."
         )
         cheapest = min([best, *rivals], key=lambda row: (row.trained, row.step_ms or 0.0))
-        said.append(f"Of these {cheapest.label} trains the fewest values ({cheapest.trained:,}).")
+        sentences.append(f"Of these {cheapest.label} trains the fewest values ({cheapest.trained:,}).")
         nearest = max(rivals, key=lambda row: row.mean.mean)
         if single:
-            said.append(
+            sentences.append(
                 "One seed of a method shows nothing of what another seed would give: run three (--seeds 3)."
             )
         elif not nearest.doubt and not best.doubt and (decides := decided_by(answer, best, nearest)):
             gap = best.mean.mean - nearest.mean.mean
-            said.append(f"If the difference of {gap:.1f} from {nearest.label} stays as it is, {decides}.")
-    return [*said, *about_ranks(answer), *doubts(answer)]
+            sentences.append(f"If the difference of {gap:.1f} from {nearest.label} stays as it is, {decides}.")
+    return [*sentences, *about_ranks(answer), *doubts(answer)]
 
 
 def about_ranks(answer: Answer) -> list[str]:
     """For each method with several ranks: the smallest that is not shown to be worse than its best, beside our own table."""
-    said = []
+    sentences = []
     for each in grouped([row for row in answer.row_trained if "rank" in row.method], lambda row: row.family):
         ranks = {
             int(row.method["rank"]): row for row in sorted(each, key=lambda row: int(row.method["rank"]))
@@ -71,12 +71,12 @@ def about_ranks(answer: Answer) -> list[str]:
             least_row, top = ranks[least], best.method["rank"]
             gap = best.mean.mean - least_row.mean.mean
             if least == top:
-                said.append(f"Every rank below {top} is shown to be worse than it.")
+                sentences.append(f"Every rank below {top} is shown to be worse than it.")
             else:
-                said.append(
+                sentences.append(
                     f"Rank {least} is the smallest that is not shown to be worse than rank {top}, {gap:.1f} points above it."
                 )
-    return [*said, *filter(None, [known_ranks() if said else ""])]
+    return [*sentences, *filter(None, [known_ranks() if sentences else ""])]
 
 
 @cache
@@ -84,26 +84,26 @@ def known_ranks() -> str:
     """How far LoRA's ranks lie apart in our own table of ranks on real data; empty where its records are not at hand."""
     if INSTALLED:
         return ""
-    found = frame("rank", "laptop", ["task=sst2"]).query(
+    scores = frame("rank", "laptop", ["task=sst2"]).query(
         "main and row == 'lora_q_v' and source == 'published'"
     )
-    means = found.groupby("row.rank").value.mean() * 100
+    means = scores.groupby("row.rank").value.mean() * 100
     low, high = int(means.index.min()), int(means.index.max())
-    apart = float(means.max() - means.min())
+    gap = float(means.max() - means.min())
     return (
-        f"In our own table (MiniLM-L6 on SST-2) ranks {low} to {high} lie at most {apart:.1f} points apart."
+        f"In our own table (MiniLM-L6 on SST-2) ranks {low} to {high} lie at most {gap:.1f} points apart."
     )
 
 
 def doubts(answer: Answer) -> list[str]:
     """Why some scores decide nothing yet."""
-    found = [row.doubt for row in answer.rows if row.doubt]
-    if not found:
+    reasons = [row.doubt for row in answer.rows if row.doubt]
+    if not reasons:
         return []
     more = "A method that still rises is named neither better nor worse: train longer (train.epochs=10)."
     return [
-        f"Not decided by these trainings: {'; '.join(found)}.",
-        *([more] if any("rising" in one for one in found) else []),
+        f"Not decided by these trainings: {'; '.join(reasons)}.",
+        *([more] if any("rising" in one for one in reasons) else []),
     ]
 
 
@@ -115,12 +115,12 @@ def table(answer: Answer) -> Table:
               *(["General loss: rise"] if trains else []), "File", "Rate")  # fmt: skip
     lines = []
     for row in answer.rows:
-        found = answer.from_reference(row)
+        difference = answer.from_reference(row)
         rise = [row.rise.text(2) if row.rise else EMPTY] if trains else []
         lines.append((
             row.label,
             row.mean.text(1),
-            found.text(1) if found else EMPTY,
+            difference.text(1) if difference else EMPTY,
             format_count(row.trained) if row.trained else EMPTY,
             EMPTY if row.step_ms is None else Number(f"{row.step_ms:,.0f}", row.step_ms),
             EMPTY if row.memory_mb is None else Number(size(row.memory_mb * 2**20), row.memory_mb * 2**20),
@@ -142,8 +142,8 @@ def table(answer: Answer) -> Table:
         for row in answer.rows
         if row.rate and row.guess and not 1 / FACTOR < row.rate / row.guess.rate < FACTOR
     ]:
-        told = ", ".join(f"{row.label} {row.rate:.2g} for {row.guess.rate:.2g}" for row in far if row.guess)
-        notes.append(f"The search chose another rate than its first guess: {told}.")
+        rates = ", ".join(f"{row.label} {row.rate:.2g} for {row.guess.rate:.2g}" for row in far if row.guess)
+        notes.append(f"The search chose another rate than its first guess: {rates}.")
     return Table((answer.title,), header, "l" + "r" * (len(header) - 1), tuple(lines), tuple(notes),
                  minor=("File", "Rate", "Memory", "General loss: rise"))  # fmt: skip
 

@@ -102,8 +102,8 @@ class Row:
     @property
     def rise(self) -> Mean | None:
         """How much the loss on general text rose, in nats per token; None if it was not measured."""
-        found = [value for run in self.runs.values() if (value := score(run, GENERAL_RISE.key)) is not None]
-        return summarise(found) if found else None
+        rises = [value for run in self.runs.values() if (value := score(run, GENERAL_RISE.key)) is not None]
+        return summarise(rises) if rises else None
 
     @property
     def file_bytes(self) -> int | None:
@@ -113,8 +113,8 @@ class Row:
     @property
     def median_run(self) -> Run:
         """The run with the median score (of two the lower one): neither the luckiest seed nor chosen for anything else."""
-        ranked = sorted(self.runs.values(), key=lambda run: score(run, self.cell.score) or 0.0)
-        return ranked[(len(ranked) - 1) // 2]
+        by_score = sorted(self.runs.values(), key=lambda run: score(run, self.cell.score) or 0.0)
+        return by_score[(len(by_score) - 1) // 2]
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ class Answer:
 
     def better(self, ours: Row, theirs: Row) -> bool:
         """Whether `ours` is shown to be better than `theirs`, by the module's rule."""
-        found = self.pairs.get((ours.name, theirs.name))
-        sure = found is not None and found.n > 1 and found.mean > 0 and found.p < LEVEL
+        gap = self.pairs.get((ours.name, theirs.name))
+        sure = gap is not None and gap.n > 1 and gap.mean > 0 and gap.p < LEVEL
         return sure and not (ours.doubt or theirs.doubt)
 
     @property
@@ -167,9 +167,9 @@ class Answer:
         return pandas.DataFrame([self._line(row) for row in self.rows])
 
     def _line(self, row: Row) -> dict[str, Any]:
-        found = self.from_reference(row)
-        told = {} if found is None else {"difference": found.mean, "low": found.low, "high": found.high, "p": found.p,
-                                         "detectable": None if math.isnan(found.detectable) else found.detectable}  # fmt: skip
+        gap = self.from_reference(row)
+        stats = {} if gap is None else {"difference": gap.mean, "low": gap.low, "high": gap.high, "p": gap.p,
+                                        "detectable": None if math.isnan(gap.detectable) else gap.detectable}  # fmt: skip
         scores = {
             f"{name}{end}": getattr(mean, key)
             for name, mean in row.scores.items()
@@ -181,7 +181,7 @@ class Answer:
             "n": len(row.runs),
             **scores,
             "reference": self.reference,
-            **{key: told.get(key) for key in ("difference", "low", "high", "p", "detectable")},
+            **{key: stats.get(key) for key in ("difference", "low", "high", "p", "detectable")},
             "trained": row.trained,
             "step_ms": row.step_ms,
             "memory_mb": row.memory_mb,
@@ -203,8 +203,8 @@ def answer(
     wanted: Callable[[str], bool],
 ) -> Answer | None:
     """What the records of the declared runs say; None unless two rows have one. wanted: whether a metric is shown."""
-    found = list(runs(declared, store))
-    by_row = grouped(found, lambda run: run.cell.row.name)
+    all_runs = list(runs(declared, store))
+    by_row = grouped(all_runs, lambda run: run.cell.row.name)
     if len(by_row) < 2:
         return None
     rows = [_row(each, guesses, wanted) for each in by_row]
@@ -227,10 +227,10 @@ def _row(each: Sequence[Run], guesses: Mapping[str, Guess], wanted: Callable[[st
     names = [name for name in each[0].record["measured"].get("scores") or {cell.score: 0} if wanted(name)]
     scores = {}
     for name in dict.fromkeys([cell.score, *names]):
-        found = [score(run, name) for run in each]
+        fractions = [score(run, name) for run in each]
         if name == cell.score:  # a correlation of equal answers is undefined
-            found = [worst(name) if value is None else value for value in found]
-        values = [100 * value for value in found if value is not None]
+            fractions = [worst(name) if value is None else value for value in fractions]
+        values = [100 * value for value in fractions if value is not None]
         if len(values) == len(each):
             scores[name] = summarise(values)
     early = unsettled(cell.row.label, [run.record for run in each])
@@ -253,7 +253,7 @@ def worst(metric: str) -> float:
 
 def _pairs(rows: Sequence[Row], metric: str, against: str = "") -> dict[tuple[str, str], Difference]:
     """(a, b) -> a minus b, for all ordered pairs (or those with one row); p corrected for all unordered ones of these."""
-    found = {}
+    differences = {}
     for ours, theirs in itertools.combinations(rows, 2):
         if (
             against in ("", ours.name, theirs.name)
@@ -261,9 +261,9 @@ def _pairs(rows: Sequence[Row], metric: str, against: str = "") -> dict[tuple[st
             and (both := paired(ours.runs, theirs.runs))
             and (one := difference([(both, metric)]))
         ):
-            found[ours.name, theirs.name] = one
-    corrected = dict(zip(found, holm([*found.values()]), strict=True))
-    return corrected | {(b, a): _reversed(one) for (a, b), one in corrected.items()}
+            differences[ours.name, theirs.name] = one
+    pairs = dict(zip(differences, holm([*differences.values()]), strict=True))
+    return pairs | {(b, a): _reversed(one) for (a, b), one in pairs.items()}
 
 
 def _reversed(found: Difference) -> Difference:
@@ -275,10 +275,10 @@ def _learnt(rows: Sequence[Row], metric: str) -> tuple[float | None, dict[str, D
 
     p is corrected for as many differences as there are trained rows.
     """
-    trained = [row for row in rows if row.trained]
-    if untuned := next((row for row in rows if row.name == UNTUNED), None):
-        pairs = _pairs([untuned, *trained], metric, against=untuned.name)
-        return None, {row.name: pairs[row.name, UNTUNED] for row in trained if (row.name, UNTUNED) in pairs}
+    methods = [row for row in rows if row.trained]
+    if baseline := next((row for row in rows if row.name == UNTUNED), None):
+        pairs = _pairs([baseline, *methods], metric, against=baseline.name)
+        return None, {row.name: pairs[row.name, UNTUNED] for row in methods if (row.name, UNTUNED) in pairs}
     config: Any = OmegaConf.create(rows[0].cell.asked)
     task, data = build(config.task), build(config.data)
     splits = task.load(config.paths.data)
@@ -286,24 +286,24 @@ def _learnt(rows: Sequence[Row], metric: str) -> tuple[float | None, dict[str, D
     ((usual, _),) = Counter(example.target for example in splits.train).most_common(1)
     one = task.score([usual] * len(test), test)
     value = one.values.get(metric, math.nan)
-    return from_constant(trained, metric, value if math.isfinite(value) else worst(metric), one.per_input)
+    return from_constant(methods, metric, value if math.isfinite(value) else worst(metric), one.per_input)
 
 
 def from_constant(
     trained: Sequence[Row], metric: str, value: float, constant: Sequence[Mapping[str, object]]
 ) -> tuple[float, dict[str, Difference]]:
     """(the constant answer's score in per cent, each row's difference from it). constant: its statistics by test row."""
-    found = {}
+    differences = {}
     for row in trained:
-        answered = [load_predictions(run.predictions) if run.trained else None for run in row.runs.values()]
-        if metric in METRICS and any(answered):
-            drawn = paired_draws(answered, [list(constant)] * len(answered), metric=metric)
-            low, high = interval(drawn.resamples)
-            error, p = standard_error(drawn.resamples), p_of(drawn.difference, [drawn])
-            found[row.name] = Difference(
-                100 * drawn.difference, 100 * low, 100 * high, len(answered), 100 * error, p
+        predictions = [load_predictions(run.predictions) if run.trained else None for run in row.runs.values()]
+        if metric in METRICS and any(predictions):
+            bootstrap = paired_draws(predictions, [list(constant)] * len(predictions), metric=metric)
+            low, high = interval(bootstrap.resamples)
+            error, p = standard_error(bootstrap.resamples), p_of(bootstrap.difference, [bootstrap])
+            differences[row.name] = Difference(
+                100 * bootstrap.difference, 100 * low, 100 * high, len(predictions), 100 * error, p
             )
-    return 100 * value, dict(zip(found, holm([*found.values()]), strict=True))
+    return 100 * value, dict(zip(differences, holm([*differences.values()]), strict=True))
 
 
 def decided_by(answer: Answer, ours: Row, theirs: Row) -> str:
@@ -312,17 +312,17 @@ def decided_by(answer: Answer, ours: Row, theirs: Row) -> str:
     So many seeds (`verdict.outlook`), or so many test rows where seeds alone would not: their part of the interval's half width,
     1.96 sqrt(shared), falls with the square root of their number, and has to be less than the difference.
     """
-    found, both = answer.pairs.get((ours.name, theirs.name)), paired(ours.runs, theirs.runs)
-    if found is None or not found.mean:
+    gap, both = answer.pairs.get((ours.name, theirs.name)), paired(ours.runs, theirs.runs)
+    if gap is None or not gap.mean:
         return ""
-    drawn = resampled(list(zip(*both, strict=True)), ours.cell.score, 0)
-    shared, own = InputVariance.of(drawn.each)
+    bootstrap = resampled(list(zip(*both, strict=True)), ours.cell.score, 0)
+    shared, own = InputVariance.of(bootstrap.each)
     inputs = InputVariance(100**2 * shared, 100**2 * own)
     by_rows = float(ndtri(1 - LEVEL / 2)) * math.sqrt(inputs.shared)
-    if by_rows >= abs(found.mean):
-        rows = math.ceil(answer.test_rows * (by_rows / found.mean) ** 2 / 100) * 100
+    if by_rows >= abs(gap.mean):
+        rows = math.ceil(answer.test_rows * (by_rows / gap.mean) ** 2 / 100) * 100
         return f"more than {rows:,} test rows like these {answer.test_rows:,} would decide it, and no number of seeds alone"
-    return outlook(Region(floor=0), abs(found.mean), len(both), drawn.error.times(100), inputs, LEVEL, len(both) + 1)
+    return outlook(Region(floor=0), abs(gap.mean), len(both), bootstrap.error.times(100), inputs, LEVEL, len(both) + 1)
 
 
 def _mean(values: Sequence[float]) -> float | None:

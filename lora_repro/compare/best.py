@@ -36,17 +36,17 @@ def leave(answer: Answer, words: Sequence[str], data: Mapping[str, str], target:
             return None
     card = (target / CARD).read_text(encoding="utf-8").partition("\n## Comparison\n")[0].rstrip()
     hashes = "\n".join(f"- {split}: `{digest}`" for split, digest in data.items())
-    said = "\n\n".join(
+    section = "\n\n".join(
         ["## Comparison", " ".join(words), markdown([table(answer)]), "The data files (sha256):", hashes]
     )
-    write_text(target / CARD, f"{card}\n\n{said}\n")
+    write_text(target / CARD, f"{card}\n\n{section}\n")
     return target
 
 
 def _origin(folder: Path) -> str | None:
     """The run that an export came from."""
     try:
-        found: str = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["record"]["signature"]
+        signature: str = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["record"]["signature"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found
+    return signature

@@ -72,30 +72,30 @@ class Plan:
     def text(self) -> str:
         """Runs, trials, time, memory and disk, in lines."""
         rows, seeds = self.costs, self.request.seeds
-        searched = [row for row in rows if row.trial]
+        searches = [row for row in rows if row.trial]
         trials = f"3 to {self.most} trials" if self.most > 3 else "3 trials"
         memory = max(line.forecast.memory for line in self.lines)
         disk = sum(line.forecast.kept for line in self.lines)
         done = sum(line.state == "yes" for line in self.lines)
-        said = [
+        summary = [
             f"{', '.join(row.name for row in rows)}: {len(rows)} methods with {seeds} seed{'s' * (seeds > 1)}, "
             f"{len(rows) * seeds} runs, {done} of them here already",
-            f"a rate for each of {len(searched)}: {trials} each, chosen on {len(self.request.data.parts.dev):,} held-out rows"
-            if searched
+            f"a rate for each of {len(searches)}: {trials} each, chosen on {len(self.request.data.parts.dev):,} held-out rows"
+            if searches
             else "no rate is to be chosen",
             f"about {clock(self.seconds)} on this machine, at most {size(memory)} of memory, {size(disk)} of disk",
         ]
-        return "\n".join([*said, *(f"given up for the budget: {what}" for what in self.given_up)])
+        return "\n".join([*summary, *(f"given up for the budget: {what}" for what in self.given_up)])
 
 
 def plan(request: Request, arguments: Sequence[str]) -> Plan:
     """The plan of a request whose files are written. arguments: of its `run`. Raises UserError if nothing fits the time."""
     lines = plan_runs(declared(request, arguments))
     most = int(lines[0].cell.asked.get("tune", {}).get("most", 7)) if lines else 7
-    whole = Plan(request, tuple(lines), most)
+    full_plan = Plan(request, tuple(lines), most)
     if request.seconds is None:
-        return whole
-    return decided_before(whole) or fit(whole, request.seconds)
+        return full_plan
+    return decided_before(full_plan) or fit(full_plan, request.seconds)
 
 
 def keep(decided: Plan, request: Request) -> None:
@@ -110,12 +110,12 @@ def decided_before(whole: Plan) -> Plan | None:
     """What was decided for the same request before; None if nothing was, or if the file is not one that `keep` wrote."""
     request = whole.request
     try:
-        known = json.loads((request.folder / FILE).read_text(encoding="utf-8"))
-        if known["request"] != _facts(request):
+        decision = json.loads((request.folder / FILE).read_text(encoding="utf-8"))
+        if decision["request"] != _facts(request):
             return None
-        without, overrides = tuple(map(str, known["without"])), tuple(map(str, known["overrides"]))
-        shorter = request.shorter(seeds=int(known["seeds"]), without=without, overrides=overrides)
-        return Plan(shorter, whole.lines, int(known["most"]), tuple(map(str, known["given_up"])))
+        without, overrides = tuple(map(str, decision["without"])), tuple(map(str, decision["overrides"]))
+        shorter = request.shorter(seeds=int(decision["seeds"]), without=without, overrides=overrides)
+        return Plan(shorter, whole.lines, int(decision["most"]), tuple(map(str, decision["given_up"])))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -168,16 +168,16 @@ def fit(whole: Plan, seconds: float) -> Plan:
     if not fits() and train > least:
         share = fewer_rows()
     methods = {variant.name: variant.method for variant in request.variants}
-    gone = []
+    removals = []
     while not fits() and len(left) > 2:
         others = [name for name in left if methods[name] not in KEPT] or [*left]
         dearest = max(others, key=lambda name: left[name].trial * TRIALS + left[name].run * seeds)
         del left[dearest]
-        gone.append(f"method {dearest}")
+        removals.append(f"method {dearest}")
         share = fewer_rows() if train > least else share
     if share < 1:
         given_up.append(f"{train - int(share * train):,} of {train:,} training rows")
-    given_up += gone
+    given_up += removals
     if needed() > seconds:
         raise UserError(
             f"--budget: even so shortened {len(left)} methods need about {clock(needed())} here; give more time"
@@ -186,10 +186,10 @@ def fit(whole: Plan, seconds: float) -> Plan:
     most = max(3, min(whole.most, int(SEARCH_SHARE * seconds / searching))) if searching else whole.most
     if most < whole.most:
         given_up.append(f"a search of more than {most} rates")
-    kept = int(share * train)
+    max_train = int(share * train)
     if "dev" not in request.files:  # its rows are held out of those that max_train leaves, a share of them at most
-        kept = min(int(kept / (1 - SHARE)), kept + len(request.data.parts.dev))
-    cut = [f"task.max_train={kept}"] if share < 1 else []
+        max_train = min(int(max_train / (1 - SHARE)), max_train + len(request.data.parts.dev))
+    cut = [f"task.max_train={max_train}"] if share < 1 else []
     without = tuple(name for name in methods if name not in left)
     shorter = request.shorter(seeds=seeds, without=without, overrides=(*request.overrides, *cut))
     lines = [line for line in whole.lines if line.cell.row.name in left and line.cell.seed < seeds]
@@ -198,7 +198,7 @@ def fit(whole: Plan, seconds: float) -> Plan:
 
 def costs(lines: Sequence[Line]) -> list[Cost]:
     """Each row's, from the forecasts of its missing runs; what is here already costs nothing."""
-    found = []
+    row_costs = []
     for name in dict.fromkeys(line.cell.row.name for line in lines):
         mine = [line for line in lines if line.cell.row.name == name]
         trial = (
@@ -209,8 +209,8 @@ def costs(lines: Sequence[Line]) -> list[Cost]:
         missing = [line for line in mine if line.state != "yes"]
         run = sum(line.seconds for line in missing) / len(mine)
         training = sum(min(line.seconds, line.forecast.train_seconds) for line in missing) / len(mine)
-        found.append(Cost(name, trial, run, training))
-    return found
+        row_costs.append(Cost(name, trial, run, training))
+    return row_costs
 
 
 def total(rows: Sequence[Cost], seeds: int, share: float = 1.0, trials: int = TRIALS) -> float:

@@ -42,7 +42,7 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
     Returns None for a dry run, or if fewer than two methods have a result. Raises UserError for whatever cannot work, before
     anything is trained.
     """
-    began, asked = time.monotonic(), request
+    began, full_request = time.monotonic(), request
     audited(request)
     _ = request.backbone
     said_if_changed(request)
@@ -61,17 +61,17 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
         if dry_run:
             print(f"nothing was trained; the comparison stands as configuration in {request.configs}")
             return None
-        if asked.seconds:
-            budget.keep(plan, asked)
+        if full_request.seconds:
+            budget.keep(plan, full_request)
         searched(request, plan)
-        chosen = seeds_left(request, plan, began)
-        if chosen < request.seeds:
-            gone = f"{request.seeds - chosen} more seeds, since the search took longer than was forecast"
-            print(f"given up for the budget: {gone}")
-            request = request.shorter(seeds=chosen)
+        seeds = seeds_left(request, plan, began)
+        if seeds < request.seeds:
+            note = f"{request.seeds - seeds} more seeds, since the search took longer than was forecast"
+            print(f"given up for the budget: {note}")
+            request = request.shorter(seeds=seeds)
             declare(request)
-            plan = replace(plan, request=request, given_up=(*plan.given_up, gone))
-            budget.keep(plan, asked)
+            plan = replace(plan, request=request, given_up=(*plan.given_up, note))
+            budget.keep(plan, full_request)
         from lora_repro.sweep.launch import swept
 
         print(flush=True)
@@ -108,11 +108,11 @@ def said_if_changed(request: Request) -> None:
     path = request.folder / f"{STEM}.json"
     if path.is_file():
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))["data"]["sha256"]
+            hashes = json.loads(path.read_text(encoding="utf-8"))["data"]["sha256"]
         except (ValueError, KeyError, TypeError):
             return
         for split, digest in request.data.sha256.items():
-            if isinstance(known, dict) and known.get(split) not in (None, digest):
+            if isinstance(hashes, dict) and hashes.get(split) not in (None, digest):
                 console.warn(
                     f"the {split} file has changed since the last comparison in {request.folder.name}: all of it is run anew"
                 )
@@ -151,16 +151,16 @@ def answered(request: Request, guesses: Mapping[str, Guess], plan: budget.Plan) 
     from lora_repro.report.terminal import terminal
 
     cells: list[Cell] = budget.declared(request, request.arguments)
-    shown = set(cells[0].asked["task"]["metrics"])
+    metrics = set(cells[0].asked["task"]["metrics"])
     title = f"{request.backbone.label} on {request.data.names['train']}, by {len(request.variants)} methods"
-    found = answer(title, cells, own(cells[0].folder.parent), guesses, shown.__contains__)
-    if found is None:
+    comparison = answer(title, cells, own(cells[0].folder.parent), guesses, metrics.__contains__)
+    if comparison is None:
         console.say("fewer than two methods have a result, so nothing is compared; the same command goes on")
         return None
-    words = advice(found)
-    print("\n" + terminal([table(found)]) + "\n" + "\n".join(words), flush=True)
-    write(request, found, words, plan)
-    return found
+    words = advice(comparison)
+    print("\n" + terminal([table(comparison)]) + "\n" + "\n".join(words), flush=True)
+    write(request, comparison, words, plan)
+    return comparison
 
 
 def write(request: Request, found: Answer, words: Sequence[str], plan: budget.Plan) -> None:

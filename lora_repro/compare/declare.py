@@ -64,10 +64,10 @@ def guess(request: Request, variant: Variant) -> Guess:
     full = declared_guess(first, FULL) * (SHARE if width(request) >= WIDE else 1)
     if variant.method == FULL:
         return Guess(_rounded(full))
-    found = factors(variant.table or first, variant.method)
-    if found:
-        factor = statistics.median(found)
-        return Guess(_rounded(full * factor), factor, len(found))
+    ratios = factors(variant.table or first, variant.method)
+    if ratios:
+        factor = statistics.median(ratios)
+        return Guess(_rounded(full * factor), factor, len(ratios))
     own = declared_guess(variant.table, variant.method) if variant.table else declared_guess(first, "lora")
     return Guess(_rounded(own))
 
@@ -81,18 +81,18 @@ def width(request: Request) -> int:
 @cache
 def factors(table: str, row: str) -> tuple[float, ...]:
     """A row's published rate over full fine-tuning's, for every task that has both in its table (or its family's first)."""
-    related = next(tables for tables in TABLES.values() if table in tables)
-    chosen: dict[tuple[str, str], dict[str, float]] = {}
+    family = next(tables for tables in TABLES.values() if table in tables)
+    best_rates: dict[tuple[str, str], dict[str, float]] = {}
     for path in sorted((rates.RESULTS / PROFILE / "trials").glob("*.json")) or sorted(
         (rates.SHIPPED / PROFILE / "trials").glob("*.json")
     ):
-        if (found := rates.published_trials(PROFILE, path.stem)) and set(found["axes"]) <= {"task"}:
-            key = found["row"]["table"], str(found["task"])
-            chosen.setdefault(key, {})[found["row"]["name"]] = float(found["chosen"])
+        if (search := rates.published_trials(PROFILE, path.stem)) and set(search["axes"]) <= {"task"}:
+            key = search["row"]["table"], str(search["task"])
+            best_rates.setdefault(key, {})[search["row"]["name"]] = float(search["chosen"])
     return tuple(
-        theirs[row] / chosen[related[0], task][FULL]
-        for (name, task), theirs in sorted(chosen.items())
-        if name == table and row in theirs and FULL in chosen.get((related[0], task), {})
+        theirs[row] / best_rates[family[0], task][FULL]
+        for (name, task), theirs in sorted(best_rates.items())
+        if name == table and row in theirs and FULL in best_rates.get((family[0], task), {})
     )
 
 
@@ -120,13 +120,13 @@ def _task(request: Request) -> str:
             values.setdefault(group, {})[name] = value
         else:
             values[group] = value
-    known = list(compose([f"task={kind}"]).task.metrics)
-    if request.metric and request.metric not in known:
-        raise UserError(f"--metric {request.metric}: such data have {', '.join(known)}")
+    metrics = list(compose([f"task={kind}"]).task.metrics)
+    if request.metric and request.metric not in metrics:
+        raise UserError(f"--metric {request.metric}: such data have {', '.join(metrics)}")
     if request.function:
         values["function"] = request.function
     if first := ["own_score"] if request.function else [request.metric] if request.metric else []:
-        values["metrics"] = [*first, *(one for one in known if one not in first)]
+        values["metrics"] = [*first, *(one for one in metrics if one not in first)]
     if request.with_texts:
         values["with_texts"] = True
     return _yaml("The data of a comparison.", values)
@@ -137,10 +137,14 @@ def _rows(request: Request, guesses: Mapping[str, Guess]) -> str:
     for place, variant in enumerate(request.variants, start=1):
         block: dict[str, Any] = {"defaults": variant.defaults}
         method = {"rank": variant.rank, "targets": list(variant.targets)}
-        block |= {"method": kept} if (kept := {key: value for key, value in method.items() if value}) else {}
-        found = guesses[variant.name]
-        if found.rate:
-            block["train"] = {"lr": f"${{searched:{found.rate:g}}}"}
+        block |= (
+            {"method": settings}
+            if (settings := {key: value for key, value in method.items() if value})
+            else {}
+        )
+        first_guess = guesses[variant.name]
+        if first_guess.rate:
+            block["train"] = {"lr": f"${{searched:{first_guess.rate:g}}}"}
         row: dict[str, Any] = {"order": 10 * place, "seeds": request.seeds, "paper": None}
         if variant.name != variant.method or not variant.table:
             rank = f"rank {variant.rank}" if variant.rank else ""

@@ -56,28 +56,30 @@ def disagreements(answer: Answer, request: Request) -> Disagreements | None:
     runs = [[run for run in row.runs.values() if run.trained] for row in (best, rival)]
     if not all(runs) or not same_inputs([run for each in runs for run in each]):
         return None
-    told = [[load_predictions(run.predictions) for run in each] for each in runs]
-    what = _measured(told[0][0][0], best.cell.score)
-    ours, theirs = (np.mean([_scores(lines, best.cell.score) for lines in each], axis=0) for each in told)
+    predictions = [[load_predictions(run.predictions) for run in each] for each in runs]
+    what = _measured(predictions[0][0][0], best.cell.score)
+    ours, theirs = (
+        np.mean([_scores(lines, best.cell.score) for lines in each], axis=0) for each in predictions
+    )
     gap = ours - theirs
-    keys = [str(line["key"]) for line in told[0][0]]
+    keys = [str(line["key"]) for line in predictions[0][0]]
     places = _places(keys, request)
     differ = [place for place in np.argsort(-np.abs(gap), kind="stable") if abs(gap[place]) > 1e-9]
-    said = (
+    summary = (
         f"{what}, the mean over seeds, differs on {len(differ):,} of {len(gap):,} test rows: {best.label} is better on "
         f"{int((gap > 1e-9).sum()):,}, {rival.label} on {int((gap < -1e-9).sum()):,}."
     )
-    shown = differ[:SHOWN]
-    if not shown:
-        return Disagreements(said, None, ())
+    top_rows = differ[:SHOWN]
+    if not top_rows:
+        return Disagreements(summary, None, ())
     lines = tuple(
         (places[i], keys[i], *(Number(f"{value:.1f}", value) for value in (ours[i], theirs[i])))
-        for i in shown
+        for i in top_rows
     )
-    title = f"The {len(shown)} rows on which they differ most"
+    title = f"The {len(top_rows)} rows on which they differ most"
     table = Table((title,), ("Row", "Key", best.label, rival.label), "llrr", lines)
-    texts = tuple(_texts(i, places[i], (best, rival)) for i in shown) if request.with_texts else ()
-    return Disagreements(said, table, tuple(one for one in texts if one))
+    texts = tuple(_texts(i, places[i], (best, rival)) for i in top_rows) if request.with_texts else ()
+    return Disagreements(summary, table, tuple(one for one in texts if one))
 
 
 def _measured(line: Mapping[str, Any], metric: str) -> str:
@@ -104,17 +106,17 @@ def _places(keys: Sequence[str], request: Request) -> list[str]:
     data = request.data
     split = "test" if "test" in data.sources else "train"
     file, unit = data.names[split], data.unit[split]
-    known: dict[str, list[int]] = {}
+    line_numbers: dict[str, list[int]] = {}
     for row in data.parts.test:
-        known.setdefault(example_key(content(row)), []).append(row.place)
-    times, seen, found = Counter(keys), Counter[str](), []
+        line_numbers.setdefault(example_key(content(row)), []).append(row.place)
+    times, offsets, places = Counter(keys), Counter[str](), []
     for key in keys:
-        mine = known.get(key, [])
+        mine = line_numbers.get(key, [])
         if times[key] == len(mine):  # each of them is answered on its own
-            mine = mine[seen[key] : seen[key] + 1]
-        seen[key] += 1
-        found.append(f"{file}, {unit}{'s' * (len(mine) > 1)} {', '.join(map(str, mine))}" if mine else "")
-    return found
+            mine = mine[offsets[key] : offsets[key] + 1]
+        offsets[key] += 1
+        places.append(f"{file}, {unit}{'s' * (len(mine) > 1)} {', '.join(map(str, mine))}" if mine else "")
+    return places
 
 
 def _texts(number: int, place: str, rows: Sequence[Row]) -> Texts | None:
@@ -123,11 +125,11 @@ def _texts(number: int, place: str, rows: Sequence[Row]) -> Texts | None:
         for row in rows
         if row.median_run.trained
     }
-    asked = next((line for line in lines.values() if "input" in line), None)
-    if asked is None:
+    example = next((line for line in lines.values() if "input" in line), None)
+    if example is None:
         return None
     outputs = {label: _cut(str(line.get("output", ""))) for label, line in lines.items()}
-    return Texts(place, _cut(str(asked["input"])), tuple(map(_cut, asked.get("references", ()))), outputs)
+    return Texts(place, _cut(str(example["input"])), tuple(map(_cut, example.get("references", ()))), outputs)
 
 
 def _cut(text: str) -> str:

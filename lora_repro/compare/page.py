@@ -99,9 +99,9 @@ def _facts(request: Request, answer: Answer) -> Iterator[tuple[str, str]]:
     where, backbone = run.record["where"], run.record["where"]["backbone"]
     digest = backbone.get("sha256") or ""
     yield "Model", f"{backbone['label']}, {f'SHA-256 {digest}' if digest else 'weights drawn at random'}"
-    asked = run.record["asked"].get("backbone", {})
-    if asked.get("source") == "hub":
-        yield "From the hub", f"{asked['hub_id']} at revision {asked['revision']}"
+    spec = run.record["asked"].get("backbone", {})
+    if spec.get("source") == "hub":
+        yield "From the hub", f"{spec['hub_id']} at revision {spec['revision']}"
     yield "Profile", request.profile
     yield "Seeds", _seeds(request, answer)
     records = [one.record for row in answer.rows for one in row.runs.values()]
@@ -125,9 +125,9 @@ def _facts(request: Request, answer: Answer) -> Iterator[tuple[str, str]]:
 def _seeds(request: Request, answer: Answer) -> str:
     """How many each method has, and how many were asked for if a method has fewer."""
     counts = {len(row.runs) for row in answer.rows if row.trained}
-    told = " to ".join(map(str, sorted(counts))) if counts else "0"
+    n_seeds = " to ".join(map(str, sorted(counts))) if counts else "0"
     fewer = f" of the {request.seeds} asked for" if counts and min(counts) < request.seeds else ""
-    return f"{told} a method{fewer}; the search of the rates has one of its own, which no score is from"
+    return f"{n_seeds} a method{fewer}; the search of the rates has one of its own, which no score is from"
 
 
 def _all(values: Any) -> str:
@@ -150,15 +150,15 @@ def _runs(answer: Answer) -> Table:
     lines = []
     for row in answer.rows:
         for seed, run in sorted(row.runs.items()):
-            measured, value = run.record["measured"], score(run, row.cell.score)
+            measurements, value = run.record["measured"], score(run, row.cell.score)
             lines.append((
                 row.label if seed == min(row.runs) else "",
                 Number(str(seed), seed),
                 str(run.record["status"]),
                 EMPTY if value is None else Number(f"{100 * value:.1f}", 100 * value),
-                format_count(measured.get("steps") or None),
-                _counted(measured.get("train_seconds")),
-                _counted(measured.get("peak_memory_mb")),
+                format_count(measurements.get("steps") or None),
+                _counted(measurements.get("train_seconds")),
+                _counted(measurements.get("peak_memory_mb")),
                 run.signature,
             ))  # fmt: skip
     header = ("Method", "Seed", "Status", answer.metric, "Steps", "Training, s", "Memory, MiB", "Run")

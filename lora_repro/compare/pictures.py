@@ -70,23 +70,23 @@ def trade_offs(answer: Answer) -> list[PageFigure]:
 
 
 def _trade_off(answer: Answer, cost: Cost) -> PageFigure | None:
-    known = {row.name: value for row in answer.row_trained if row.trained and (value := cost.value(row))}
-    if not known:
+    row_costs = {row.name: value for row in answer.row_trained if row.trained and (value := cost.value(row))}
+    if not row_costs:
         return None
-    drawn = [_point(row, known[row.name]) for row in answer.rows if row.name in known]
+    markers = [_point(row, row_costs[row.name]) for row in answer.rows if row.name in row_costs]
     lines = [_point(row, 0.0) for row in answer.rows if not row.trained]
     if answer.constant is not None:
         lines.append(Point("commonest answer", 0.0, answer.constant, None))
-    missing = [row.label for row in answer.rows if row.trained and row.name not in known]
-    scale = "log" if max(known.values()) > DECADE * min(known.values()) else "linear"
+    missing = [row.label for row in answer.rows if row.trained and row.name not in row_costs]
+    scale = "log" if max(row_costs.values()) > DECADE * min(row_costs.values()) else "linear"
     # A run that diverged counts with the worst score, which would squeeze all others.
-    whole = [row.mean.mean for row in answer.row_trained if all(run.trained for run in row.runs.values())]
-    floor = min(whole) if whole and len(whole) < len(answer.row_trained) else None
-    panel = Panel("", (*drawn, *lines), f"{cost.axis}{', log scale' if scale == 'log' else ''}", "mean over seeds, bar: ± sd",
+    means = [row.mean.mean for row in answer.row_trained if all(run.trained for run in row.runs.values())]
+    floor = min(means) if means and len(means) < len(answer.row_trained) else None
+    panel = Panel("", (*markers, *lines), f"{cost.axis}{', log scale' if scale == 'log' else ''}", "mean over seeds, bar: ± sd",
                   SINGLE, floor, scale=scale, front=True)  # fmt: skip
     notes = ["Joined: the methods that no other one beats in both, by their means alone."]
     notes += [f"Not drawn, since not measured: {plain(', '.join(missing))}."] if missing else []
-    title, caption = _finding(plain(answer.metric), undominated(drawn), cost), " ".join(notes)
+    title, caption = _finding(plain(answer.metric), undominated(markers), cost), " ".join(notes)
     return _embedded(
         cost.stem, lambda stem: points.save([panel], plain(answer.metric), stem, title, caption, WIDE)
     )
@@ -99,8 +99,8 @@ def _point(row: Row, x: float) -> Point:
 def _finding(metric: str, front: Sequence[Point], cost: Cost) -> str:
     """The highest mean with its cost and, if another method costs less, the one that costs least with its score."""
     top, least = front[-1], front[0]
-    said = f"{top.label}: {metric} {top.y:.1f} with {cost.told(top.x)}"
-    return said if least.x == top.x else f"{said}; {least.label}: {least.y:.1f} with {cost.told(least.x)}"
+    text = f"{top.label}: {metric} {top.y:.1f} with {cost.told(top.x)}"
+    return text if least.x == top.x else f"{text}; {least.label}: {least.y:.1f} with {cost.told(least.x)}"
 
 
 def learning(answer: Answer, held_out: int) -> list[PageFigure]:
@@ -108,22 +108,22 @@ def learning(answer: Answer, held_out: int) -> list[PageFigure]:
 
     held_out: how many rows they are measured on.
     """
-    found = []
+    figures = []
     for key, what, scale in (
         ("dev_scores", _held_out_score(answer.rows[0]), 100.0),
         ("dev_losses", "loss", 1.0),
     ):
         runs = {row.name: row.median_run.record["measured"].get(key) or () for row in answer.row_trained}
-        drawn = [row for row in answer.row_trained if _spots(runs[row.name], scale)]
-        if not drawn:
+        rows = [row for row in answer.row_trained if _spots(runs[row.name], scale)]
+        if not rows:
             continue
         lines = tuple(
-            Curve(plain(row.label), _spots(runs[row.name], scale), row.name, _method(row)) for row in drawn
+            Curve(plain(row.label), _spots(runs[row.name], scale), row.name, _method(row)) for row in rows
         )
         absent = tuple(
             plain(f"{row.label}{'' if row.median_run.trained else ' (diverged)'}")
             for row in answer.row_trained
-            if row not in drawn
+            if row not in rows
         )
         losses = [spot.y for line in lines for spot in line.spots]
         wide = key == "dev_losses" and min(losses) > 0 and max(losses) > SPREAD * min(losses)
@@ -133,8 +133,8 @@ def learning(answer: Answer, held_out: int) -> list[PageFigure]:
                     spreadless=True)  # fmt: skip
         title = plain(_last_change(answer, runs, what, scale))
         caption = f"On {held_out:,} held-out rows, of each method the seed with the median test score."
-        found.append(_embedded(key, partial(curves.save, [plot], title=title, caption=caption)))
-    return found
+        figures.append(_embedded(key, partial(curves.save, [plot], title=title, caption=caption)))
+    return figures
 
 
 def _spots(looks: Sequence[Sequence[float]], scale: float) -> tuple[CurvePoint, ...]:
@@ -143,15 +143,15 @@ def _spots(looks: Sequence[Sequence[float]], scale: float) -> tuple[CurvePoint, 
 
 def _last_change(answer: Answer, runs: Mapping[str, Any], what: str, scale: float) -> str:
     """How the best row's curve goes from its first evaluation to its last; of a single evaluation its value."""
-    shown = answer.best if _spots(runs[answer.best.name], scale) else next(
+    method = answer.best if _spots(runs[answer.best.name], scale) else next(
         row for row in answer.row_trained if _spots(runs[row.name], scale)
     )  # fmt: skip
-    looks, digits = _spots(runs[shown.name], scale), 1 if scale > 1 else 3
+    looks, digits = _spots(runs[method.name], scale), 1 if scale > 1 else 3
     first, last = looks[0], looks[-1]
     if len(looks) == 1:
-        return f"{shown.label}: held-out {what} {last.y:.{digits}f} at step {last.x:,.0f}"
+        return f"{method.label}: held-out {what} {last.y:.{digits}f} at step {last.x:,.0f}"
     return (
-        f"{shown.label}: held-out {what} from {first.y:.{digits}f} at step {first.x:,.0f} "
+        f"{method.label}: held-out {what} from {first.y:.{digits}f} at step {first.x:,.0f} "
         f"to {last.y:.{digits}f} at step {last.x:,.0f}"
     )
 
@@ -210,9 +210,9 @@ def tried(row: Row) -> Tried | None:
 
 def searches(answer: Answer) -> list[PageFigure]:
     """The held-out score or loss of every rate tried, a picture for each method, all on one scale."""
-    found = [one for row in answer.row_trained if (one := tried(row))]
-    values = [value for one in found for value in one.rates.values() if value is not None]
-    return [_embedded("rate", partial(write, partial(_search, one, values))) for one in found]
+    rate_searches = [one for row in answer.row_trained if (one := tried(row))]
+    values = [value for one in rate_searches for value in one.rates.values() if value is not None]
+    return [_embedded("rate", partial(write, partial(_search, one, values))) for one in rate_searches]
 
 
 def _search(one: Tried, values: Sequence[float]) -> Figure:
@@ -229,13 +229,13 @@ def _search(one: Tried, values: Sequence[float]) -> Figure:
         room = 0.12 * (high - low) or 0.05 * abs(high) or 1.0
         axis.set_ylim(low - room, high + room)
     colour = style_of(_method(one.row)).colour
-    drawn = {rate: value for rate, value in one.rates.items() if value is not None}
-    axis.plot([*drawn], [*drawn.values()], color=colour, marker="o", markersize=4, linewidth=1.2, zorder=3)
+    curve = {rate: value for rate, value in one.rates.items() if value is not None}
+    axis.plot([*curve], [*curve.values()], color=colour, marker="o", markersize=4, linewidth=1.2, zorder=3)
     for rate in [rate for rate, value in one.rates.items() if value is None]:
         axis.plot(rate, 0.04, "x", color=colour, transform=axis.get_xaxis_transform(), zorder=3)
     axis.axvline(one.first, color=GREY, linewidth=1, linestyle=":", zorder=1)
-    if one.chosen in drawn:
-        axis.plot(one.chosen, drawn[one.chosen], "*", color=colour, markersize=13, zorder=4)
+    if one.chosen in curve:
+        axis.plot(one.chosen, curve[one.chosen], "*", color=colour, markersize=13, zorder=4)
     axis.xaxis.set_major_locator(LogLocator(numticks=6))
     axis.xaxis.set_minor_formatter(NullFormatter())
     title = f"{one.row.label}: rate {one.chosen:.2g}, {one.distance}"
@@ -251,15 +251,17 @@ def _how(one: Tried) -> str:
         if guess and guess.factor and guess.searches
         else ""
     )
-    said = [f"Star: chosen. Dotted: first guess {one.first:.2g}{origin}."]
+    sentences = [f"Star: chosen. Dotted: first guess {one.first:.2g}{origin}."]
     if None in one.rates.values():
-        said.append("×: far behind on the way and given up, or diverged." if one.pruned else "×: diverged.")
+        sentences.append(
+            "×: far behind on the way and given up, or diverged." if one.pruned else "×: diverged."
+        )
     if one.edge:
         end = "highest" if one.edge == "high" else "lowest" if one.edge == "low" else one.edge
-        said.append(f"The best rate is the {end} tried: a better one may lie beyond.")
+        sentences.append(f"The best rate is the {end} tried: a better one may lie beyond.")
     if not one.learnt:
-        said.append("No rate did better than one answer to all rows.")
-    return " ".join(said)
+        sentences.append("No rate did better than one answer to all rows.")
+    return " ".join(sentences)
 
 
 def _held_out_score(row: Row) -> str:
@@ -281,5 +283,5 @@ def _embedded(name: str, draw: Callable[[Path], object]) -> PageFigure:
     """The picture that `draw` writes at a stem."""
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder) / name)
-        found = embed_figure(Path(folder) / name)
-    return replace(found, title=found.title.replace(r"\$", "$"))
+        picture = embed_figure(Path(folder) / name)
+    return replace(picture, title=picture.title.replace(r"\$", "$"))

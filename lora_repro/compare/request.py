@@ -85,10 +85,10 @@ class Request:
     @property
     def name(self) -> str:
         """Of the experiment and of its table, after the folder: ASCII letters, digits and underscores, and no name of conf/."""
-        given = self.folder.name.lower()
-        plain = re.sub(r"\W+", "_", given, flags=re.ASCII).strip("_")
-        lost = "" if given.isascii() else sha256(given.encode()).hexdigest()[:6]
-        return "_".join(filter(None, ["compare", plain.removeprefix("compare").strip("_"), lost]))
+        folder_name = self.folder.name.lower()
+        plain = re.sub(r"\W+", "_", folder_name, flags=re.ASCII).strip("_")
+        digest = "" if folder_name.isascii() else sha256(folder_name.encode()).hexdigest()[:6]
+        return "_".join(filter(None, ["compare", plain.removeprefix("compare").strip("_"), digest]))
 
     @cached_property
     def configs(self) -> Path:
@@ -120,17 +120,17 @@ class Request:
     def backbone(self) -> BackboneSpec:
         """The model. Raises UserError in one line for one that cannot be adapted, or that cannot answer such data."""
         if self.listed:
-            found: BackboneSpec = build(
+            spec: BackboneSpec = build(
                 compose([f"backbone={self.model}", f"profile={self.profile}"]).backbone
             )
         else:
-            found = describe(self.model, self.revision)
-        if self.family == TEXTS and not writes(found):
-            said = f"{self.data.names['train']} has {self.data.columns.said}"
+            spec = describe(self.model, self.revision)
+        if self.family == TEXTS and not writes(spec):
+            reason = f"{self.data.names['train']} has {self.data.columns.said}"
             raise UserError(
-                f"{self.model} is an encoder, which writes no text; {said}: name a decoder, such as a GPT-2 or Llama"
+                f"{self.model} is an encoder, which writes no text; {reason}: name a decoder, such as a GPT-2 or Llama"
             )
-        return found
+        return spec
 
     @property
     def family(self) -> str:
@@ -150,23 +150,23 @@ class Request:
         names = list(dict.fromkeys(self.methods or METHODS[self.family]))
         if self.family == TEXTS and UNTUNED not in names:
             names.insert(0, UNTUNED)
-        found = [variant for name in names for variant in self._of(name) if variant.name not in self.without]
-        for what, given in (("rank", self.ranks), ("targets", self.targets)):
-            if given and not any(getattr(variant, what) for variant in found):
+        variants = [variant for name in names for variant in self._of(name) if variant.name not in self.without]
+        for what, values in (("rank", self.ranks), ("targets", self.targets)):
+            if values and not any(getattr(variant, what) for variant in variants):
                 raise UserError(
                     f"--{what.rstrip('s')}s: none of {', '.join(names)} has {what}: add lora to --methods"
                 )
-        return found
+        return variants
 
     def _of(self, name: str) -> Iterator[Variant]:
         table = next((table for table in TABLES[self.family] if name in choices(f"row/{table}")), "")
-        known = choices("method")
-        if name == "human" or not (table or name in known):
+        methods = choices("method")
+        if name == "human" or not (table or name in methods):
             every = dict.fromkeys(
-                [*(row for one in TABLES[self.family] for row in choices(f"row/{one}")), *known]
+                [*(row for one in TABLES[self.family] for row in choices(f"row/{one}")), *methods]
             )
             raise UserError(f"no method {name!r}; {did_you_mean(name, (one for one in every if one != 'human'))}")
-        method = compose([f"method={name}"]).method if name in known else {}
+        method = compose([f"method={name}"]).method if name in methods else {}
         ranks: Sequence[int | None] = (
             self.ranks if {"rank", "alpha"} <= {*method} and self.ranks else (None,)
         )  # VeRA's is another
@@ -193,8 +193,8 @@ def writes(spec: BackboneSpec) -> bool:
 
 def seconds(text: str) -> float:
     """`90m`, `2h`, `1.5 h` as seconds. Raises UserError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
-    if not found or not (value := float(found[1]) * UNITS[found[2]]):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
+    if not match or not (value := float(match[1]) * UNITS[match[2]]):
         raise UserError(f"--budget {text}: write a time such as 30m, 2h or 1d")
     return value
 
@@ -208,15 +208,15 @@ def count(option: str, text: str) -> int:
 
 def counts(option: str, text: str) -> tuple[int, ...]:
     """`1,8,64` as numbers. Raises UserError for anything else."""
-    found = [part.strip() for part in text.split(",")]
-    if not all(COUNT.fullmatch(part) for part in found):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(COUNT.fullmatch(part) for part in parts):
         raise UserError(f"{option} {text}: write whole numbers above 0, such as {option} 1,8,64")
-    return tuple(dict.fromkeys(map(int, found)))
+    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def names(option: str, text: str) -> tuple[str, ...]:
     """`full,lora` as names. Raises UserError if one is missing."""
-    found = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    if not all(found):
+    parts = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if not all(parts):
         raise UserError(f"{option} {text!r}: write names with commas between them")
-    return found
+    return parts

@@ -54,7 +54,7 @@ def read(path: str | Path) -> Tensors:
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not check the checksums
             require(archive.testzip() is None, another)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; {SOURCE}") from None
     except Exception as error:
@@ -62,10 +62,10 @@ def read(path: str | Path) -> Tensors:
         if isinstance(error, DAMAGE) or type(error).__name__ == "UnpicklingError":
             raise UserError(another) from None
         raise
-    require(isinstance(found, dict) and set(map(type, found)) == {str}, another)
-    require(all(isinstance(tensor, torch.Tensor) for tensor in found.values()), another)
-    _check(found, theirs=True)
-    return {name: tensor.detach().clone() for name, tensor in found.items()}
+    require(isinstance(tensors, dict) and set(map(type, tensors)) == {str}, another)
+    require(all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()), another)
+    _check(tensors, theirs=True)
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def to_ours(tensors: Tensors) -> Tensors:
@@ -88,12 +88,12 @@ def _check(tensors: Tensors, theirs: bool) -> dict[str, str]:
             place = f"roberta.encoder.layer.{layer}.attention.self.{kind}"
             names |= {f"{place}.lora_{letter}": f"{place}.parts.{kind}.{letter}" for letter in "AB"}
     names |= {name: name for name in HEAD}
-    wanted = list(names if theirs else names.values())
-    same_names(tensors, wanted, out)
+    keys = list(names if theirs else names.values())
+    same_names(tensors, keys, out)
     d, n = tensors[HEAD[1]].numel(), tensors[HEAD[3]].numel()
-    r = tensors[wanted[0]].numel() // max(d, 1)
+    r = tensors[keys[0]].numel() // max(d, 1)
     shapes = [(r, d), (d, r)] * (2 * len(indices)) + [(d, d), (d,), (n, d), (n,)]
-    for name, shape in zip(wanted, shapes, strict=True):
+    for name, shape in zip(keys, shapes, strict=True):
         tensor = tensors[name]
         fits = tensor.shape == shape and tensor.dtype == torch.float32 and bool(tensor.isfinite().all())
         require(fits, f"the adapter's {name} must have shape {shape} and finite float32 values; {out}")
@@ -136,9 +136,9 @@ def evaluate(path: str, overrides: list[str]) -> str:
     origin = backbone.sha256 or "random weights: the numbers mean nothing"
     table = f"{splits.caption}; {backbone.label} ({origin})\naccuracy, %     here    rows    authors' README"
     for name, part in zip(README, (slice(middle), slice(middle, None)), strict=True):
-        said, asked = outputs[part], test[part]
-        here = f"{100 * task.score(said, asked).values['accuracy']:.1f}" if asked else "—"
-        table += f"\n{name:<12}{here:>8}{len(asked):>8}    {README[name]}"
+        answers, examples = outputs[part], test[part]
+        accuracy = f"{100 * task.score(answers, examples).values['accuracy']:.1f}" if examples else "—"
+        table += f"\n{name:<12}{accuracy:>8}{len(examples):>8}    {README[name]}"
     return table
 
 

@@ -14,33 +14,33 @@ if TYPE_CHECKING:
 
 def card(run: Restored, form: str, made_by: Command) -> str:
     """The README.md of a run exported as `form` (peft or merged). `made_by`: the command that trains it again."""
-    found, backbone = run.record, run.backbone
-    asked, measured, where = found["asked"], found["measured"], found["where"]
-    name, base = found["row"]["label"] or asked["method"]["name"], where["backbone"]["label"]
-    count = measured["parameters"]
+    record, backbone = run.record, run.backbone
+    config, measurements, where = record["asked"], record["measured"], record["where"]
+    name, base = record["row"]["label"] or config["method"]["name"], where["backbone"]["label"]
+    count = measurements["parameters"]
     facts = {
-        "Base model": f"{base}: {base_of(asked['backbone'])}",
-        "Method": _named(asked["method"]),
+        "Base model": f"{base}: {base_of(config['backbone'])}",
+        "Method": _named(config["method"]),
         "Trained values": f"{count['method']:,}" + (f", and {count['head']:,} in the head" if count["head"] else ""),
-        "Training": settings(asked["train"]),
+        "Training": settings(config["train"]),
         "Data": where["data"]["caption"],
-        "Profile, seed": f"{run.profile}, {asked['seed']}",
-        "Run": f"{found['signature']}, {found['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
+        "Profile, seed": f"{run.profile}, {config['seed']}",
+        "Run": f"{record['signature']}, {record['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
     }
     # An export is opened without its method's class.
-    answer = " ".join(["lora-repro generate FOLDER", *trust({**asked, "method": {}})])
+    answer = " ".join(["lora-repro generate FOLDER", *trust({**config, "method": {}})])
     source = "" if "synthetic" in where["data"]["caption"] else run.task.attribution
     return "\n".join(
         [
-            *_head(asked, form),
-            f"# {name} on {base}, {asked['task']['name']}",
+            *_head(config, form),
+            f"# {name} on {base}, {config['task']['name']}",
             "",
             "| | |\n|---|---|",
             *(f"| {key} | {_cell(value)} |" for key, value in facts.items()),
             "",
             "## Scores",
             "",
-            *_scores(measured, where),
+            *_scores(measurements, where),
             "",
             "## Training command",
             "",
@@ -49,14 +49,14 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             *([f"At commit {where['git_sha'] or 'unknown'}; {made_by.problem}.", ""] if made_by.problem else []),
             "## Use",
             "",
-            f"`{answer} {snippets.example(asked['task']['name'], backbone)}` answers as the run did"
-            f" (decoding: {settings(asked['decode']) or 'the most likely class'}). Without this project:",
+            f"`{answer} {snippets.example(config['task']['name'], backbone)}` answers as the run did"
+            f" (decoding: {settings(config['decode']) or 'the most likely class'}). Without this project:",
             "",
             "```python",
-            snippets.code(asked["backbone"], form, backbone),
+            snippets.code(config["backbone"], form, backbone),
             "```",
             "",
-            *snippets.notes(asked, form, backbone),
+            *snippets.notes(config, form, backbone),
             "",
             "## Licence",
             "",
@@ -99,7 +99,7 @@ def _said(value: Any) -> str:
 
 def _named(node: Mapping[str, Any]) -> str:
     """`lora (rank 4, alpha 32)`; without settings only the name."""
-    return f"{node['name']} ({said})" if (said := settings(node)) else str(node["name"])
+    return f"{node['name']} ({details})" if (details := settings(node)) else str(node["name"])
 
 
 def _scores(measured: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:

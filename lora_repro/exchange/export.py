@@ -32,18 +32,18 @@ def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False
     target = target.resolve()
     taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
     require(not taken, f"{target} is not empty: give a new folder")
-    found = restore(run)
-    counts = found.record["measured"]["parameters"]
+    trained_run = restore(run)
+    counts = trained_run.record["measured"]["parameters"]
     require(counts["method"] + counts["head"] > 0, "this run trained nothing: there is nothing to export")
     if dequantise:
         require(form == "merged", "--dequantise needs --format merged: an adapter does not contain the base's weights")
-        require(bool(asked_of(found).get("quantise")), "this run's weights are already floats: leave out --dequantise")
-        console.say(dequantise_model(found.backbone.model))
+        require(bool(asked_of(trained_run).get("quantise")), "this run's weights are already floats: leave out --dequantise")
+        console.say(dequantise_model(trained_run.backbone.model))
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        write(found, temporary, form)
+        write(trained_run, temporary, form)
         if target.exists():
             target.rmdir()
         temporary.rename(target)
@@ -56,12 +56,12 @@ def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False
 
 def write(found: Restored, folder: Path, form: str) -> None:
     """Write the files of one export. The restored model cannot be used afterwards."""
-    asked = found.record["asked"]
+    config = found.record["asked"]
     if form == "peft":
-        drawn = asked["backbone"].get("pretrained") is False
+        drawn = config["backbone"].get("pretrained") is False
         require(not drawn, "this run's backbone has random weights, which are not published: use --format merged")
-        base = asked["backbone"].get("hub_id") or asked["backbone"]["name"]
-        peft_folder.save(folder, found.backbone, found.method, base, asked["backbone"].get("revision"))
+        base = config["backbone"].get("hub_id") or config["backbone"]["name"]
+        peft_folder.save(folder, found.backbone, found.method, base, config["backbone"].get("revision"))
     else:
         merged.save(folder, found.backbone, found.task.labels)
     text = card(found, form, command(found.record, found.profile))
@@ -72,8 +72,8 @@ def write(found: Restored, folder: Path, form: str) -> None:
 
 def asked_of(found: Restored) -> dict[str, Any]:
     """The backbone that the run asked for."""
-    asked: dict[str, Any] = found.record["asked"]["backbone"]
-    return asked
+    spec: dict[str, Any] = found.record["asked"]["backbone"]
+    return spec
 
 
 def dequantise_model(model: nn.Module) -> str:

@@ -17,12 +17,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file. Raises UserError if it is missing, no plain file, damaged, or holds no floats."""
     require(path.is_file(), f"no file {path}: give a folder that holds it")  # reading a pipe would block
     try:
-        found = load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"cannot read {path}, which is damaged: {str(error).splitlines()[0]}") from None
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         require(tensor.is_floating_point(), f"{path}: {name} is {tensor.dtype}, but an adapter's tensors must be floats")
-    return {name: tensor.float() for name, tensor in found.items()}
+    return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def same_names(tensors: Iterable[str], wanted: Iterable[str], out: str) -> None:

@@ -48,11 +48,11 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], spec
     halves: dict[tuple[str, int], dict[str, Array]] = {}
     modules: dict[tuple[str, int], str] = {}
     for name, tensor in tensors.items():
-        if not (found := _named(name)):
+        if not (match := _named(name)):
             continue
-        if found[0][1] >= LAYERS:
+        if match[0][1] >= LAYERS:
             raise UserError(f"{file}: {name:.80} is of a layer that no model has: give a LoRA's file")
-        place, letter, modules[place] = found
+        place, letter, modules[place] = match
         if letter in halves.setdefault(place, {}):
             raise UserError(f"{file} has more than one {letter} of {place[0]} in layer {place[1] + 1}: give a file with one LoRA")
         halves[place][letter] = tensor
@@ -63,15 +63,15 @@ def read(path: Path, scaling: float | None = None) -> dict[tuple[str, int], spec
         if not (fits and pair["A"].size and pair["B"].size and np.isfinite(pair["A"]).all() and np.isfinite(pair["B"]).all()):
             shapes = " and ".join(str(pair[letter].shape) for letter in "AB")
             raise UserError(f"{file}: A and B of {kind} in layer {layer + 1} ({shapes}) must be finite, (r, d_in) and (d_out, r)")
-    made = {
+    updates = {
         place: spectra.Factors(pair["A"], pair["B"], scale(modules[place], len(pair["A"])))
         for place, pair in sorted(halves.items())
     }
-    for (kind, layer), factors in made.items():
+    for (kind, layer), factors in updates.items():
         if not factors.largest_norm < LARGEST:
             size = f"alpha / rank {factors.scaling:.3g}, update of up to {factors.largest_norm:.3g}"
             raise UserError(f"{file}: {kind} in layer {layer + 1} is too large to analyse ({size}): that training diverged")
-    return made
+    return updates
 
 
 def _named(name: str) -> tuple[tuple[str, int], str, str] | None:
@@ -100,21 +100,21 @@ def _kind(path: str) -> str:
 def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int], float]]:
     """The file with the tensors, and alpha / rank as a function of a module's name and rank."""
     if path.is_dir():
-        found = [path / name for name in (ADAPTER, "adapter_model.safetensors") if (path / name).is_file()]
-        if not found:
+        files = [path / name for name in (ADAPTER, "adapter_model.safetensors") if (path / name).is_file()]
+        if not files:
             raise UserError(f"{path} has neither adapter.safetensors (of a run) nor adapter_model.safetensors (of peft)")
-        path = found[0]
+        path = files[0]
     if path.suffix == ".bin":
         return path, lambda name, rank: PLAIN if scaling is None else scaling
     if not path.exists():
         raise UserError(f"there is no {path}")
-    beside = path.parent
+    folder = path.parent
     try:
-        if (beside / "adapter_config.json").is_file():
-            return path, _of_peft(beside)
-        if not (beside / RECORD).exists():
+        if (folder / "adapter_config.json").is_file():
+            return path, _of_peft(folder)
+        if not (folder / RECORD).exists():
             raise FileNotFoundError(RECORD)
-        method: dict[str, Any] = record.of_run(beside, [path.name])["asked"]["method"]
+        method: dict[str, Any] = record.of_run(folder, [path.name])["asked"]["method"]
         if not str(method.get("_target_", "Lora")).endswith("Lora"):
             raise UserError(f"{path} is an adapter of {method.get('name')}, not of LoRA (alpha / rank B A): give a LoRA's")
         own = scaling_of(method)

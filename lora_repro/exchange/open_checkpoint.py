@@ -57,8 +57,8 @@ def open_checkpoint(
     settings = dict(settings or {})
     if (folder / RECORD).is_file():
         _unneeded(composed, folder)
-        found = restore(folder, settings)
-        return Opened(found.config, found.task, found.method, found.backbone, hashes_of(found.record))
+        run = restore(folder, settings)
+        return Opened(run.config, run.task, run.method, run.backbone, hashes_of(run.record))
     adapter = (folder / peft_folder.CONFIG).is_file()
     if not adapter and not (folder / "config.json").is_file():
         kinds = f"a run ({RECORD}), a peft adapter ({peft_folder.CONFIG}) or a model (config.json)"
@@ -93,17 +93,17 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found: dict[str, Any] = record.parse(path.read_text(encoding="utf-8"))
-        record.whole(record.checked_run(found["record"]), path)
-        if found[SEAL] != sealed(found)[SEAL]:
+        origin: dict[str, Any] = record.parse(path.read_text(encoding="utf-8"))
+        record.whole(record.checked_run(origin["record"]), path)
+        if origin[SEAL] != sealed(origin)[SEAL]:
             raise ValueError("it does not match its own hash")
-        files = dict(found["files"])
+        files = dict(origin["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path} ({error}); export the run again") from None
     for name, digest in files.items():
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise UserError(f"{folder / name} is not what was exported: export the run again, or copy it from its source")
-    return found
+    return origin
 
 
 def _unneeded(composed: Sequence[str], folder: Path) -> None:

@@ -49,9 +49,9 @@ def save(
     generates = hasattr(backbone.model, "prepare_inputs_for_generation")
     config |= {"task_type": "CAUSAL_LM" if generates else None, "base_model_name_or_path": base, "revision": revision}
     if backbone.classifier and pooling.fits_auto_class(backbone):
-        found = pooling.head(backbone)
-        config |= {"task_type": "SEQ_CLS", "modules_to_save": sorted({name.partition(".")[0] for name in found})}
-        tensors |= {f"{peft_lora.ROOT}{name}": parameter for name, parameter in found.items()}
+        head = pooling.head(backbone)
+        config |= {"task_type": "SEQ_CLS", "modules_to_save": sorted({name.partition(".")[0] for name in head})}
+        tensors |= {f"{peft_lora.ROOT}{name}": parameter for name, parameter in head.items()}
     elif backbone.classifier:
         config["task_type"] = "FEATURE_EXTRACTION"
     save_tensors(folder / TENSORS, {name: tensor.detach().float().clone() for name, tensor in tensors.items()})
@@ -81,10 +81,10 @@ def load(folder: Path, backbone: Backbone) -> AbstractMethod:
     if kind in ("PREFIX_TUNING", "PROMPT_TUNING"):
         return peft_virtual.insert(backbone, config, tensors)
     require(kind == "LORA", f"{folder} is a peft {kind}: only LORA, PREFIX_TUNING and PROMPT_TUNING can be read")
-    known = pooling.head(backbone)
+    head = pooling.head(backbone)
     rest = peft_lora.insert(backbone, config, tensors)
-    apart = {name.removeprefix(peft_lora.ROOT): tensor for name, tensor in rest.items()}
-    if unknown := sorted(set(apart) - set(known)):
+    head_tensors = {name.removeprefix(peft_lora.ROOT): tensor for name, tensor in rest.items()}
+    if unknown := sorted(set(head_tensors) - set(head)):
         raise UserError(f"the adapter has tensors other than LoRA's and the head's, first {unknown[0]}: merge it with peft")
-    pooling.load_head(folder, backbone, apart)
+    pooling.load_head(folder, backbone, head_tensors)
     return Untuned()

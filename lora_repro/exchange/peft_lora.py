@@ -46,19 +46,19 @@ def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
     places = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     around = {name: model.get_submodule(name.rpartition(".")[0]) for name in places}
     headwise = {name: outer for name, outer in around.items() if isinstance(outer, weights.HeadwiseMatrix)}
-    found = {name.rpartition(".")[0] if name in headwise else name: module for name, module in places.items()}
-    require(bool(found), "there is no LoRA in this model: apply one, and save it before merge or strip")
-    endings = shortest(model, set(found))
+    modules = {name.rpartition(".")[0] if name in headwise else name: module for name, module in places.items()}
+    require(bool(modules), "there is no LoRA in this model: apply one, and save it before merge or strip")
+    endings = shortest(model, set(modules))
     tensors: Tensors = {}
     alphas: dict[str, tuple[int, float]] = {}
-    for (name, module), outer in zip(found.items(), map(headwise.get, places), strict=True):
+    for (name, module), outer in zip(modules.items(), map(headwise.get, places), strict=True):
         a, b = blocks(module)
         b = b if outer is None else outer.by_head(b)
         tensors |= {f"{ROOT}{name}.lora_A.weight": a, f"{ROOT}{name}.lora_B.weight": b}
         alphas[name] = (len(a), module.scaling * len(a))
     (rank, alpha), _ = Counter(alphas.values()).most_common(1)[0]
     other = {endings[name]: pair for name, pair in alphas.items() if pair != (rank, alpha)}
-    one = next(iter(found.values()))
+    one = next(iter(modules.values()))
     return {
         "peft_type": "LORA",
         "r": rank,
@@ -91,8 +91,8 @@ def shortest(model: nn.Module, names: set[str]) -> dict[str, str]:
     every = [name for name, _ in model.named_modules()]
     for length in range(1, max(name.count(".") for name in names) + 2):
         endings = {name: ".".join(name.split(".")[-length:]) for name in names}
-        dotted = tuple(f".{ending}" for ending in endings.values())
-        if {name for name in every if f".{name}".endswith(dotted)} == names:
+        suffixes = tuple(f".{ending}" for ending in endings.values())
+        if {name for name in every if f".{name}".endswith(suffixes)} == names:
             return endings
     return {name: name for name in names}
 
@@ -108,10 +108,10 @@ def insert(backbone: Backbone, config: dict[str, Any], tensors: Tensors) -> Tens
         if match := _KEY.fullmatch(key):
             pairs.setdefault(match[1], {})[match[2]] = tensor
     require(bool(pairs), "the adapter has no LoRA tensor (base_model.model.*.lora_A.weight): is it another method?")
-    wrapped = [(*place(backbone, name), wrap(backbone, name, pair, config)) for name, pair in pairs.items()]
+    wrappers = [(*place(backbone, name), wrap(backbone, name, pair, config)) for name, pair in pairs.items()]
     trained = any(bool(pair["B"].any()) for pair in pairs.values())
     require(trained, "the adapter's B is zero in every module: it was never trained")
-    for parent, attribute, wrapper in wrapped:
+    for parent, attribute, wrapper in wrappers:
         setattr(parent, attribute, wrapper.eval().requires_grad_(False))
     return {key: tensor for key, tensor in tensors.items() if not _KEY.fullmatch(key)}
 
@@ -146,8 +146,8 @@ def wrap(backbone: Backbone, name: str, pair: Tensors, config: dict[str, Any]) -
     d_in, out = weights.sizes(base)
     shaped = all(tensor.ndim == 2 for tensor in pair.values()) and len(pair["A"]) > 0
     require(shaped, f"the adapter's {name} has A and B of unfit shapes {[tuple(pair[letter].shape) for letter in 'AB']}")
-    rank, asked = len(pair["A"]), patterned(name, config, "rank_pattern", "r")
-    require(rank == asked, f"the adapter's {name} has rank {rank}, its adapter_config.json says {asked}")
+    rank, config_rank = len(pair["A"]), patterned(name, config, "rank_pattern", "r")
+    require(rank == config_rank, f"the adapter's {name} has rank {rank}, its adapter_config.json says {config_rank}")
     alpha = patterned(name, config, "alpha_pattern", "lora_alpha")
     part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, backbone.device)
     fill(dict(part.named_parameters()), pair, f"{name} differs in this backbone; name the adapter's own base")
@@ -166,9 +166,9 @@ def patterned(name: str, config: dict[str, Any], patterns: str, default: str) ->
         tame = len(pattern) <= 200 and _TAME.fullmatch(pattern) and len(re.findall(r"(?<!\\)[*+]", pattern)) <= 2
         require(bool(tame), f"adapter_config.json: {patterns} has {pattern!r:.60}; write names of modules, or simple patterns")
     try:
-        found = next((value for key, value in own.items() if re.match(rf"(.*\.)?({key})$", name)), config.get(default))
+        number = next((value for key, value in own.items() if re.match(rf"(.*\.)?({key})$", name)), config.get(default))
     except re.error as error:
         raise UserError(f"adapter_config.json: {patterns} has an invalid regular expression: {error}") from None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= sys.float_info.max:
-        raise UserError(f"adapter_config.json: {default} of {name} must be a number above 0, not {found!r:.60}")
-    return float(found)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= sys.float_info.max:
+        raise UserError(f"adapter_config.json: {default} of {name} must be a number above 0, not {number!r:.60}")
+    return float(number)

@@ -83,10 +83,10 @@ def insert(backbone: Backbone, config: dict[str, Any], tensors: Tensors) -> Abst
     Raises UserError unless the file holds that one tensor in the backbone's sizes.
     """
     refuse_encoder(backbone)
-    n, held = config.get("num_virtual_tokens"), tensors.get(KEY, torch.empty(0))
+    n, embedding = config.get("num_virtual_tokens"), tensors.get(KEY, torch.empty(0))
     # Checked before they are created: a file may ask for any number.
-    if not isinstance(n, int) or held.ndim != 2 or len(held) != n:
-        raise UserError(f"the adapter's {KEY} {tuple(held.shape)} lacks the {n!r} virtual tokens of its adapter_config.json")
+    if not isinstance(n, int) or embedding.ndim != 2 or len(embedding) != n:
+        raise UserError(f"the adapter's {KEY} {tuple(embedding.shape)} lacks the {n!r} virtual tokens of its adapter_config.json")
     method: PreLayer | PromptTuning
     if config.get("peft_type") == "PREFIX_TUNING":
         method = PreLayer(form="key_value", prefix=n, infix=0, reparametrise=False, init="gaussian")

@@ -51,12 +51,12 @@ def load_head(folder: Path, backbone: AddressedModel, apart: dict[str, torch.Ten
 
     Raises UserError if no trained head is found: a newly initialised one would answer at random.
     """
-    wanted, out = head(backbone), "name the task that it was trained for"
+    parameters, out = head(backbone), "name the task that it was trained for"
     if apart:
-        fill(wanted, apart, out)
+        fill(parameters, apart, out)
     elif (folder / HEAD).is_file():
-        fill(wanted, read_tensors(folder / HEAD), out)
-    elif missing := sorted(set(wanted) - _stored(folder)):
+        fill(parameters, read_tensors(folder / HEAD), out)
+    elif missing := sorted(set(parameters) - _stored(folder)):
         raise UserError(f"{folder} holds no trained head ({missing[0]}); {out}")
 
 

@@ -38,10 +38,10 @@ def configuration(found: Mapping[str, Any], settings: Mapping[str, Any] | None =
 
     `settings` ("decode.beam": 4) replace single values.
     """
-    asked = deepcopy(dict(found["asked"]))
-    asked["task"] |= found["where"]["data"].get("found") or {}
-    asked["backbone"]["label"] = found["where"]["backbone"]["label"]
-    config: DictConfig = OmegaConf.create({**asked, "row": dict(found["row"]), "device": "auto"})
+    config_dict = deepcopy(dict(found["asked"]))
+    config_dict["task"] |= found["where"]["data"].get("found") or {}
+    config_dict["backbone"]["label"] = found["where"]["backbone"]["label"]
+    config: DictConfig = OmegaConf.create({**config_dict, "row": dict(found["row"]), "device": "auto"})
     for key, value in (settings or {}).items():
         OmegaConf.update(config, key, value)
     return config
@@ -53,17 +53,17 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     Raises UserError if the folder holds no usable run, or the backbone is not the one that it was trained on.
     """
     require((folder / RECORD).is_file(), f"{folder} is not a run's folder (no {RECORD}): lora-repro runs lists them")
-    found = record.whole(record.of_run(folder, [ADAPTER]), folder / RECORD)
-    usable = found["status"] in ("finished", "collapsed")
-    require(usable, f"run {found['signature']} {found['status']}: its model cannot be used")
-    config = configuration(found, settings)
+    run_record = record.whole(record.of_run(folder, [ADAPTER]), folder / RECORD)
+    usable = run_record["status"] in ("finished", "collapsed")
+    require(usable, f"run {run_record['signature']} {run_record['status']}: its model cannot be used")
+    config = configuration(run_record, settings)
     task, method = build(config.task), build(config.method)
-    require(method.needs_model, f"run {found['signature']} ({method.name}) has no model")
+    require(method.needs_model, f"run {run_record['signature']} ({method.name}) has no model")
     model = adapt(backbone_of(config), method, config.seed, torch.device("cpu"))
-    same_base(found, model.backbone)
+    same_base(run_record, model.backbone)
     if parameters := model.trainable.saved:
         fill(parameters, read_tensors(folder / ADAPTER), "the file belongs to another run: run this one again")
-    return Restored(found, folder.resolve().parent.name, config, task, method, model.backbone)
+    return Restored(run_record, folder.resolve().parent.name, config, task, method, model.backbone)
 
 
 def same_base(found: Mapping[str, Any], backbone: Backbone) -> None:
@@ -71,7 +71,10 @@ def same_base(found: Mapping[str, Any], backbone: Backbone) -> None:
 
     Its configuration and tokenizer must be the run's, too, where the record has the hash of all files.
     """
-    recorded = found["where"]["backbone"]
-    for what, key, here in (("weights", "sha256", backbone.sha256), ("backbone files", "files_sha256", backbone.files_sha256)):
-        trained = recorded.get(key, here)
-        require(trained == here, f"trained on other {what} ({trained[:12]}) than the backbone's ({here[:12]}): use the right one")
+    hashes = found["where"]["backbone"]
+    for what, key, digest in (("weights", "sha256", backbone.sha256), ("backbone files", "files_sha256", backbone.files_sha256)):
+        run_digest = hashes.get(key, digest)
+        require(
+            run_digest == digest,
+            f"trained on other {what} ({run_digest[:12]}) than the backbone's ({digest[:12]}): use the right one",
+        )

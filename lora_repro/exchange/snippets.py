@@ -75,11 +75,11 @@ def example(task: str, backbone: Backbone) -> str:
 def notes(asked: Mapping[str, Any], form: str, backbone: Backbone) -> list[str]:
     """Remarks on what the code does not show."""
     if asked["backbone"].get("quantise"):
-        apart = "; an adapter over the floats computes slightly other logits"
+        caveat = "; an adapter over the floats computes slightly other logits"
         floats = ". These weights are its values as floats plus the update: they answer as the run did, take more memory, and " \
                  "quantising them again would also round the update"  # fmt: skip
-        said = f"The run's base was in NF4 (bitsandbytes, block 64){floats if form == 'merged' else apart}."
-        return [said, *_notes(asked, backbone)]
+        remark = f"The run's base was in NF4 (bitsandbytes, block 64){floats if form == 'merged' else caveat}."
+        return [remark, *_notes(asked, backbone)]
     return _notes(asked, backbone)
 
 
