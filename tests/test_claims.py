@@ -132,8 +132,8 @@ def test_several_comparisons_make_one_verdict(how: str, verdicts: str, expected:
 
 def test_a_reading_shows_sign_interval_n_and_never_a_zero_for_nothing() -> None:
     assert Reading("", "", "", 0.44, -0.6, 1.0, 3, signed=True).text == "+0.4 [−0.6, +1.0] (3)"
-    alone = Reading("", "", "", 0.53, math.nan, math.nan, 1, digits=2)
-    assert alone.text == "0.53 (1†)" and (alone.low, alone.high) == (None, None)  # nor a nan in claims.csv
+    reading = Reading("", "", "", 0.53, math.nan, math.nan, 1, digits=2)
+    assert reading.text == "0.53 (1†)" and (reading.low, reading.high) == (None, None)  # nor a nan in claims.csv
     assert Reading("", "", "", -0.04, -0.6, 1.0, 1, signed=True).text == "0.0 [−0.6, +1.0] (1†)"
     assert Reading("", "", "", -0.03, -0.06, -0.0028, 4, 2, signed=True).text == "−0.03 [−0.06, −0.003] (4)"  # which holds no 0
     assert Reading("", "", "", 0.2, 0.0, 0.4, 4).text == "0.2 [0.0, 0.4] (4)"
@@ -148,8 +148,8 @@ def claim_text(theme: str, name: str) -> str:
 
 
 def test_the_claims_are_those_of_the_published_report_in_its_order_and_no_two_share_an_id() -> None:
-    published = json.loads((ROOT / "results" / "report.json").read_text(encoding="utf-8"))["claims"]
-    assert [(claim.id, claim.statement) for claim in CLAIMS] == [(one["id"], one["statement"]) for one in published]
+    claims = json.loads((ROOT / "results" / "report.json").read_text(encoding="utf-8"))["claims"]
+    assert [(claim.id, claim.statement) for claim in CLAIMS] == [(one["id"], one["statement"]) for one in claims]
     assert len({claim.id for claim in CLAIMS}) == len({claim.statement for claim in CLAIMS}) == len(CLAIMS)
     assert all(claim.figure and claim.source and claim.test.rule for claim in CLAIMS)
 
@@ -205,9 +205,9 @@ def evidence_of(tmp_path: Path, right: dict[tuple[str, str, int | None, int], in
         key = f"{name}-{task}-{size}-{seed}"
         if (name, task, size, seed) in right:
             plant(tmp_path, key, right[name, task, size, seed], **more)
-        asked = {"task": {"name": task, "metrics": ["accuracy"]}, "backbone": {"name": "tiny"}}
+        config = {"task": {"name": task, "metrics": ["accuracy"]}, "backbone": {"name": "tiny"}}
         axes = {"task": task} if size is None else {"task": task, "row.rank": size}
-        cells.append(Cell(Row(name, name.upper(), 1, 3, True, {}, {}), seed, axes, (), key, asked, Path(key)))
+        cells.append(Cell(Row(name, name.upper(), 1, 3, True, {}, {}), seed, axes, (), key, config, Path(key)))
     evidence = noted_evidence(tmp_path)
     evidence._cells["t"] = cells
     return evidence
@@ -241,10 +241,10 @@ def test_a_difference_is_that_of_the_scores_with_the_tables_interval(tmp_path: P
     assert reading.low is not None and reading.high is not None and 9 < reading.low < 15 < reading.high < 21
     assert reading.sources == tuple(f"mini/records/{row}-x-None-{seed}.json" for row in "ab" for seed in (0, 1, 2))
     assert "A: 7 trained values" in reading.notes
-    probed = evidence_of(tmp_path, dict(right))
+    head_only = evidence_of(tmp_path, dict(right))
     for seed in range(3):  # a method without values of its own trains the head
-        probed.store.records[f"a-x-None-{seed}"]["measured"]["parameters"] = {"method": 0, "head": 5, "total": 9}
-    assert "A: 5 trained values" in Compare([["t/a", "t/b"]], floor=0).read(probed)[0].notes
+        head_only.store.records[f"a-x-None-{seed}"]["measured"]["parameters"] = {"method": 0, "head": 5, "total": 9}
+    assert "A: 5 trained values" in Compare([["t/a", "t/b"]], floor=0).read(head_only)[0].notes
     evidence = evidence_of(tmp_path, dict(right))
     ours, theirs = (evidence.runs([cell for cell in evidence.cells("t") if cell.row.name == row]) for row in "ab")
     versus = difference([(paired(ours, theirs), "accuracy")])  # as the table of these runs has it
@@ -340,13 +340,13 @@ def test_slot_errors_are_shown_beside_bleu_and_decide_nothing(tmp_path: Path) ->
         test = Compare([["t/a", "t/b"]], floor=-1, secondary=["slot_error_rate"], better=True)
         (reading,) = test.read(evidence)
         assert reading.verdict == reading.better == REPLICATED, name
-        (told,) = [note for note in reading.notes if note.startswith("slot_error_rate")]
-        assert f"{100 * (errors[0] - errors[1]):+.1f}".replace("-", "−") in told and "not judged" in told
+        (remark,) = [note for note in reading.notes if note.startswith("slot_error_rate")]
+        assert f"{100 * (errors[0] - errors[1]):+.1f}".replace("-", "−") in remark and "not judged" in remark
     for seed in range(3):  # runs that answered nothing tell of no slots: the other row's do
-        found = evidence.store.records[f"a-x-None-{seed}"]
-        found["status"], found["measured"]["scores"] = "diverged", {}
-    (lost,) = test.read(evidence)
-    assert lost.verdict == lost.better == REFUTED and any(note.startswith("slot_error_rate") for note in lost.notes)
+        entry = evidence.store.records[f"a-x-None-{seed}"]
+        entry["status"], entry["measured"]["scores"] = "diverged", {}
+    (outcome,) = test.read(evidence)
+    assert outcome.verdict == outcome.better == REFUTED and any(note.startswith("slot_error_rate") for note in outcome.notes)
 
 
 WIDE = "its test inputs alone leave too wide an interval: no number of seeds can decide it"
@@ -378,16 +378,16 @@ def test_what_more_seeds_would_decide(each: tuple[float, ...], shared: float, re
 
 def test_what_seeds_would_decide_depends_on_the_level_and_on_the_fewest_of_the_claim() -> None:
     error = error_of((2.0, 3.0, 4.0))
-    found = [outlook(Region(floor=0), 3.0, 3, error, InputVariance(0, 0), *more) for more in ((0.05, 6), (0.001, 3))]
-    assert found == ["about 6 seeds like these would decide it"] * 2  # t(5) at 0.1 % is 6.87: 2.8 < 3
+    outlooks = [outlook(Region(floor=0), 3.0, 3, error, InputVariance(0, 0), *more) for more in ((0.05, 6), (0.001, 3))]
+    assert outlooks == ["about 6 seeds like these would decide it"] * 2  # t(5) at 0.1 % is 6.87: 2.8 < 3
 
 
 def test_the_draw_of_inputs_has_a_part_that_seeds_share_and_one_of_their_own() -> None:
     generator = np.random.default_rng(0)
     common, own = 2 * generator.normal(size=(20_000, 1)), 3 * generator.normal(size=(20_000, 4))
-    for drawn, shared, alone in ((common + own, 4, 9), (own, 0, 9), (common + 0 * own, 4, 0), (own[:, :1], 9, 0)):
-        found = InputVariance.of(np.vstack([drawn, np.full_like(drawn[:1], np.nan)]))
-        assert found == pytest.approx((shared, alone), abs=0.25)
+    for draws, covariance, residual in ((common + own, 4, 9), (own, 0, 9), (common + 0 * own, 4, 0), (own[:, :1], 9, 0)):
+        variance = InputVariance.of(np.vstack([draws, np.full_like(draws[:1], np.nan)]))
+        assert variance == pytest.approx((covariance, residual), abs=0.25)
     assert math.isnan(InputVariance.of(np.full((2, 3), np.nan)).shared)
 
 
@@ -398,8 +398,8 @@ def test_an_inconclusive_comparison_says_how_many_seeds_would_decide_it(tmp_path
         assert reading.verdict == verdict
         assert any("seeds like these" in note or note == WIDE for note in reading.notes) == (verdict == INCONCLUSIVE)
     evidence._cells["t"] = [Guess(**vars(cell)) if cell.row.name == "b" else cell for cell in evidence._cells["t"]]
-    (guessed,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
-    assert guessed.notes[2:] == ("2 degrees of freedom over seeds", "B on X: rate not searched")  # that reason comes first
+    (guess,) = Compare([["t/a", "t/b"]], floor=0).read(evidence)
+    assert guess.notes[2:] == ("2 degrees of freedom over seeds", "B on X: rate not searched")  # that reason comes first
 
 
 def comparisons() -> list[tuple[str, str, Compare]]:
@@ -413,12 +413,12 @@ def test_whatever_reads_e2e_has_slot_errors_beside_it() -> None:
     e2e = {name for name, text in texts.items() if "- override /task: e2e\n" in text}
     read = {name: test.secondary for name, _, test in comparisons() if test.rows().keys() & e2e}
     assert {"e2e_lora_full", "linear_probe", "prompt_tuning", "qlora_matches_lora", "qlora_matches_full"} <= read.keys()
-    assert all(beside == ("slot_error_rate",) for beside in read.values()), read
+    assert all(metrics == ("slot_error_rate",) for metrics in read.values()), read
 
 
 def test_at_least_as_good_asks_for_better_beside() -> None:
-    said = [(name, test.better) for name, statement, test in comparisons() if "at least as good" in statement]
-    assert len(said) == 5 and all(better for _, better in said), said
+    pairs = [(name, test.better) for name, statement, test in comparisons() if "at least as good" in statement]
+    assert len(pairs) == 5 and all(better for _, better in pairs), pairs
     assert not [name for name, statement, test in comparisons() if test.better and "at least as good" not in statement]
 
 
@@ -426,8 +426,8 @@ def test_at_least_as_good_and_better_are_two_verdicts(tmp_path: Path) -> None:
     evidence = evidence_of(tmp_path, planted((121, 119, 120), (120, 120, 120)))
     (reading,) = Compare([["t/a", "t/b"]], floor=-10, better=True).read(evidence)
     assert (reading.verdict, reading.better) == (REPLICATED, INCONCLUSIVE)
-    shown = ledger._cell("mini", ledger.Outcome(reading.verdict, (reading,)))
-    assert shown.startswith("**replicated** at mini; better: **inconclusive**")
+    cell = ledger._cell("mini", ledger.Outcome(reading.verdict, (reading,)))
+    assert cell.startswith("**replicated** at mini; better: **inconclusive**")
 
 
 def test_of_comparisons_of_which_any_suffices_each_has_its_share_of_the_error(tmp_path: Path) -> None:
@@ -446,21 +446,21 @@ def test_where_all_must_hold_one_that_fails_needs_its_share_of_the_error(tmp_pat
         readings = test.read(evidence_of(tmp_path, dict(right)))
         assert {reading.verdict for reading in readings} == {verdict} and test.verdict(readings) == verdict
         assert readings[0].high is not None and readings[0].high < 0  # what is shown stays at 5 %
-        said = "outside at 5 %, but not at the corrected level of 1.7 %"
-        assert all((said in reading.notes) == (n == 3) for reading in readings)
-        turned = Compare([["t/b", "t/a"]] * n, floor=0).read(evidence_of(tmp_path, dict(right)))
-        assert {reading.verdict for reading in turned} == {REPLICATED}  # that all hold by chance is less likely
+        remark = "outside at 5 %, but not at the corrected level of 1.7 %"
+        assert all((remark in reading.notes) == (n == 3) for reading in readings)
+        reverse = Compare([["t/b", "t/a"]] * n, floor=0).read(evidence_of(tmp_path, dict(right)))
+        assert {reading.verdict for reading in reverse} == {REPLICATED}  # that all hold by chance is less likely
 
 
 def test_of_the_parts_of_a_claim_one_that_fails_needs_its_share_of_the_error(tmp_path: Path) -> None:
     right = planted((110, 112, 114), (120, 120, 120))
-    alone = Compare([["t/a", "t/b"]], floor=0, combine="any")
-    assert alone.verdict(alone.read(evidence_of(tmp_path, dict(right)))) == REFUTED
+    test = Compare([["t/a", "t/b"]], floor=0, combine="any")
+    assert test.verdict(test.read(evidence_of(tmp_path, dict(right)))) == REFUTED
     both = AllOf([Compare([["t/a", "t/b"]], floor=0, combine="any"), Compare([["t/a", "t/b"]] * 3, floor=0)])
     readings = both.read(evidence_of(tmp_path, dict(right)))
     assert both.verdict(readings) == INCONCLUSIVE
-    told = [note for reading in readings for note in reading.notes if "corrected" in note]
-    assert [note.rpartition("level of ")[2] for note in told] == ["2.5 %", "0.83 %", "0.83 %", "0.83 %"]
+    notes = [note for reading in readings for note in reading.notes if "corrected" in note]
+    assert [note.rpartition("level of ")[2] for note in notes] == ["2.5 %", "0.83 %", "0.83 %", "0.83 %"]
 
 
 def test_a_seed_on_which_all_diverged_is_a_difference_of_nothing(tmp_path: Path) -> None:
@@ -468,8 +468,8 @@ def test_a_seed_on_which_all_diverged_is_a_difference_of_nothing(tmp_path: Path)
     right = planted((90, 90, 90, "diverged"), (120, 120, 120, "diverged"))
     (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "one", right))
     assert reading.n == 4 and reading.value == pytest.approx(-15 * 3 / 4) and reading.verdict == INCONCLUSIVE
-    lost = planted(("diverged",) * 3, ("diverged",) * 3)
-    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "all", lost))
+    failures = planted(("diverged",) * 3, ("diverged",) * 3)
+    (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "all", failures))
     assert reading.value is None and reading.verdict == INCONCLUSIVE
 
 
@@ -538,13 +538,13 @@ def test_pocock_s_levels_are_the_published_ones_and_those_of_the_multivariate_no
 
 
 def test_looks_are_declared_with_a_claim_and_told_in_the_ledger(tmp_path: Path) -> None:
-    known = {claim.id: dict(claim.test.looks) for claim in CLAIMS if claim.test.looks}
-    assert known["e2e_lora_prelayer"] == known["lora_with_prefixes_wikisql"] == known["qlora_all_layers"] == {"laptop": 2}
-    assert known["glue_lora_full"] == {"mini": 2, "laptop": 2}
-    assert known["rslora_high_rank"] == known["lora_plus_gain"] == {"mini": 2}
+    looks = {claim.id: dict(claim.test.looks) for claim in CLAIMS if claim.test.looks}
+    assert looks["e2e_lora_prelayer"] == looks["lora_with_prefixes_wikisql"] == looks["qlora_all_layers"] == {"laptop": 2}
+    assert looks["glue_lora_full"] == {"mini": 2, "laptop": 2}
+    assert looks["rslora_high_rank"] == looks["lora_plus_gain"] == {"mini": 2}
     (claim,) = [claim for claim in CLAIMS if claim.id == "qlora_all_layers"]
-    told = ledger._section(claim, {name: ledger.Outcome(NOT_RUN, ()) for name in ("mini", "laptop")})
-    assert "2 looks, each at 2.9 %" in told and told.count("looks") == 1
+    section = ledger._section(claim, {name: ledger.Outcome(NOT_RUN, ()) for name in ("mini", "laptop")})
+    assert "2 looks, each at 2.9 %" in section and section.count("looks") == 1
     text = claim_text("size", "prefix_layer_size")
     (tmp_path / "a.yaml").write_text(text.replace("  test:", "  looks: {mini: 3}\n  test:"), encoding="utf-8")
     (parts,) = ledger.load(tmp_path)
@@ -603,8 +603,8 @@ def test_what_needs_no_run_has_a_sentence_too() -> None:
     nothing: Any = None
     for claim in (claim for claim in CLAIMS if claim.test.anywhere):
         readings = claim.test.read(nothing)
-        told = ledger.Outcome(claim.test.verdict(readings), tuple(readings)).sentence
-        assert told.endswith(".") and len(told) > 20, claim.id
+        text = ledger.Outcome(claim.test.verdict(readings), tuple(readings)).sentence
+        assert text.endswith(".") and len(text) > 20, claim.id
 
 
 def test_other_inputs_are_not_compared(tmp_path: Path) -> None:
@@ -692,11 +692,11 @@ def test_generated_data_are_named(tmp_path: Path) -> None:
     assert not Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "real", right))[0].generated
     (reading,) = Compare([["t/a", "t/b"]], floor=0).read(evidence_of(tmp_path / "made", right, caption="synthetic x"))
     assert reading.generated
-    shown = ledger._cell("mini", ledger.Outcome(reading.verdict, (reading,)))
-    assert shown.startswith("**inconclusive** at mini, generated data<br>0.0 [")
+    cell = ledger._cell("mini", ledger.Outcome(reading.verdict, (reading,)))
+    assert cell.startswith("**inconclusive** at mini, generated data<br>0.0 [")
     absent = replace(reading, value=None, verdict=NOT_RUN)
-    shown = ledger._cell("mini", ledger.Outcome(INCONCLUSIVE, (reading, absent)))
-    assert shown.endswith("<br>1 not run")  # else the numbers would not explain the verdict
+    cell = ledger._cell("mini", ledger.Outcome(INCONCLUSIVE, (reading, absent)))
+    assert cell.endswith("<br>1 not run")  # else the numbers would not explain the verdict
 
 
 def test_memory_is_a_quotient_of_the_same_task_seed_and_device(tmp_path: Path) -> None:
@@ -711,8 +711,8 @@ def test_memory_is_a_quotient_of_the_same_task_seed_and_device(tmp_path: Path) -
     evidence.store.records["a-7-None-1"]["measured"]["peak_memory_mb"] = 300  # one large run of 60, outside the middle 95 %
     (one,) = cost.read(evidence)
     assert one.high == 0.5 and one.verdict == REPLICATED and one.inside == "59 of 60 pairs inside"
-    lost = {("a", "x", None, 0): "collapsed", ("b", "x", None, 1): "diverged"}  # what collapsed was trained
-    assert cost.read(evidence_of(tmp_path / "lost", right | lost))[0].n == 2
+    failures = {("a", "x", None, 0): "collapsed", ("b", "x", None, 1): "diverged"}  # what collapsed was trained
+    assert cost.read(evidence_of(tmp_path / "lost", right | failures))[0].n == 2
     evidence = evidence_of(tmp_path / "light", right, peak=0.5)
     for key, value in {"batching": "packed", "device": "another"}.items():
         evidence.store.records["a-x-None-1"]["where"][key] = value
@@ -721,16 +721,16 @@ def test_memory_is_a_quotient_of_the_same_task_seed_and_device(tmp_path: Path) -
 
 
 def test_a_step_is_read_from_rounds_that_took_turns_and_not_from_whole_runs(tmp_path: Path) -> None:
-    found = measurement()
-    write_json(tmp_path / "measures" / "latency.json", found)
+    timings = measurement()
+    write_json(tmp_path / "measures" / "latency.json", timings)
     evidence = noted_evidence(tmp_path)
     (reading,) = MeasuredStep("lora", ceiling=1).read(evidence)
     assert (reading.value, reading.low, reading.high, reading.n, reading.verdict) == (0.75, 0.7, 0.8, 3, REPLICATED)
     assert MeasuredStep("lora", ceiling=0.75).read(evidence)[0].verdict == INCONCLUSIVE
     assert MeasuredStep("lora", ceiling=0.6).read(evidence)[0].verdict == REFUTED
     assert MeasuredStep("other", ceiling=1).read(evidence) == []
-    found["where"]["load_before"] = 2.5
-    write_json(tmp_path / "measures" / "latency.json", found)
+    timings["where"]["load_before"] = 2.5
+    write_json(tmp_path / "measures" / "latency.json", timings)
     assert "the machine was busy (load 2.5)" in MeasuredStep("lora", ceiling=1).read(noted_evidence(tmp_path))[0].notes
 
 
@@ -742,8 +742,8 @@ def probed_evidence(tmp_path: Path, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Ev
     for rank in (8, 16):
         for seed in seeds:
             key = f"r{rank}s{seed}"
-            asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": {"rank": rank, "alpha": 16}}
-            cells.append(Cell(Row("lora", "LoRA", 1, 4, True, {}, {}), seed, {"row.rank": rank}, (), key, asked, Path(key)))
+            config = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": {"rank": rank, "alpha": 16}}
+            cells.append(Cell(Row("lora", "LoRA", 1, 4, True, {}, {}), seed, {"row.rank": rank}, (), key, config, Path(key)))
             plant(tmp_path, key, 1)
             first = np.eye(64)[:, :1]
             rest = random_basis(64, 64, seed=rank + 100 * seed)
@@ -771,9 +771,9 @@ def parts_evidence(tmp_path: Path, ranks: Sequence[int] = (8, 64), extra_full: b
     for (row, rank, seed), count in counts.items():
         key = f"{row}{rank}-{seed}"
         method = {"rank": rank, "alpha": 16} if row == "lora" else {}
-        asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method,
-                 "probe": {"scales": [0, 0.5, 1], "top": [1, 2]}}  # fmt: skip
-        cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, asked, Path(key)))
+        config = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method,
+                  "probe": {"scales": [0, 0.5, 1], "top": [1, 2]}}  # fmt: skip
+        cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, config, Path(key)))
         plant(tmp_path, key, 1)
         (tmp_path / "updates").mkdir(exist_ok=True)
         dev, general = ([4, 3, 2], [3, 3.5, 4]) if row == "full" else ([4, 3.5, 2.5], [3, 3.2, 3.4 + 0.1 * seed])
@@ -791,9 +791,9 @@ def parts_evidence(tmp_path: Path, ranks: Sequence[int] = (8, 64), extra_full: b
 def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed_at_the_same_held_out_loss(tmp_path: Path) -> None:
     evidence = parts_evidence(tmp_path, extra_full=True)
     test = Intruders(["query"], most=16, full_below=9, floor=0)
-    whole, reading, large = test.read(evidence)
-    assert (whole.value, whole.n, whole.verdict, whole.what) == (4.25, 4, INCONCLUSIVE, "intruders, W_q, full")  # 2.5 × 3, 9.5
-    assert whole.inside == "3 of 4 values inside"
+    full, reading, large = test.read(evidence)
+    assert (full.value, full.n, full.verdict, full.what) == (4.25, 4, INCONCLUSIVE, "intruders, W_q, full")  # 2.5 × 3, 9.5
+    assert full.inside == "3 of 4 values inside"
     # full at λ = 0.75: 1 and 2, halfway between λ = 0.5 and 1; LoRA as trained: 3 and 4 with seed 0
     assert (reading.value, reading.n, reading.what) == (3.0, 3, "intruders at equal held-out loss, W_q, r = 8 − full")
     assert {"LoRA 4.50, full 1.50", "held-out loss 2.500", "λ: LoRA 1.00, full 0.75"} <= {*reading.notes}
@@ -803,11 +803,11 @@ def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed_at_the_sa
     assert reading.verdict == REPLICATED and test.verdict([reading, large]) == REPLICATED and test.verdict([large]) == NOT_RUN
     assert {reading.verdict for reading in Intruders(["query"], most=4, full_below=5, floor=0).read(evidence)[1:]} == {BESIDE}
     assert Intruders(["query"], most=16, full_below=5, ceiling=0).read(evidence)[1].verdict == REFUTED
-    asked = {**evidence._cells["delta_w"][0].asked, "method": {"rank": 4, "alpha": 16}}
-    evidence._cells["delta_w"].append(replace(evidence._cells["delta_w"][0], asked=asked, signature="unknown"))
-    wanted = test.read(evidence)[1]
-    assert (wanted.verdict, wanted.what[-12:]) == (NOT_RUN, "r = 4 − full")  # 8 does not stand in for it
-    assert test.verdict([wanted, reading]) == INCONCLUSIVE
+    config = {**evidence._cells["delta_w"][0].asked, "method": {"rank": 4, "alpha": 16}}
+    evidence._cells["delta_w"].append(replace(evidence._cells["delta_w"][0], asked=config, signature="unknown"))
+    small = test.read(evidence)[1]
+    assert (small.verdict, small.what[-12:]) == (NOT_RUN, "r = 4 − full")  # 8 does not stand in for it
+    assert test.verdict([small, reading]) == INCONCLUSIVE
 
 
 def test_what_is_forgotten_is_compared_at_the_larger_of_the_two_final_losses(tmp_path: Path) -> None:
@@ -847,27 +847,27 @@ def test_the_table_and_figure_of_parts_say_what_each_keeps_and_what_it_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence = parts_evidence(tmp_path)
-    probed = probed_runs(runs(evidence.cells("delta_w"), evidence.store))
-    for run in probed:
+    probes = probed_runs(runs(evidence.cells("delta_w"), evidence.store))
+    for run in probes:
         run.record["measured"]["general_loss"] = {"before": 2.5, "after": 4.0}
-    kept, rise = partial.tables(probed, ("T",))
+    retention, rise = partial.tables(probes, ("T",))
     assert rise.rows[0][4:6] == ("—", "—")  # the top directions' loss on general text was not measured
-    assert kept.header == ("Run", "λ = 0", "λ = 0.5", "λ = 1", "top 1", "top 2", "n")
-    assert kept.rows[0] == ("lora, r = 8", "0.0 ± 0.0", "33.3 ± 0.0", "100.0 ± 0.0", "60.0 ± 20.0", "100.0 ± 0.0", "3")
-    for run in probed:
+    assert retention.header == ("Run", "λ = 0", "λ = 0.5", "λ = 1", "top 1", "top 2", "n")
+    assert retention.rows[0] == ("lora, r = 8", "0.0 ± 0.0", "33.3 ± 0.0", "100.0 ± 0.0", "60.0 ± 20.0", "100.0 ± 0.0", "3")
+    for run in probes:
         run.arrays["top.general_loss"] = np.array([2.75, 3.0], np.float32)
-    _, rise = partial.tables(probed, ("T",))
+    _, rise = partial.tables(probes, ("T",))
     assert rise.rows[-1] == ("full", "0.500 ± 0.000", "1.000 ± 0.000", "1.500 ± 0.000", "0.250 ± 0.000", "0.500 ± 0.000", "3")
-    drawn: list[Plot] = []
-    monkeypatch.setattr(partial, "save", lambda panels, *_, title, **__: drawn.extend(panels) or [Path(title)])
-    (title,) = partial.figures(probed, "", tmp_path / "x")
+    plots: list[Plot] = []
+    monkeypatch.setattr(partial, "save", lambda panels, *_, title, **__: plots.extend(panels) or [Path(title)])
+    (title,) = partial.figures(probes, "", tmp_path / "x")
     assert str(title).startswith("The top direction of every ΔW alone keeps 60 to 60 %")
-    front, shares = drawn
+    front, shares = plots
     assert [(spot.x, spot.y) for spot in front.curves[-1].spots] == [(4.0, 0.5), (3.0, 1.0), (2.0, 1.5)]
     assert [(spot.x, spot.y) for spot in shares.curves[-1].spots] == [(1.0, 50.0), (2.0, 100.0)]
-    for run in probed:
+    for run in probes:
         del run.arrays["scales"]
-    assert not partial.tables(probed, ("T",)) and not partial.figures(probed, "", tmp_path / "x")
+    assert not partial.tables(probes, ("T",)) and not partial.figures(probes, "", tmp_path / "x")
 
 
 def test_every_seed_of_lora_has_its_full_fine_tuning_and_three_ranks_are_judged() -> None:
@@ -878,8 +878,8 @@ def test_every_seed_of_lora_has_its_full_fine_tuning_and_three_ranks_are_judged(
     ranks = {cell.asked["method"]["rank"] for cell in cells if cell.row.name == "lora"}
     assert seeds["lora"] == seeds["full"] and len(seeds["full"]) >= 3
     assert {rank for rank in ranks if rank <= test.most} == {1, 4, 8, 16} and max(ranks) > test.most
-    known = {cell.signature for cell in declared_cells("delta_w", "mini")}
-    assert {"f2b91c1bc770f0c9", "ab3ac2cbcdc8993b"} < known  # published: how many seeds a row asks for is no part of a run's name
+    names = {cell.signature for cell in declared_cells("delta_w", "mini")}
+    assert {"f2b91c1bc770f0c9", "ab3ac2cbcdc8993b"} < names  # published: how many seeds a row asks for is no part of a run's name
 
 
 def test_a_rank_whose_directions_were_not_measured_enters_no_norm(tmp_path: Path) -> None:
@@ -893,8 +893,8 @@ def test_a_rank_whose_directions_were_not_measured_enters_no_norm(tmp_path: Path
 def test_a_rank_that_is_asked_for_and_was_not_run_leaves_its_norms_open(tmp_path: Path) -> None:
     """Table 7's claims read r = 4 where a profile has it, and not the next rank in its place."""
     evidence = probed_evidence(tmp_path)
-    asked = [{**cell.asked, "probe": {"directions": [4, 8, 16]}} for cell in evidence.cells("delta_w")]
-    cells = [replace(cell, asked=one) for cell, one in zip(evidence.cells("delta_w"), asked, strict=True)]
+    configs = [{**cell.asked, "probe": {"directions": [4, 8, 16]}} for cell in evidence.cells("delta_w")]
+    cells = [replace(cell, asked=one) for cell, one in zip(evidence.cells("delta_w"), configs, strict=True)]
     method = {"rank": 4, "alpha": 16}
     smaller = [replace(cell, signature=f"r4{cell.signature}", asked={**cell.asked, "method": method}) for cell in cells]
     tests = [NormRatio(["query"], "norm", "inside", ranks, floor=0) for ranks in ("smallest", "smallest/largest", "each")]
@@ -929,8 +929,8 @@ def test_a_quotient_of_rates_needs_three_bracketed_settings(
     monkeypatch.setattr(Cell, "search", property(lambda cell: searches.get(cell.asked["key"])))
     cells = []
     for row, task in itertools.product("abc", "xyz"):
-        asked = {"task": {"name": task}, "backbone": {"name": "tiny"}, "key": f"{row}-{task}"}
-        cells.append(Cell(Row(row, row, 1, 3, True, {}, {}), 0, {"task": task}, (), row + task, asked, Path(row)))
+        config = {"task": {"name": task}, "backbone": {"name": "tiny"}, "key": f"{row}-{task}"}
+        cells.append(Cell(Row(row, row, 1, 3, True, {}, {}), 0, {"task": task}, (), row + task, config, Path(row)))
     evidence = noted_evidence(tmp_path)
     evidence._cells["t"] = cells
     (reading,) = RateQuotient([["t/a", "t/b"]], floor=5, ceiling=20).read(evidence)
@@ -961,15 +961,15 @@ def test_quotients_that_are_alike_are_no_surer_than_the_grid() -> None:
 
 
 def test_every_rank_enters_one_setting_and_another_alpha_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = {1: 1e-3, 4: 3e-3, 64: 9e-3}
+    rates = {1: 1e-3, 4: 3e-3, 64: 9e-3}
     monkeypatch.setattr("lora_repro.records.rates.setting_signature", lambda asked: asked["key"])
-    monkeypatch.setattr(Cell, "search", property(lambda cell: {"chosen": chosen[cell.axes["row.rank"]], "edge": None}))
+    monkeypatch.setattr(Cell, "search", property(lambda cell: {"chosen": rates[cell.axes["row.rank"]], "edge": None}))
     cells = []
-    for task, rank in itertools.product("xyz", chosen):
+    for task, rank in itertools.product("xyz", rates):
         alpha = 32 if task == "x" else 8
-        asked = {"task": {"name": task}, "backbone": {"name": "tiny"}, "key": f"{task}{rank}", "method": {"alpha": alpha}}
+        config = {"task": {"name": task}, "backbone": {"name": "tiny"}, "key": f"{task}{rank}", "method": {"alpha": alpha}}
         axes = {"task": task, "row.rank": rank}
-        cells.append(Cell(Row("a", "a", 1, 3, True, {}, {}), 0, axes, (), f"{task}{rank}", asked, Path("a")))
+        cells.append(Cell(Row("a", "a", 1, 3, True, {}, {}), 0, axes, (), f"{task}{rank}", config, Path("a")))
     evidence = Evidence("mini", tmp_path, {})
     evidence._cells["t"] = cells
     (every,) = RateQuotient([["t/a@*", "t/a@1"]], ceiling=90).read(evidence)
@@ -994,14 +994,14 @@ def test_rates_of_runs_that_still_rise_give_no_verdict(tmp_path: Path, monkeypat
 
 
 def test_the_ledger_has_a_second_table_for_what_came_after(tmp_path: Path) -> None:
-    later = [claim for claim in CLAIMS if claim.after]
-    assert [claim.order >= 500 for claim in CLAIMS] == [claim.after for claim in CLAIMS] and len(later) == 11
-    entries = [(claim, {"mini": ledger.Outcome(NOT_RUN, ())}) for claim in (CLAIMS[0], later[0])]
+    additions = [claim for claim in CLAIMS if claim.after]
+    assert [claim.order >= 500 for claim in CLAIMS] == [claim.after for claim in CLAIMS] and len(additions) == 11
+    entries = [(claim, {"mini": ledger.Outcome(NOT_RUN, ())}) for claim in (CLAIMS[0], additions[0])]
     text = ledger.markdown(ledger.Ledger({"mini": "x"}, entries))
     first, second = text.split("**After the paper**")
-    assert f"[{CLAIMS[0].statement}]" in first and "| Claim | Source | mini |" in first and later[0].statement not in first
-    assert second.index("| Claim | Source | mini |") < second.index(f"[{later[0].statement}]")
-    assert f"- Source: {later[0].figure}" in second and f"- Source: {CLAIMS[0].figure}" in second
+    assert f"[{CLAIMS[0].statement}]" in first and "| Claim | Source | mini |" in first and additions[0].statement not in first
+    assert second.index("| Claim | Source | mini |") < second.index(f"[{additions[0].statement}]")
+    assert f"- Source: {additions[0].figure}" in second and f"- Source: {CLAIMS[0].figure}" in second
 
 
 def test_directions_that_are_shared_and_that_are_not(tmp_path: Path) -> None:
@@ -1055,12 +1055,12 @@ def test_a_run_s_value_is_the_mean_of_its_layers_and_the_interval_is_over_seeds(
 def test_an_adapter_that_learned_nothing_passes_no_claim_on_its_directions(tmp_path: Path) -> None:
     """Random directions lie little in W's top ones: that alone says nothing of what was learned, at each rank that is judged."""
     claim = next(claim for claim in CLAIMS if claim.id == "not_the_top")
-    for learned, verdict in (((8, 16), REPLICATED), ((16,), INCONCLUSIVE), ((), INCONCLUSIVE)):
-        evidence = probed_evidence(tmp_path / str(len(learned)))
+    for ranks, verdict in (((8, 16), REPLICATED), ((16,), INCONCLUSIVE), ((), INCONCLUSIVE)):
+        evidence = probed_evidence(tmp_path / str(len(ranks)))
         for run in evidence.probed("subspace"):
             for kind in ("query", "value"):
                 random = random_basis(64, 64, seed=run.rank + 100 * run.seed + 7 * len(kind))
-                first = np.eye(64)[:, :1] if run.rank in learned else random[:, :0]
+                first = np.eye(64)[:, :1] if run.rank in ranks else random[:, :0]
                 basis = np.linalg.qr(np.concatenate([first, random[:, : run.rank - first.shape[1]]], axis=1))[0]
                 run.arrays[f"{kind}.basis_0"] = basis
         readings = claim.test.read(evidence)
@@ -1087,13 +1087,13 @@ def test_what_an_update_repeats_of_w_is_held_to_the_chance_level(tmp_path: Path,
 def test_directions_and_norms_at_rates_nobody_searched_give_no_verdict(tmp_path: Path) -> None:
     tests = (Overlap(["query"], "seeds", floor=0.5), WithWeight(["query"], 0.1, 4, ceiling=0.3),
              NormRatio(["query"], "norm", "inside", "smallest", floor=5))  # fmt: skip
-    for place, guessed in enumerate(((), (8, 16))):
+    for place, ranks in enumerate(((), (8, 16))):
         evidence = probed_evidence(tmp_path / str(place))
-        cells = [Guess(**vars(cell)) if cell.axes["row.rank"] in guessed else cell for cell in evidence.cells("subspace")]
+        cells = [Guess(**vars(cell)) if cell.axes["row.rank"] in ranks else cell for cell in evidence.cells("subspace")]
         evidence._cells["subspace"] = evidence._cells["delta_w"] = cells
         readings = [reading for test in tests for reading in test.read(evidence)]
-        assert {reading.verdict for reading in readings} == {INCONCLUSIVE if guessed else REPLICATED}
-        assert all(("LoRA, r = 8: rate not searched" in reading.notes) == bool(guessed) for reading in readings[1:])
+        assert {reading.verdict for reading in readings} == {INCONCLUSIVE if ranks else REPLICATED}
+        assert all(("LoRA, r = 8: rate not searched" in reading.notes) == bool(ranks) for reading in readings[1:])
     assert all("with at least 3 seeds and searched rates" in test.rule for test in tests)
 
 
@@ -1118,9 +1118,9 @@ def test_amplification_is_judged_against_random_directions(tmp_path: Path) -> No
     """Planted: ||D|| is 8 at r 8 and 4 at r 16, alpha / r 2 and 1: with alpha fixed the quotient of the ranks alone is 2."""
     evidence = probed_evidence(tmp_path)
     both = NormRatio(["query"], "norm", "inside", "smallest/largest", forms="both", floor=1.5)
-    found = both.read(evidence)
-    assert [reading.value for reading in found] == [pytest.approx(2), pytest.approx(1)] and "without α/r" in found[1].what
-    assert [reading.verdict for reading in found] == [REPLICATED, REFUTED] and both.verdict(found) == INCONCLUSIVE
+    ratios = both.read(evidence)
+    assert [reading.value for reading in ratios] == [pytest.approx(2), pytest.approx(1)] and "without α/r" in ratios[1].what
+    assert [reading.verdict for reading in ratios] == [REPLICATED, REFUTED] and both.verdict(ratios) == INCONCLUSIVE
     claims = {claim.id: claim.test for claim in CLAIMS}
     # ||U^T W V|| is 1 in the update's directions, 0.5 and 0.25 in random ones, whose factor is the larger one.
     readings = claims["amplification"].read(evidence)
@@ -1153,8 +1153,8 @@ def test_the_stable_rank_of_an_update_beside_its_r(tmp_path: Path) -> None:
             update = left @ np.diag(weights) @ right.T
             key, row = f"r{rank}s{seed}", "lora" if rank else "full"
             method = {"rank": rank, "alpha": 16} if rank else {}
-            asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method}
-            cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, asked, Path(key)))
+            config = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, "method": method}
+            cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, config, Path(key)))
             plant(tmp_path, key, 1)
             (tmp_path / "updates").mkdir(exist_ok=True)
             values = np.linalg.svd(update, compute_uv=False)[None].astype(np.float32)
@@ -1223,8 +1223,8 @@ def test_latency_merged_is_plain_and_adapters_cost_most_at_the_smallest_batch(tm
     assert Slowdown(["adapter"], floor=-2, ceiling=2).read(evidence)[0].verdict == REFUTED
     assert Slowdown(["adapter", "gone"], floor=0).read(evidence)[0].verdict == INCONCLUSIVE
     assert Slowdown(["adapter"], floor=0).read(noted_evidence(tmp_path / "nothing")) == []
-    mixed = latency(tmp_path / "mixed", {"adapter": {1: 1.2, 16: 1.05}, "other": {1: 0.97, 16: 0.99}})
-    (reading,) = Slowdown(["adapter", "other"], "least", floor=0).read(mixed)
+    mixture = latency(tmp_path / "mixed", {"adapter": {1: 1.2, 16: 1.05}, "other": {1: 0.97, 16: 0.99}})
+    (reading,) = Slowdown(["adapter", "other"], "least", floor=0).read(mixture)
     assert re.fullmatch(r"its 2 cells lie from −(2|3)\.\d to \+(19|20)\.\d", reading.notes[1])
     assert reading.verdict == REPLICATED and reading.inside == "1 of 2 cells inside"  # the mean decides; one of two adds nothing
 
@@ -1240,12 +1240,12 @@ def test_a_batch_of_two_is_no_large_one(tmp_path: Path) -> None:
 
 def test_rows_of_a_cell_share_its_rounds(tmp_path: Path) -> None:
     """What one round did to all rows alike does not average out over rows: ten copies of a row say no more than it does."""
-    alone = latency(tmp_path, {"adapter": {1: 1.2, 16: 1.05}})
+    evidence = latency(tmp_path, {"adapter": {1: 1.2, 16: 1.05}})
     path = tmp_path / "measures" / "latency.json"
-    found = record.read(path)
-    copies = [{**e, "row": f"copy{i}"} for e in found["latency"] if e["row"] == "adapter" for i in range(10)]
-    (one,) = Slowdown(["adapter"], "least", floor=0).read(alone)
-    write_json(path, {**found, "latency": [*found["latency"], *copies]})
+    content = record.read(path)
+    copies = [{**e, "row": f"copy{i}"} for e in content["latency"] if e["row"] == "adapter" for i in range(10)]
+    (one,) = Slowdown(["adapter"], "least", floor=0).read(evidence)
+    write_json(path, {**content, "latency": [*content["latency"], *copies]})
     (ten,) = Slowdown([f"copy{i}" for i in range(10)], "least", floor=0).read(noted_evidence(tmp_path))
     assert (one.low, one.high) == pytest.approx((ten.low, ten.high))
 
@@ -1253,8 +1253,8 @@ def test_rows_of_a_cell_share_its_rounds(tmp_path: Path) -> None:
 def test_measured_memory_is_the_quotient_of_peaks_of_one_model(tmp_path: Path) -> None:
     peaks = {("gpt2", "lora"): 40, ("gpt2", "full"): 100, ("llama", "lora"): 90, ("llama", "full"): 100, ("bert", "lora"): 1}
     entries = [{"backbone": backbone, "row": row, "peak_mib": peak} for (backbone, row), peak in peaks.items()]
-    found = {"schema": record.SCHEMA, "memory": entries, "where": {"device": "cpu"}, "backbones": {"gpt2": "G", "llama": "L"}}
-    write_json(tmp_path / "measures" / "latency.json", found)
+    content = {"schema": record.SCHEMA, "memory": entries, "where": {"device": "cpu"}, "backbones": {"gpt2": "G", "llama": "L"}}
+    write_json(tmp_path / "measures" / "latency.json", content)
     evidence = noted_evidence(tmp_path)
     (reading,) = MeasuredMemory("lora", "full", ceiling=1).read(evidence)
     assert (reading.low, reading.high, reading.n, reading.verdict) == (0.4, 0.9, 2, REPLICATED)
@@ -1269,21 +1269,21 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     some = ("e2e_lora_full", "start", "saving_base", "merged_latency")
-    chosen = [claim for claim in CLAIMS if claim.id in some]
-    monkeypatch.setattr(ledger, "load", lambda: chosen)
+    claims = [claim for claim in CLAIMS if claim.id in some]
+    monkeypatch.setattr(ledger, "load", lambda: claims)
     monkeypatch.setattr(show, "names", lambda: ["e2e"])  # the page of what was run composes the cells of every table
     assert command.main(["claims"], tmp_path) == 2 and "nothing is published" in capsys.readouterr().err
     folder = tmp_path / "results" / "smoke"
     for cell in declared_cells("e2e", "smoke", ["row/e2e=lora,full", "seed=0,1,2"]):
         e2e(folder, cell.signature, 9 if cell.row.name == "lora" else 6)
     note(tmp_path / "results")
-    written = []
+    ledgers = []
     for _ in range(2):
         assert command.main(["claims"], tmp_path) == 0
-        written.append([(tmp_path / "results" / f"claims.{ending}").read_text(encoding="utf-8") for ending in ("md", "csv")])
-    assert written[0] == written[1]
+        ledgers.append([(tmp_path / "results" / f"claims.{ending}").read_text(encoding="utf-8") for ending in ("md", "csv")])
+    assert ledgers[0] == ledgers[1]
     assert "smoke: 1 arithmetic, 1 inconclusive, 1 not run at this scale, 1 tested" in capsys.readouterr().out
-    text, rows = written[0]
+    text, rows = ledgers[0]
     assert "- `smoke`: tiny. Generated data." in text and "**inconclusive** at smoke, generated data; better: **" in text
     assert "30 test inputs; a verdict needs 200" in text and "rate not searched" in text
     assert f"**{TESTED}**" in text and len(re.findall(r"\]\(smoke/records/", text)) == 6
@@ -1294,9 +1294,9 @@ def test_the_ledger_is_written_from_records_alone_and_repeats_byte_for_byte(
 
 def e2e(folder: Path, key: str, matches: int) -> None:
     plant(folder, key, 1, caption="synthetic E2E")
-    found = record.read(folder / "records" / f"{key}.json")
-    found["measured"]["scores"] = {"bleu": matches / 10}
-    plant_record(folder / "records" / f"{key}.json", found)
+    entry = record.read(folder / "records" / f"{key}.json")
+    entry["measured"]["scores"] = {"bleu": matches / 10}
+    plant_record(folder / "records" / f"{key}.json", entry)
     line = f'{{"matches": [{matches}, {matches}, {matches}, {matches}], "totals": [10, 10, 10, 10], "hyp_len": 10, "ref_len": 10'
     write_text(folder / "predictions" / f"{key}.jsonl", "".join(f'{line}, "key": "{i}"}}\n' for i in range(30)))
 

@@ -54,8 +54,10 @@ def test_renderings_agree_and_mark_a_single_seed() -> None:
 
 
 def test_all_that_published_latex_holds_is_plain() -> None:
-    found = {file: set(file.read_text(encoding="utf-8")) for file in (ROOT / "results").rglob("*.tex")}
-    assert len(found) > 20 and not {str(file): odd for file, used in found.items() if (odd := {c for c in used if ord(c) > 127})}
+    charsets = {file: set(file.read_text(encoding="utf-8")) for file in (ROOT / "results").rglob("*.tex")}
+    assert len(charsets) > 20 and not {
+        str(file): odd for file, charset in charsets.items() if (odd := {c for c in charset if ord(c) > 127})
+    }
 
 
 def test_a_csv_of_several_tables_has_every_column_once_and_its_last_ones_last() -> None:
@@ -73,8 +75,8 @@ def test_a_terminal_aligns_words_left_and_numbers_right() -> None:
 
 def test_a_narrow_terminal_gets_no_longer_line_and_is_told_what_is_missing() -> None:
     table = scored()
-    whole = terminal([table], width=200)
-    assert "Left out" not in whole and "Notes" in whole and "Method / source" not in whole
+    wide = terminal([table], width=200)
+    assert "Left out" not in wide and "Notes" in wide and "Method / source" not in wide
     for width in (60, 80):
         lines = terminal([table], "runs/p/tables/t.md", width).splitlines()
         command = next(line for line in lines if line.startswith("To reproduce"))

@@ -38,8 +38,8 @@ RENDER = {".md": markdown, ".csv": comma_separated, ".tex": latex}
 def test_the_published_tables_are_what_the_records_give(name: str) -> None:
     """`make tables` writes them again, all of them: these are of every kind of view."""
     for profile in sorted(folder.parent.name for folder in RESULTS.glob("*/tables")):
-        shown = show.declaration(name).exhibits(ReportRequest(name, profile), [published(RESULTS / profile)])
-        for exhibit in (one for one in shown if one.keep):
+        exhibits = show.declaration(name).exhibits(ReportRequest(name, profile), [published(RESULTS / profile)])
+        for exhibit in (one for one in exhibits if one.keep):
             for suffix, render in RENDER.items():
                 path = RESULTS / profile / "tables" / f"{exhibit.stem}{suffix}"
                 assert path.read_text(encoding="utf-8") == render(exhibit.tables), path
@@ -82,15 +82,15 @@ MADE = Exhibit("e2e", "E2E", (SHEET,), "1 run", lambda stem: [], words=("w",))
 def test_what_is_kept_is_found_until_something_that_was_read_changes(
     planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traced = kept.traced(planted)
-    assert "a" in traced.records and traced.records["a"] and "gone" not in traced.records
-    assert comparable.spread(traced, "a training", "bleu") is None
+    store = kept.traced(planted)
+    assert "a" in store.records and store.records["a"] and "gone" not in store.records
+    assert comparable.spread(store, "a training", "bleu") is None
     with pytest.raises(TypeError, match="only on records that it looks up"):
-        list(traced.records.values())
-    kept.write(traced, Shown("e2e", (MADE,), {"cells": []}, COMMANDS, {"mini/tables/e2e.md": "0"}))
-    found = kept.read("e2e", planted)
-    assert found and found.answer == {"cells": []} and found.files == {"mini/tables/e2e.md": "0"}
-    assert known(found.exhibits[0]) == known(MADE) and found.commands == COMMANDS and kept.read("glue", planted) is None
+        list(store.records.values())
+    kept.write(store, Shown("e2e", (MADE,), {"cells": []}, COMMANDS, {"mini/tables/e2e.md": "0"}))
+    entry = kept.read("e2e", planted)
+    assert entry and entry.answer == {"cells": []} and entry.files == {"mini/tables/e2e.md": "0"}
+    assert known(entry.exhibits[0]) == known(MADE) and entry.commands == COMMANDS and kept.read("glue", planted) is None
 
     def stands() -> bool:
         return kept.read("e2e", noted(planted.folder)) is not None
@@ -128,11 +128,11 @@ def test_rendered_files_stand_until_one_is_altered(planted: Store) -> None:
     table.parent.mkdir()
     table.write_text("t")
     noted(planted.folder)
-    shown = Shown("e2e", (MADE,), None, {}, {"mini/tables/e2e.md": kept._hash(b"t")})
-    assert shown.stands(results) and not replace(shown, files={}).stands(results)
+    entry = Shown("e2e", (MADE,), None, {}, {"mini/tables/e2e.md": kept._hash(b"t")})
+    assert entry.stands(results) and not replace(entry, files={}).stands(results)
     table.write_text("u")
-    assert not shown.stands(results)
+    assert not entry.stands(results)
     noted(planted.folder)
-    assert not shown.stands(results)
+    assert not entry.stands(results)
     table.unlink()
-    assert not shown.stands(results)
+    assert not entry.stands(results)

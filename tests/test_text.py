@@ -39,9 +39,9 @@ def test_a_line_of_a_file_is_one_input(end: str, tmp_path: Path) -> None:
 )
 def test_damaged_predictions_are_one_line(damage: bytes, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_bytes(damage)
-    with pytest.raises(UserError, match=r"p.jsonl cannot be read") as caught:
+    with pytest.raises(UserError, match=r"p.jsonl cannot be read") as error:
         record.load_predictions(tmp_path / "p.jsonl")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("damage", [b'{"stop": 1}', b"{}", b"[]", b"\xff\xff", b'{"step": null}', b"{"])

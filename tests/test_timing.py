@@ -28,8 +28,8 @@ class Machine:
 
 def test_each_time_is_one_call_waited_for() -> None:
     machine = Machine({"plain": 0.010, "slow": 0.015})
-    found = interleaved(machine.calls, 4, 3, wait=machine.wait, clock=machine.clock)
-    assert found["plain"] == pytest.approx([10.0] * 4) and found["slow"] == pytest.approx([15.0] * 4)
+    times = interleaved(machine.calls, 4, 3, wait=machine.wait, clock=machine.clock)
+    assert times["plain"] == pytest.approx([10.0] * 4) and times["slow"] == pytest.approx([15.0] * 4)
 
 
 def test_rounds_hold_every_call_once_in_changing_order_after_the_warm_up() -> None:
@@ -47,27 +47,27 @@ def test_rounds_hold_every_call_once_in_changing_order_after_the_warm_up() -> No
 
 def test_a_drift_of_the_machine_leaves_the_ratio_alone() -> None:
     drift = np.linspace(1, 3, 20)
-    found = slowdown(list(12.0 * drift), list(10.0 * drift), 500)
-    assert (found.median, found.low, found.high) == pytest.approx((20, 20, 20)) and found.n == 20
+    interval = slowdown(list(12.0 * drift), list(10.0 * drift), 500)
+    assert (interval.median, interval.low, interval.high) == pytest.approx((20, 20, 20)) and interval.n == 20
 
 
 def test_the_interval_covers_the_planted_slow_down_about_as_often_as_it_says() -> None:
     random = np.random.default_rng(1)
-    covered = equal = 0
+    coverage = equal = 0
     for _ in range(200):
         plain = random.normal(10, 0.1, 25)
         slow = slowdown(list(plain * random.normal(1.05, 0.02, 25)), list(plain), 400)
         same = slowdown(list(plain * random.normal(1.0, 0.02, 25)), list(plain), 400)
-        covered += slow.low <= 5 <= slow.high
+        coverage += slow.low <= 5 <= slow.high
         equal += same.low <= 0 <= same.high
         assert slow.low <= slow.median <= slow.high
-    assert 180 <= covered <= 199 and 180 <= equal <= 199
+    assert 180 <= coverage <= 199 and 180 <= equal <= 199
 
 
 def test_one_interrupted_round_does_not_move_the_median() -> None:
     plain = [10.0] * 15
-    found = slowdown([11.0] * 14 + [90.0], plain, 1000)
-    assert found.median == pytest.approx(10) and found.high == pytest.approx(10)
+    interval = slowdown([11.0] * 14 + [90.0], plain, 1000)
+    assert interval.median == pytest.approx(10) and interval.high == pytest.approx(10)
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,13 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_they_are_those_of_each_text_and_few_are_not_kept(folder: Path) -> None:
     tokenizer = Counting()
-    alone = [tokenizer.inner.encode(text, add_special_tokens=False) for text in TEXTS]
-    assert tokens.token_ids(TEXTS[:2], tokenizer) == alone[:2] and not folder.exists()
+    encodings = [tokenizer.inner.encode(text, add_special_tokens=False) for text in TEXTS]
+    assert tokens.token_ids(TEXTS[:2], tokenizer) == encodings[:2] and not folder.exists()
     assert tokens.token_ids([], tokenizer) == []
-    assert [tokens.token_ids(TEXTS, tokenizer) for _ in range(2)] == [alone, alone] and tokenizer.asked == 2
-    assert tokens.token_ids(TEXTS[::-1], tokenizer) == alone[::-1] and tokenizer.asked == 3  # other texts
-    parted = [tokens.token_ids(texts, tokenizer) for texts in (["ab", "c", "d"], ["a", "bc", "d"])]  # the same letters
-    assert [[len(ids) for ids in found] for found in parted] == [[2, 1, 1], [1, 2, 1]] and len(list(folder.iterdir())) == 4
+    assert [tokens.token_ids(TEXTS, tokenizer) for _ in range(2)] == [encodings, encodings] and tokenizer.asked == 2
+    assert tokens.token_ids(TEXTS[::-1], tokenizer) == encodings[::-1] and tokenizer.asked == 3  # other texts
+    batches = [tokens.token_ids(texts, tokenizer) for texts in (["ab", "c", "d"], ["a", "bc", "d"])]  # the same letters
+    assert [[len(ids) for ids in batch] for batch in batches] == [[2, 1, 1], [1, 2, 1]] and len(list(folder.iterdir())) == 4
 
 
 def test_another_tokenizer_reads_nothing_of_the_first(folder: Path) -> None:
@@ -54,15 +54,15 @@ def test_another_tokenizer_reads_nothing_of_the_first(folder: Path) -> None:
 
 def test_what_is_damaged_is_made_again_and_nowhere_to_keep_it_is_no_failure(folder: Path, tmp_path: Path) -> None:
     tokenizer = Counting()
-    found = tokens.token_ids(TEXTS, tokenizer)
+    ids = tokens.token_ids(TEXTS, tokenizer)
     (path,) = folder.iterdir()
-    whole = path.read_bytes()
-    place_of_ids = whole.index(np.array(found[1], dtype=np.int32).tobytes())
-    for data in (b"", whole[:40], b"x" * len(whole), whole[:place_of_ids] + b"z" + whole[place_of_ids + 1 :]):
+    content = path.read_bytes()
+    place_of_ids = content.index(np.array(ids[1], dtype=np.int32).tobytes())
+    for data in (b"", content[:40], b"x" * len(content), content[:place_of_ids] + b"z" + content[place_of_ids + 1 :]):
         path.write_bytes(data)
-        assert tokens.token_ids(TEXTS, tokenizer) == found
-    assert tokenizer.asked == 5 and path.read_bytes() == whole
+        assert tokens.token_ids(TEXTS, tokenizer) == ids
+    assert tokenizer.asked == 5 and path.read_bytes() == content
     path.unlink()
     folder.rmdir()
     folder.write_text("a file")
-    assert tokens.token_ids(TEXTS, tokenizer) == found
+    assert tokens.token_ids(TEXTS, tokenizer) == ids

@@ -151,8 +151,8 @@ def test_a_mirror_that_raises_is_named_once(
     mirror = behind(start)
     whole_run(tmp_path / "metrics.jsonl", mirror)
     assert mirror.join(10) and len(lines(tmp_path / "metrics.jsonl")) == 5
-    printed = capsys.readouterr().err.splitlines()
-    assert len(printed) == 1 and printed[0].startswith(said)
+    messages = capsys.readouterr().err.splitlines()
+    assert len(messages) == 1 and messages[0].startswith(said)
 
 
 class Sleeps:
@@ -205,11 +205,11 @@ def test_patience_is_granted_to_all_at_once_and_an_unfinished_mirror_is_told(tmp
 
 
 def test_a_tracker_is_closed_when_its_mirrors_are_done_and_left_where_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, closed = threading.Event(), []
+    gate, calls = threading.Event(), []
     monkeypatch.setattr("lora_repro.tracking.background.CLOSING", 0.2)
-    monkeypatch.setitem(closers, "Quick", lambda: closed.append(1))
+    monkeypatch.setitem(closers, "Quick", lambda: calls.append(1))
     monkeypatch.setitem(closers, "Broken", lambda: 1 / 0)
-    assert join_all() == [] and closed == [1]
+    assert join_all() == [] and calls == [1]
     monkeypatch.setitem(closers, "Slow", gate.wait)
     try:
         assert join_all() == ["Slow"]
@@ -260,10 +260,12 @@ main()
 @pytest.mark.parametrize(("leave", "code"), [("sys.exit(75)", 75), ("sys.exit()", 0), ("pass", 0), ("1 / 0", 1)])
 def test_a_program_ends_with_its_own_exit_code_though_a_mirror_hangs(leave: str, code: int) -> None:
     program = [sys.executable, "-c", PROGRAM.replace("LEAVE", leave)]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == code and done.stdout == "result\n"
-    assert "Board did not answer in time (tracker.patience=120 waits longer); losses and scores are in the runs'" in done.stderr
-    assert ("ZeroDivisionError" in done.stderr) == (leave == "1 / 0")
+    process = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert process.returncode == code and process.stdout == "result\n"
+    assert (
+        "Board did not answer in time (tracker.patience=120 waits longer); losses and scores are in the runs'" in process.stderr
+    )
+    assert ("ZeroDivisionError" in process.stderr) == (leave == "1 / 0")
 
 
 def test_a_mirror_hears_of_speed_and_memory_and_the_file_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,8 +278,8 @@ def test_a_mirror_hears_of_speed_and_memory_and_the_file_does_not(tmp_path: Path
     metrics.log(4, {"train_loss": 1.0, "tokens": 460})
     metrics.log(4, {"dev_loss": 2.0, "dev_score": math.nan})  # one second of validation, whose tokens count as much as its time
     metrics.log(5, {"train_loss": 1.0, "tokens": 560})
-    told = [values for _, values in heard.steps]
-    assert [values.get("tokens_per_second") for values in told] == [None, None, 150.0, None, None, 50.0]
-    assert [values.get("memory_mb") for values in told] == [7.0, None, 7.0, None, None, 7.0]
-    assert "dev_score" not in told[4] and '"dev_score": null' in (tmp_path / "metrics.jsonl").read_text()
+    logs = [values for _, values in heard.steps]
+    assert [values.get("tokens_per_second") for values in logs] == [None, None, 150.0, None, None, 50.0]
+    assert [values.get("memory_mb") for values in logs] == [7.0, None, 7.0, None, None, 7.0]
+    assert "dev_score" not in logs[4] and '"dev_score": null' in (tmp_path / "metrics.jsonl").read_text()
     assert not any("tokens_per_second" in line or "memory_mb" in line for line in lines(tmp_path / "metrics.jsonl"))

@@ -61,27 +61,27 @@ json.dump(found, sys.stdout, default=str)
 
 
 def python(folder: Path, program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TRACKIO_DIR": str(folder / "trackio"), "HF_HUB_OFFLINE": "1"}
+    defaults = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TRACKIO_DIR": str(folder / "trackio"), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True, timeout=400,
+        cwd=ROOT, env={**defaults, **environment}, capture_output=True, text=True, timeout=400,
     )  # fmt: skip
 
 
 def read(folder: Path) -> dict[str, Any]:
-    done = python(folder, READER)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    process = python(folder, READER)
+    assert process.returncode == 0, process.stderr
+    records: dict[str, Any] = json.loads(process.stdout)
+    return records
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run stopped after step 3 and resumed from it, and beside it a run that diverges."""
     folder = tmp_path_factory.mktemp("runs")
-    done = python(folder, PROGRAM, str(folder))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""  # it belongs to the tables
+    process = python(folder, PROGRAM, str(folder))
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == ""  # it belongs to the tables
     return read(folder)
 
 
@@ -103,21 +103,21 @@ def test_every_step_the_status_and_the_final_scores_are_there(runs: dict[str, An
 
 
 def test_predictions_are_a_table_without_the_datas_own_texts(runs: dict[str, Any]) -> None:
-    (shown,) = [line["predictions"]["_value"] for line in runs["aaaa"]["logs"] if "predictions" in line]
-    assert shown[0] == {"key": "k0", "output": "text 0", "matches": "[0, 0]", "hyp_len": 0} and len(shown) == 3
+    (table,) = [line["predictions"]["_value"] for line in runs["aaaa"]["logs"] if "predictions" in line]
+    assert table[0] == {"key": "k0", "output": "text 0", "matches": "[0, 0]", "hyp_len": 0} and len(table) == 3
     everything = json.dumps(runs)
     for private in ("/home/someone", "their answer", "theirs", str(ROOT)):
         assert private not in everything, private
 
 
 def test_a_real_run_is_the_same_with_it(tmp_path: Path) -> None:
-    asked = ["profile=smoke", "method=lora", "task=sentiment", "seed=0"]
+    overrides = ["profile=smoke", "method=lora", "task=sentiment", "seed=0"]
     outputs = {}
     assert "trackio" not in sys.modules
     for tracker in ("none", "trackio"):
-        command = ["lora_repro.run", *asked, f"paths.runs={tmp_path / tracker}", f"tracker={tracker}"]
-        done = forked(command, ROOT, tmp_path, TRACKIO_DIR=str(tmp_path / "trackio"), HOME=str(tmp_path))
-        assert done.returncode == 0, done.stderr
+        command = ["lora_repro.run", *overrides, f"paths.runs={tmp_path / tracker}", f"tracker={tracker}"]
+        process = forked(command, ROOT, tmp_path, TRACKIO_DIR=str(tmp_path / "trackio"), HOME=str(tmp_path))
+        assert process.returncode == 0, process.stderr
         (record,) = (tmp_path / tracker / "smoke").glob("*/record.json")
         outputs[tracker] = json.loads(record.read_text())
     one, other = outputs["none"], outputs["trackio"]
@@ -128,8 +128,8 @@ def test_a_real_run_is_the_same_with_it(tmp_path: Path) -> None:
 
 def test_a_broken_installation_costs_nothing_but_the_dashboard(tmp_path: Path) -> None:
     broken = 'import sys\nsys.modules["trackio.run"] = None\n' + PROGRAM
-    done = python(tmp_path, broken, str(tmp_path))
-    assert done.returncode == 0 and "Trackio did not start" in done.stderr, done.stderr
+    process = python(tmp_path, broken, str(tmp_path))
+    assert process.returncode == 0 and "Trackio did not start" in process.stderr, process.stderr
     steps = [json.loads(line)["step"] for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4]
 

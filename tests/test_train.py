@@ -108,9 +108,9 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, float], No
 def test_a_run_stopped_by_sigterm_ends_with_the_bits_of_an_uninterrupted_one(
     tmp_path: Path, uninterrupted: Whole, method: str, stop_at: int
 ) -> None:
-    with pytest.raises(Preempted) as caught:
+    with pytest.raises(Preempted) as error:
         weights(tmp_path, stop_at=stop_at, method=method)
-    assert caught.value.exit_code == 75
+    assert error.value.exit_code == 75
     torch.manual_seed(999)  # whatever the new process did before
     resumed = weights(tmp_path, method=method)
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted(method), resumed, strict=True))
@@ -120,11 +120,11 @@ def test_a_paused_training_ends_with_the_bits_of_an_uninterrupted_one(
     tmp_path: Path, uninterrupted: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "BINS", 5)  # of 12 steps: four bins of three
-    paused = train(*prepared(), ROWS, Completion(), CONFIG, 7, tmp_path, pause_after=0.5)
-    assert (paused.status, paused.steps, len(paused.train_losses)) == ("paused", 6, 2)
+    half = train(*prepared(), ROWS, Completion(), CONFIG, 7, tmp_path, pause_after=0.5)
+    assert (half.status, half.steps, len(half.train_losses)) == ("paused", 6, 2)
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted(), weights(tmp_path), strict=True))
     again = train(*prepared(), ROWS, Completion(), CONFIG, 7, tmp_path, pause_after=0.5)  # its checkpoint lies beyond
-    assert again.status == "paused" and again.train_losses[:2] == paused.train_losses
+    assert again.status == "paused" and again.train_losses[:2] == half.train_losses
 
 
 @pytest.mark.parametrize(
@@ -143,16 +143,16 @@ def test_an_fp16_training_resumes_with_its_scale_and_follows_the_fp32_one(
     scales = []
     update = torch.amp.GradScaler.update
     monkeypatch.setattr(torch.amp.GradScaler, "update", lambda scaler: update(scaler) or scales.append(scaler.get_scale()))
-    whole = weights(tmp_path / "whole", half)
+    reference = weights(tmp_path / "whole", half)
     assert len(scales) == 12 and scales[0] == scales[-1]  # nothing overflowed
     with pytest.raises(Preempted):
         weights(tmp_path / "cut", half, stop_at=5)
     (newest,) = (tmp_path / "cut").glob("step_*5/state.json")
     assert json.loads(newest.read_text())["scaler"]["scale"] == scales[0]
     resumed = weights(tmp_path / "cut", half)
-    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(reference, resumed, strict=True))
     plain = weights(tmp_path / "fp32", dataclasses.replace(half, precision="fp32"))
-    assert max(float((a - b).abs().max()) for a, b in zip(whole, plain, strict=True)) < 0.02
+    assert max(float((a - b).abs().max()) for a, b in zip(reference, plain, strict=True)) < 0.02
 
 
 def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,10 +160,10 @@ def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_halved(tmp_pat
     monkeypatch.setattr(loop, "loss_scaler", lambda device, dtype: scaler)
     backbone, trainable = prepared("full")
     before = [p.detach().clone() for p in trainable.named.values()]
-    logged = []
+    logs = []
     one = dataclasses.replace(CONFIG, precision="fp16", steps=1, select="last")
-    trained = train(backbone, trainable, ROWS, Completion(), one, 7, tmp_path, lambda step, values: logged.append(values))
-    assert trained.status == "finished" and "grad_norm" not in logged[0] and scaler.get_scale() == 2.0**125
+    result = train(backbone, trainable, ROWS, Completion(), one, 7, tmp_path, lambda step, values: logs.append(values))
+    assert result.status == "finished" and "grad_norm" not in logs[0] and scaler.get_scale() == 2.0**125
     assert all(torch.equal(a, b) for a, b in zip(before, trainable.named.values(), strict=True))
 
 
@@ -172,18 +172,18 @@ def test_a_paged_optimizer_makes_the_same_steps_and_resumes_to_the_bit(
 ) -> None:
     """bitsandbytes' AdamW, a factor of the rate for B, beside torch's; on a CPU nothing is paged."""
     pytest.importorskip("bitsandbytes")
-    paged = dataclasses.replace(CONFIG, paged=True)
-    whole = weights(tmp_path / "whole", paged)
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, uninterrupted(), strict=True))
+    config = dataclasses.replace(CONFIG, paged=True)
+    reference = weights(tmp_path / "whole", config)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(reference, uninterrupted(), strict=True))
     with pytest.raises(Preempted):
-        weights(tmp_path / "cut", paged, stop_at=5)
-    resumed = weights(tmp_path / "cut", paged)
-    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+        weights(tmp_path / "cut", config, stop_at=5)
+    resumed = weights(tmp_path / "cut", config)
+    assert all(torch.equal(a, b) for a, b in zip(reference, resumed, strict=True))
     _, trainable = prepared()
     rates = {name: 16.0 for name in trainable.method if name.endswith(".B")}
-    made = optimizer.adamw(trainable.named, rates, paged)
-    optimizer.set_rate(made, 0.5)
-    assert [(group["lr"], group["eps"], group["weight_decay"]) for group in made.param_groups] == [
+    adamw = optimizer.adamw(trainable.named, rates, config)
+    optimizer.set_rate(adamw, 0.5)
+    assert [(group["lr"], group["eps"], group["weight_decay"]) for group in adamw.param_groups] == [
         (0.5, CONFIG.eps, CONFIG.weight_decay), (8.0, CONFIG.eps, CONFIG.weight_decay),
     ]  # fmt: skip
 
@@ -218,11 +218,11 @@ def test_a_paged_optimizer_without_bitsandbytes_is_one_line_before_anything_is_r
     with pytest.raises(NotAvailable, match=r"^train.paged needs bitsandbytes: pip install -e '.\[qlora\]'$"):
         dataclasses.replace(CONFIG, paged=True).ready()
     CONFIG.ready()
-    asked = ["profile=smoke", "task=sentiment", "train.paged=true", f"paths.runs={tmp_path}"]
+    overrides = ["profile=smoke", "task=sentiment", "train.paged=true", f"paths.runs={tmp_path}"]
     with pytest.raises(NotAvailable):
-        preflight.check([resolved(compose(asked))])
+        preflight.check([resolved(compose(overrides))])
     with pytest.raises(NotAvailable):
-        run.run(compose(asked), asked)
+        run.run(compose(overrides), overrides)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -237,13 +237,13 @@ def killed(folder: Path) -> None:
 
 
 def test_a_run_killed_outright_resumes_to_the_same_bits(tmp_path: Path, uninterrupted: Whole, one_thread: None) -> None:
-    whole = uninterrupted()
+    reference = uninterrupted()
     process = multiprocessing.get_context("fork").Process(target=killed, args=(tmp_path / "cut",))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert sorted(path.name for path in (tmp_path / "cut").glob("step_*")) == ["step_00000006", "step_00000008"]
-    assert all(torch.equal(a, b) for a, b in zip(whole, weights(tmp_path / "cut"), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(reference, weights(tmp_path / "cut"), strict=True))
 
 
 def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(
@@ -269,8 +269,8 @@ def test_damaged_best_weights_are_said_and_made_again(
     if damage == "gone":
         best.unlink()
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted("lora", 10.0), weights(tmp_path, config), strict=True))
-    said = capsys.readouterr().err
-    assert f"cannot be used ({best.name}" in said and "Traceback" not in said
+    message = capsys.readouterr().err
+    assert f"cannot be used ({best.name}" in message and "Traceback" not in message
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"null", b"\xff", "flipped"])
@@ -306,8 +306,8 @@ def test_a_checkpoint_on_a_failing_disk_is_kept(tmp_path: Path, left: Any, monke
 
 def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clean = {"git_sha": "a" * 40, "dirty": False}
-    for before, now, joined in (({}, clean, False), (clean, clean, False), ({**clean, "git_sha": "b" * 40}, clean, True)):
-        assert provenance.joined(before, now) == {**clean, "dirty": joined}
+    for before, now, dirty in (({}, clean, False), (clean, clean, False), ({**clean, "git_sha": "b" * 40}, clean, True)):
+        assert provenance.joined(before, now) == {**clean, "dirty": dirty}
     monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "b" * 40, "dirty": False})
     monkeypatch.setattr(provenance, "peak_memory_mb", lambda device: 4321)
     with pytest.raises(Preempted):
@@ -315,9 +315,9 @@ def test_code_and_peak_of_every_attempt_count(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(provenance, "_IMPORTED", clean)
     monkeypatch.setattr(provenance, "peak_memory_mb", lambda device: 1)
     backbone, trainable = prepared()
-    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
-    code = {key: trained.code[key] for key in clean}
-    assert code == {**clean, "dirty": True} and trained.peak_memory_mb == 4321
+    result = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
+    code = {key: result.code[key] for key in clean}
+    assert code == {**clean, "dirty": True} and result.peak_memory_mb == 4321
 
 
 def test_every_machine_that_a_training_ran_on_is_named_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,10 +326,10 @@ def test_every_machine_that_a_training_ran_on_is_named_in_order(tmp_path: Path, 
         with pytest.raises(Preempted):
             weights(tmp_path, stop_at=stop_at)
     backbone, trainable = prepared()
-    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
-    assert trained.code["kernels"] == "AVX2, then AVX512" and trained.code["precision"] == "fp32"
+    result = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
+    assert result.code["kernels"] == "AVX2, then AVX512" and result.code["precision"] == "fp32"
     monkeypatch.setattr(provenance, "kernels", lambda device: "AVX2")  # it answers elsewhere than it was trained
-    where = provenance.where(provenance.attempt(torch.device("cpu"), None, trained.code))
+    where = provenance.where(provenance.attempt(torch.device("cpu"), None, result.code))
     assert where["kernels"] == "AVX2, then AVX512, then AVX2" and where["precision"] == "fp32"
 
 
@@ -338,20 +338,20 @@ def test_a_signal_after_the_last_step_is_heeded_at_the_end(
 ) -> None:
     """The best weights are read back then, which takes seconds for a whole model."""
     config = dataclasses.replace(CONFIG, lr=10.0)  # the best is an early one
-    whole, heeded = uninterrupted("lora", config.lr), []
+    reference, signals = uninterrupted("lora", config.lr), []
 
     def reading(path: Path) -> dict[str, torch.Tensor]:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert not heeded
+        assert not signals
         return load_file(path)
 
     monkeypatch.setattr(progress, "load_file", reading)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: heeded.append(number))
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     try:
         cut = weights(tmp_path, config)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert heeded == [signal.SIGTERM] and all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True))
+    assert signals == [signal.SIGTERM] and all(torch.equal(a, b) for a, b in zip(reference, cut, strict=True))
 
 
 def test_a_compiled_step_is_not_split_on_a_gpu() -> None:
@@ -401,21 +401,21 @@ def test_a_checkpoint_keeps_its_own_best_weights(tmp_path: Path) -> None:
 
     with pytest.raises(Preempted):
         train(backbone, trainable, ROWS, Completion(), config, 7, tmp_path, log)
-    asked = {json.loads(path.read_text())["best_step"] for path in tmp_path.glob("step_*/state.json")}
-    kept = {int(path.stem.split("_")[1]): load_file(path)[name] for path in tmp_path.glob("best_*")}
-    assert set(kept) == asked and all(torch.equal(copies[step], best) for step, best in kept.items())
+    best_steps = {json.loads(path.read_text())["best_step"] for path in tmp_path.glob("step_*/state.json")}
+    tensors = {int(path.stem.split("_")[1]): load_file(path)[name] for path in tmp_path.glob("best_*")}
+    assert set(tensors) == best_steps and all(torch.equal(copies[step], best) for step, best in tensors.items())
 
 
 def test_training_learns_and_reports_what_it_did(tmp_path: Path) -> None:
     backbone, trainable = prepared("full")
-    seen: list[tuple[int, dict[str, float]]] = []
-    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, lambda s, v: seen.append((s, v)))
-    assert (trained.status, trained.steps) == ("finished", 12)  # ceil(22 / 4) = 6 steps an epoch
-    assert trained.tokens == 12 * 4 * 7
-    assert [step for step, _ in trained.dev_losses] == [3, 6, 9, 12]
-    assert trained.dev_losses[-1][1] < trained.dev_losses[0][1] - 1
-    assert trained.dev_loss == min(loss for _, loss in trained.dev_losses)
-    assert [v["lr"] for _, v in seen if "lr" in v] == [learning_rate(s, 12, CONFIG) for s in range(1, 13)]
+    logs: list[tuple[int, dict[str, float]]] = []
+    result = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, lambda s, v: logs.append((s, v)))
+    assert (result.status, result.steps) == ("finished", 12)  # ceil(22 / 4) = 6 steps an epoch
+    assert result.tokens == 12 * 4 * 7
+    assert [step for step, _ in result.dev_losses] == [3, 6, 9, 12]
+    assert result.dev_losses[-1][1] < result.dev_losses[0][1] - 1
+    assert result.dev_loss == min(loss for _, loss in result.dev_losses)
+    assert [v["lr"] for _, v in logs if "lr" in v] == [learning_rate(s, 12, CONFIG) for s in range(1, 13)]
 
 
 def test_a_batch_of_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
@@ -423,8 +423,8 @@ def test_a_batch_of_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
     backbone, trainable = prepared()
     with pytest.raises(UserError, match=r"train\.batch_size=10+ exceeds the 22 training rows"):
         train(backbone, trainable, ROWS, Completion(), dataclasses.replace(CONFIG, batch_size=10**9), 7, tmp_path)
-    whole = dataclasses.replace(CONFIG, batch_size=22, steps=1)
-    assert train(backbone, trainable, ROWS, Completion(), whole, 7, tmp_path).steps == 1
+    config = dataclasses.replace(CONFIG, batch_size=22, steps=1)
+    assert train(backbone, trainable, ROWS, Completion(), config, 7, tmp_path).steps == 1
 
 
 @pytest.mark.parametrize("zero", [0, 0.0])
@@ -439,7 +439,7 @@ def test_a_first_moment_without_memory_is_one(zero: float, tmp_path: Path) -> No
 def test_a_curve_of_the_training_loss_survives_every_stop(every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "BINS", 5)  # of 12 steps: four bins of three
     monkeypatch.setattr(loop, "READ", {"cpu": every})
-    logged: dict[int, float] = {}
+    losses: dict[int, float] = {}
 
     def curve(folder: str, stop_at: int = 0) -> list[tuple[int, float]]:
         backbone, trainable = prepared()
@@ -449,16 +449,16 @@ def test_a_curve_of_the_training_loss_survives_every_stop(every: int, tmp_path: 
                 os.kill(os.getpid(), signal.SIGTERM)
 
         def log(step: int, values: dict[str, float]) -> None:
-            logged.update({step: values["train_loss"]} if "train_loss" in values else {})
+            losses.update({step: values["train_loss"]} if "train_loss" in values else {})
 
         return train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / folder, log, observe=observe).train_losses
 
-    whole = curve("whole")
-    assert whole == [(last, sum(logged[step] for step in range(last - 2, last + 1)) / 3) for last in (3, 6, 9, 12)]
+    reference = curve("whole")
+    assert reference == [(last, sum(losses[step] for step in range(last - 2, last + 1)) / 3) for last in (3, 6, 9, 12)]
     for stop_at in (5, 6, 10):
         with pytest.raises(Preempted):
             curve("cut", stop_at)
-    assert curve("cut") == whole
+    assert curve("cut") == reference
 
 
 def test_a_long_training_has_twenty_losses_at_most_and_a_short_one_each_step_s() -> None:
@@ -467,9 +467,9 @@ def test_a_long_training_has_twenty_losses_at_most_and_a_short_one_each_step_s()
         state = progress.State([], 0, 0.0, 0, math.inf)
         for step in range(1, total + 1):
             state.saw(step, float(step), total)
-        trained = state.result("finished", total)
-        assert [step for step, _ in trained.train_losses] == lasts
-        assert trained.facts()["train_losses"][0] == [lasts[0], (1 + lasts[0]) / 2]
+        result = state.result("finished", total)
+        assert [step for step, _ in result.train_losses] == lasts
+        assert result.facts()["train_losses"][0] == [lasts[0], (1 + lasts[0]) / 2]
     assert "train_losses" not in progress.State([], 0, 0.0, 0, math.inf).result("diverged", 0).facts()
 
 
@@ -478,14 +478,14 @@ def test_a_nan_loss_stops_the_run_as_diverged(tmp_path: Path) -> None:
     with torch.no_grad():
         next(iter(trainable.named.values()))[0, 0] = float("nan")
         backbone.embedding.weight.fill_(float("nan"))
-    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
-    assert trained.status == "diverged" and trained.steps == 0
+    result = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, silent)
+    assert result.status == "diverged" and result.steps == 0
 
 
 def test_a_dev_loss_that_is_no_number_stops_the_run_as_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Completion, "validate", lambda *_: {"dev_loss": math.inf})
-    trained = train(*prepared(), ROWS, Completion(), CONFIG, 7, tmp_path)
-    assert (trained.status, trained.steps, trained.dev_losses) == ("diverged", 3, [])
+    result = train(*prepared(), ROWS, Completion(), CONFIG, 7, tmp_path)
+    assert (result.status, result.steps, result.dev_losses) == ("diverged", 3, [])
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(0.6, 4), (0.01, 1)])  # of 6 steps each
@@ -498,7 +498,7 @@ def test_losses_read_together_are_those_read_one_by_one(tmp_path: Path, monkeypa
     # As on a GPU: at a look, at a checkpoint, at a stop, and every ten steps.
     def told(folder: str, every: int, stop_at: int | None = None) -> list[tuple[int, dict[str, float]]]:
         monkeypatch.setattr(loop, "READ", {"cpu": every})
-        found: list[tuple[int, dict[str, float]]] = []
+        logs: list[tuple[int, dict[str, float]]] = []
         backbone, trainable = prepared()
         calm = dataclasses.replace(CONFIG, eval_every=5, checkpoint_every=12)
 
@@ -507,11 +507,11 @@ def test_losses_read_together_are_those_read_one_by_one(tmp_path: Path, monkeypa
                 os.kill(os.getpid(), signal.SIGTERM)
 
         def log(step: int, values: dict[str, float]) -> None:
-            found.append((step, values))
+            logs.append((step, values))
 
         with contextlib.suppress(Preempted):
             train(backbone, trainable, ROWS, Completion(), calm, 7, tmp_path / folder, log, observe=observe)
-        return found
+        return logs
 
     one_by_one = told("one", 1)
     assert len(one_by_one) == 12 + 3 and told("ten", 10) == one_by_one
@@ -523,8 +523,8 @@ def test_losses_read_together_are_those_read_one_by_one(tmp_path: Path, monkeypa
     backbone, trainable = prepared("full")
     plain, calls = Completion.summed, iter(range(99))
     monkeypatch.setattr(Completion, "summed", lambda *given: plain(*given) * (math.nan if next(calls) == 2 else 1))
-    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "nan", silent)
-    assert trained.status == "diverged" and trained.steps == 2 and [step for step, _ in trained.train_losses] == [1, 2]
+    result = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path / "nan", silent)
+    assert result.status == "diverged" and result.steps == 2 and [step for step, _ in result.train_losses] == [1, 2]
 
 
 def test_the_schedule_by_hand() -> None:
@@ -543,17 +543,17 @@ def test_each_parameter_has_its_factor_of_the_scheduled_rate(tmp_path: Path) -> 
     assert [(group["factor"], len(group["params"])) for group in groups] == [(1.0, 4), (16.0, 4)]
     first = {name: parameter.detach().clone() for name, parameter in trainable.named.items()}
     config = TrainConfig(lr=1e-3, steps=2, batch_size=4, warmup=0, weight_decay=0, precision="fp32", select="last")
-    seen: dict[str, float] = {}
+    sizes: dict[str, float] = {}
 
     def log(step: int, values: dict[str, float]) -> None:
         if step == 1 and "lr" in values:
-            moved = {name: (p.detach() - first[name]).abs().max() for name, p in trainable.named.items()}
-            seen.update({letter: max(float(m) for name, m in moved.items() if name.endswith(letter)) for letter in "AB"})
-            seen["lr"] = values["lr"]
+            changes = {name: (p.detach() - first[name]).abs().max() for name, p in trainable.named.items()}
+            sizes.update({letter: max(float(m) for name, m in changes.items() if name.endswith(letter)) for letter in "AB"})
+            sizes["lr"] = values["lr"]
 
     train(backbone, trainable, ROWS, Completion(), config, 7, tmp_path, log)
-    assert seen["lr"] == 5e-4  # what is logged is the rate itself
-    assert seen["B"] == pytest.approx(16 * 5e-4, rel=1e-2) and seen["A"] < 1e-6  # Adam's first step is the rate; A waits for B
+    assert sizes["lr"] == 5e-4  # what is logged is the rate itself
+    assert sizes["B"] == pytest.approx(16 * 5e-4, rel=1e-2) and sizes["A"] < 1e-6  # Adam's first step is the rate; A waits for B
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.Rprop])
@@ -586,15 +586,15 @@ def test_any_optimizer_s_state_comes_back_by_name(kind: type[torch.optim.Optimiz
 
 def test_a_shared_parameter_is_counted_saved_and_trained_once(tmp_path: Path) -> None:
     backbone, _ = prepared()
-    shared = nn.Parameter(torch.zeros(32))
+    parameter = nn.Parameter(torch.zeros(32))
     for layer in backbone.layers:
-        layer.register_parameter("shared", shared)
+        layer.register_parameter("shared", parameter)
         layer.register_forward_pre_hook(lambda layer, args: (args[0] + layer.shared, *args[1:]))
-    trainable = Trainable(method=named(backbone.model, [shared, shared]))
-    shared.requires_grad_(True)
+    trainable = Trainable(method=named(backbone.model, [parameter, parameter]))
+    parameter.requires_grad_(True)
     assert trainable.counts(backbone.model)["method"] == 32 and len(trainable.named) == 1
-    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path)
-    assert trained.dev_losses[-1][1] < trained.dev_losses[0][1] and all(layer.shared is shared for layer in backbone.layers)
+    result = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path)
+    assert result.dev_losses[-1][1] < result.dev_losses[0][1] and all(layer.shared is parameter for layer in backbone.layers)
 
 
 def test_every_parameter_decays_alike() -> None:
@@ -603,17 +603,17 @@ def test_every_parameter_decays_alike() -> None:
     groups = optimizer.adamw(trainable.named, {}, CONFIG).param_groups
     assert min(p.dim() for group in groups for p in group["params"]) == 1
     assert sum(len(group["params"]) for group in groups) == len(trainable.named)
-    wanted = (CONFIG.weight_decay, (CONFIG.beta1, CONFIG.beta2), CONFIG.eps)
-    assert all((group["weight_decay"], group["betas"], group["eps"]) == wanted for group in groups)
+    expected = (CONFIG.weight_decay, (CONFIG.beta1, CONFIG.beta2), CONFIG.eps)
+    assert all((group["weight_decay"], group["betas"], group["eps"]) == expected for group in groups)
 
 
 def test_clipping_scales_the_whole_gradient_to_its_norm(tmp_path: Path) -> None:
     def first(clip: float | None) -> torch.Tensor:
         backbone, trainable = prepared("full")
-        seen: list[torch.Tensor] = []
+        grads: list[torch.Tensor] = []
 
         def look(made: torch.optim.Optimizer, *_: object) -> None:
-            seen.append(torch.cat([p.grad.flatten().clone() for group in made.param_groups for p in group["params"]]))
+            grads.append(torch.cat([p.grad.flatten().clone() for group in made.param_groups for p in group["params"]]))
 
         hook = register_optimizer_step_pre_hook(look)
         try:
@@ -621,7 +621,7 @@ def test_clipping_scales_the_whole_gradient_to_its_norm(tmp_path: Path) -> None:
             train(backbone, trainable, ROWS, Completion(), config, 7, tmp_path / str(clip))
         finally:
             hook.remove()
-        return seen[0]
+        return grads[0]
 
     plain, clipped = first(None), first(0.01)
     assert plain.norm() > 0.02 and torch.equal(first(1e6), plain)
@@ -656,14 +656,14 @@ def test_parts_of_a_batch_weigh_by_their_tokens() -> None:
     rows = [text_row([65, 66, 10, *[70 + i] * n, 256], 3) for i, n in enumerate((1, 9, 2, 5))]
     backbone, _ = prepared("full")
     loss = float(Completion().summed(backbone, collate(rows, backbone.pad), CONFIG.label_smoothing).detach()) / (2 + 10 + 3 + 6)
-    (_, whole), *split = found = [gradients(*prepared("full"), rows, n) for n in (None, 1, 3)]
-    assert [told for told, _ in found] == pytest.approx([loss] * 3)
+    (_, gradient), *split = pairs = [gradients(*prepared("full"), rows, n) for n in (None, 1, 3)]
+    assert [part_loss for part_loss, _ in pairs] == pytest.approx([loss] * 3)
     for _, parts in split:
-        torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(parts, gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_a_penalty_adds_its_own_gradient_once() -> None:
-    found = []
+    pairs = []
     for weight in (0.0, 0.5):
         backbone, trainable = prepared("full")
         values = [p.detach().clone() for p in trainable.parameters()]
@@ -671,8 +671,8 @@ def test_a_penalty_adds_its_own_gradient_once() -> None:
         def penalty(weight: float = weight, moved: Trainable = trainable) -> torch.Tensor:
             return weight * sum(p.square().sum() for p in moved.parameters())
 
-        found.append(gradients(backbone, dataclasses.replace(trainable, penalty=penalty), ROWS.train[:3], 1))
-    (loss, plain), (more, penalised) = found
+        pairs.append(gradients(backbone, dataclasses.replace(trainable, penalty=penalty), ROWS.train[:3], 1))
+    (loss, plain), (more, penalised) = pairs
     assert more - loss == pytest.approx(0.5 * sum(float(value.square().sum()) for value in values), rel=1e-4)
     for ours, theirs, value in zip(penalised, plain, values, strict=True):
         torch.testing.assert_close(ours - theirs, value, rtol=1e-3, atol=1e-5)
@@ -682,8 +682,8 @@ def test_the_best_weights_are_kept_and_a_resumed_run_knows_its_looks(tmp_path: P
     plain, names = Completion.validate, ("dev_score", "dev_score_even", "dev_score_odd")
 
     def scored(*given: Any) -> dict[str, float]:
-        found = plain(*given)
-        return found | {name: place - found["dev_loss"] for place, name in enumerate(names)}
+        scores = plain(*given)
+        return scores | {name: place - scores["dev_loss"] for place, name in enumerate(names)}
 
     monkeypatch.setattr(Completion, "validate", scored)
     copies: dict[int, torch.Tensor] = {}
@@ -696,25 +696,25 @@ def test_the_best_weights_are_kept_and_a_resumed_run_knows_its_looks(tmp_path: P
 
         backbone, trainable = prepared("full")
         first = next(iter(trainable.named.values()))
-        trained = train(backbone, trainable, ROWS, Completion(), OVERSHOT, 7, folder, log)
-        assert torch.equal(first.detach(), copies[trained.best_step])
-        return trained, [parameter.detach().clone() for parameter in trainable.parameters()]
+        result = train(backbone, trainable, ROWS, Completion(), OVERSHOT, 7, folder, log)
+        assert torch.equal(first.detach(), copies[result.best_step])
+        return result, [parameter.detach().clone() for parameter in trainable.parameters()]
 
-    whole, wanted = learn(tmp_path / "whole")
-    assert whole.best_step == min(whole.dev_losses, key=lambda pair: pair[1])[0] < whole.steps - 2
+    reference, expected = learn(tmp_path / "whole")
+    assert reference.best_step == min(reference.dev_losses, key=lambda pair: pair[1])[0] < reference.steps - 2
     with pytest.raises(Preempted):
-        learn(tmp_path / "stopped", whole.best_step + 1)
+        learn(tmp_path / "stopped", reference.best_step + 1)
     again, resumed = learn(tmp_path / "stopped")
-    assert (again.best_step, again.dev_loss, again.dev_losses) == (whole.best_step, whole.dev_loss, whole.dev_losses)
-    assert again.dev_scores == whole.dev_scores and again.dev_halves == whole.dev_halves
-    assert len(again.dev_scores) == len(again.dev_halves) == whole.steps
-    assert all(map(torch.equal, wanted, resumed))
+    assert (again.best_step, again.dev_loss, again.dev_losses) == (reference.best_step, reference.dev_loss, reference.dev_losses)
+    assert again.dev_scores == reference.dev_scores and again.dev_halves == reference.dev_halves
+    assert len(again.dev_scores) == len(again.dev_halves) == reference.steps
+    assert all(map(torch.equal, expected, resumed))
 
 
 def test_the_last_weights_come_with_the_last_loss(tmp_path: Path) -> None:
-    trained = train(*prepared("full"), ROWS, Completion(), dataclasses.replace(OVERSHOT, select="last"), 7, tmp_path)
-    assert (trained.best_step, trained.dev_loss) == trained.dev_losses[-1]
-    assert trained.dev_loss > min(loss for _, loss in trained.dev_losses)
+    result = train(*prepared("full"), ROWS, Completion(), dataclasses.replace(OVERSHOT, select="last"), 7, tmp_path)
+    assert (result.best_step, result.dev_loss) == result.dev_losses[-1]
+    assert result.dev_loss > min(loss for _, loss in result.dev_losses)
 
 
 def test_of_equal_looks_the_later_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

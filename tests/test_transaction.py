@@ -47,33 +47,33 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def test_publish_interrupted_at_any_write_can_be_repeated(root: Path) -> None:
     results = root / "results"
     before = state(results)
-    seen = set()
+    counts = set()
 
     def after(number: int) -> None:
         """The next command of any kind sees all of it or nothing, and is told to delete nothing."""
         records = published(results / "mini").records
-        seen.add(len(records))
+        counts.add(len(records))
         assert manifest.faults(results) == []
         if len(records) == 1:
             assert state(results) == before
         else:
-            assert {found["measured"]["scores"]["bleu"] for found in records.values()} == {0.6}
+            assert {record["measured"]["scores"]["bleu"] for record in records.values()} == {0.6}
 
     job = partial(publish_command.main, ["profile=mini", "--force"], root)
     assert at_every_write(job, root, lambda: state(results), after) > 20
-    assert seen == {1, 2}
+    assert counts == {1, 2}
 
 
 def test_prune_interrupted_at_any_write_can_be_repeated(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert publish_command.main(["profile=mini", "--force"], root) == 0
-    wanted: Any = SimpleNamespace(signature="s", setting="none")
-    monkeypatch.setattr(publish, "requested_runs", lambda profile: [wanted])
+    cell: Any = SimpleNamespace(signature="s", setting="none")
+    monkeypatch.setattr(publish, "requested_runs", lambda profile: [cell])
 
     def after(number: int) -> None:
-        kept = {name.rsplit("/", 1)[1].split(".")[0] for name in left(root / "results") if name.count("/") == 2}
+        stems = {name.rsplit("/", 1)[1].split(".")[0] for name in left(root / "results") if name.count("/") == 2}
         published(root / "results" / "mini")
-        whole = {name.rsplit("/", 1)[1].split(".")[0] for name in left(root / "results") if name.count("/") == 2}
-        assert whole in ({"s"}, {"s", "t"}) and whole <= kept
+        signatures = {name.rsplit("/", 1)[1].split(".")[0] for name in left(root / "results") if name.count("/") == 2}
+        assert signatures in ({"s"}, {"s", "t"}) and signatures <= stems
 
     job = partial(publish_command.main, ["profile=mini", "--prune", "--delete"], root)
     assert at_every_write(job, root, lambda: state(root / "results"), after) > 5
@@ -98,16 +98,16 @@ def replacing_slowly(results: Path) -> None:
 
 
 def test_a_reader_beside_a_publish_sees_one_state_or_the_other(tmp_path: Path) -> None:
-    beside = multiprocessing.get_context("fork").Process(target=replacing_slowly, args=(tmp_path,))
-    beside.start()
-    looked = 0
-    while beside.is_alive():
+    writer = multiprocessing.get_context("fork").Process(target=replacing_slowly, args=(tmp_path,))
+    writer.start()
+    reads = 0
+    while writer.is_alive():
         manifest.check(tmp_path, ["mini/measures"])
         assert manifest.faults(tmp_path) == []
         manifest.read_text(tmp_path, "mini/measures/a.json")
-        looked += 1
-    beside.join()
-    assert looked > 3 and beside.exitcode == 0 and left(tmp_path) == [f"mini/measures/{name}.json" for name in ("a", "b", "c11")]
+        reads += 1
+    writer.join()
+    assert reads > 3 and writer.exitcode == 0 and left(tmp_path) == [f"mini/measures/{name}.json" for name in ("a", "b", "c11")]
 
 
 def adding(results: Path, name: str) -> None:
@@ -161,10 +161,10 @@ def test_who_finds_another_one_writing_is_told_to_come_back(tmp_path: Path, monk
 @pytest.mark.parametrize("names", [["../outside"], ["/outside"], ["a/../../outside"]])
 def test_a_journal_moves_and_removes_nothing_outside(tmp_path: Path, names: list[str]) -> None:
     results = tmp_path / "results"
-    for told in ({"files": dict.fromkeys(names, "0" * 64), "removed": []}, {"files": {}, "removed": names}):
+    for journal in ({"files": dict.fromkeys(names, "0" * 64), "removed": []}, {"files": {}, "removed": names}):
         (results / transaction.STAGED).mkdir(parents=True, exist_ok=True)
         (tmp_path / "outside").write_text("mine")
-        (results / transaction.JOURNAL).write_text(json.dumps(told))
+        (results / transaction.JOURNAL).write_text(json.dumps(journal))
         refused(lambda: manifest.check(results), transaction.JOURNAL, "outside")
         assert (tmp_path / "outside").read_text() == "mine"
 

@@ -74,8 +74,8 @@ def test_references_count_as_the_protocols_say():
 
 def test_an_empty_reference_counts_in_the_paper_s_protocol():
     """pyter's rate against it is 1, and the least rate counts."""
-    said = [webnlg.per_input_statistics(["x y z w v"], [group], "paper")[0]["ter_edits"] for group in (["a b c", ""], ["a b c"])]
-    assert said == [1.0, pytest.approx(5 / 3)]
+    edits = [webnlg.per_input_statistics(["x y z w v"], [group], "paper")[0]["ter_edits"] for group in (["a b c", ""], ["a b c"])]
+    assert edits == [1.0, pytest.approx(5 / 3)]
 
 
 def test_meteor_of_the_same_words_in_another_order():
@@ -125,8 +125,8 @@ def test_bootstrap_recomputes_every_metric_of_every_group():
         for i, row in enumerate(webnlg.per_input_statistics(OUTPUTS, REFERENCES, "paper"))
     ]
     other = [
-        {"group": row["group"], **changed}
-        for row, changed in zip(rows, webnlg.per_input_statistics([LONG] * len(CASES), REFERENCES, "paper"), strict=True)
+        {"group": row["group"], **statistics}
+        for row, statistics in zip(rows, webnlg.per_input_statistics([LONG] * len(CASES), REFERENCES, "paper"), strict=True)
     ]
     for part, keep in (("", ("seen", "unseen")), ("_seen", ("seen",)), ("_unseen", ("unseen",))):
         ours, theirs = (webnlg.corpus_scores([row for row in run if row["group"] in keep]) for run in (rows, other))
@@ -183,9 +183,9 @@ def test_bart_on_dart(monkeypatch):
     from lora_repro.tasks.triples import files
     from lora_repro.tasks.triples.dart import DART
 
-    tested = DART("folder", "official").tested(files.load("dart", data, ["test"])[0]["test"])
+    examples = DART("folder", "official").tested(files.load("dart", data, ["test"])[0]["test"])
     if not os.environ.get("TERCOM_DART"):  # five minutes
         monkeypatch.setitem(webnlg.PROTOCOLS, "dart", webnlg.PROTOCOLS["dart"]._replace(edits=lambda *_: (0.0, 1.0)))
-    values = DART("folder", "official").score(published("dart"), tested).values
+    values = DART("folder", "official").score(published("dart"), examples).values
     assert (round(100 * values["bleu"], 2), round(values["meteor"], 6)) == (48.56, 0.392233)
     assert not os.environ.get("TERCOM_DART") or round(values["ter"], 6) == 0.446965

@@ -31,9 +31,9 @@ DARTS = {"train": [TABLE], "dev": [TABLE], "test": [TABLE, AGAIN, SHORT]}
 
 
 def webnlg_json(entry: Entry, number: int, **others: object) -> dict[str, object]:
-    said = [{"lex": text, "comment": note, "lang": ""} for text, note in zip(entry.texts, entry.notes, strict=True)]
+    references = [{"lex": text, "comment": note, "lang": ""} for text, note in zip(entry.texts, entry.notes, strict=True)]
     triples = [{"subject": s, "property": p, "object": o} for s, p, o in entry.triples]
-    row = {"category": entry.category, "lexicalisations": said, "modifiedtripleset": triples, "shape": "NA", **others}
+    row = {"category": entry.category, "lexicalisations": references, "modifiedtripleset": triples, "shape": "NA", **others}
     return {str(number): row}
 
 
@@ -43,8 +43,8 @@ def xml(entries: list[Entry], extra: str = "") -> str:
     body = ""
     for entry in entries:
         triples = "".join(f"<mtriple>{escape(' | '.join(triple))}</mtriple>" for triple in entry.triples)
-        said = zip(entry.texts, entry.notes, strict=True)
-        texts = "".join(f'<lex comment="{note}" lid="Id1">{escape(text)}</lex>' for text, note in said)
+        pairs = zip(entry.texts, entry.notes, strict=True)
+        texts = "".join(f'<lex comment="{note}" lid="Id1">{escape(text)}</lex>' for text, note in pairs)
         body += f'<entry category="{entry.category or "MISC"}" eid="Id1" size="1"{extra}>'
         body += "<originaltripleset><otriple>x | y | z</otriple></originaltripleset>"
         body += f"<modifiedtripleset>{triples}</modifiedtripleset>{texts}</entry>"
@@ -52,8 +52,8 @@ def xml(entries: list[Entry], extra: str = "") -> str:
 
 
 def dart_json(entry: Entry) -> dict[str, object]:
-    said = [{"source": note, "text": text} for text, note in zip(entry.texts, entry.notes, strict=True)]
-    return {"tripleset": entry.triples, "subtree_was_extended": False, "annotations": said}
+    texts = [{"source": note, "text": text} for text, note in zip(entry.texts, entry.notes, strict=True)]
+    return {"tripleset": entry.triples, "subtree_was_extended": False, "annotations": texts}
 
 
 @pytest.fixture(autouse=True)
@@ -91,8 +91,8 @@ def test_webnlg_files(tmp_path: Path, form: str) -> None:
     task.ready(str(folder))
     splits = task.load(str(folder))
     line = 'Oak_Bridge : openingYear : "1970" | Oak_Bridge : location : Velmar'
-    asked = Example(example_key(line), line, "", group="seen")
-    assert splits.train[:2] == [replace(asked, target="b1"), replace(asked, target="b3")]
+    template = Example(example_key(line), line, "", group="seen")
+    assert splits.train[:2] == [replace(template, target="b1"), replace(template, target="b3")]
     assert [example.target for example in splits.dev] == ["b1", "b3"]
     assert [(e.input, e.references, e.group) for e in splits.test] == [
         ("Star : homePort : Hesket & Co", ("f1 <ü>", "f2"), "unseen"), (line, ("b1", "b2", "b3"), "seen"),
@@ -149,15 +149,15 @@ def test_other_editions_and_broken_files_are_refused(tmp_path: Path) -> None:
         (folder / "train.json").write_text(text, encoding="utf-8")
         return str(folder)
 
-    later = [webnlg_json(entry, 1, shape="(X (X))") for entry in SPLITS["train"]]
-    refused(lambda: task.load(with_train(json.dumps({"entries": later}))), "train.json", "after 2017")
+    entries = [webnlg_json(entry, 1, shape="(X (X))") for entry in SPLITS["train"]]
+    refused(lambda: task.load(with_train(json.dumps({"entries": entries}))), "train.json", "after 2017")
     refused(lambda: task.load(with_train('[{"gem_id": "x", "input": []}]')), "another edition")
     refused(lambda: task.load(with_train("{")), "train.json, line 1", "not JSON")
     refused(lambda: task.load(with_train("")), "empty file")
     one = [webnlg_json(BRIDGE, 1)]
     refused(lambda: task.load(with_train(json.dumps({"entries": one}))), "1 entries, expected 2")
-    swapped = [webnlg_json(replace(BRIDGE, texts=("b1", "b2", "other")), 1), webnlg_json(FERRY, 2)]
-    refused(lambda: task.load(with_train(json.dumps({"entries": swapped}))), "checksum")
+    variants = [webnlg_json(replace(BRIDGE, texts=("b1", "b2", "other")), 1), webnlg_json(FERRY, 2)]
+    refused(lambda: task.load(with_train(json.dumps({"entries": variants}))), "checksum")
     (folder / "train.json").unlink()
     refused(lambda: task.load(str(folder)), "no train.json, train.jsonl or train/")
     (folder / "train").mkdir()
@@ -189,9 +189,9 @@ def test_an_empty_text_is_not_trained_on() -> None:
 
 
 def test_a_question_has_the_relations_of_the_training_inputs() -> None:
-    asked = "[TABLECONTEXT] : [TITLE] : Ferries | Star : HOME PORT : Hesket"
-    assert DART("embedded", "paper").ask(asked) == replace(DART("embedded", "paper").asked(TABLE), group="")
-    assert WebNLG("embedded", "paper").ask(asked).input == asked
+    text = "[TABLECONTEXT] : [TITLE] : Ferries | Star : HOME PORT : Hesket"
+    assert DART("embedded", "paper").ask(text) == replace(DART("embedded", "paper").asked(TABLE), group="")
+    assert WebNLG("embedded", "paper").ask(text).input == text
 
 
 def test_scores_are_of_all_and_of_each_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,13 +208,13 @@ def test_scores_are_of_all_and_of_each_group(monkeypatch: pytest.MonkeyPatch) ->
     assert faulty.per_input == scores.per_input
     assert (faulty.values["meteor_seen"], faulty.values["ter_seen"]) == (-1, 1 / 4)
     assert faulty.values["bleu"] == scores.values["bleu"]
-    alone = task.score(outputs[:1], test[:1]).values
-    assert math.isnan(alone["bleu_unseen"]) and alone["bleu"] == alone["bleu_seen"]
-    asked = []
-    monkeypatch.setattr(scripts, "per_input_statistics", lambda *said: asked.append(said[2]) or scores.per_input)
+    values = task.score(outputs[:1], test[:1]).values
+    assert math.isnan(values["bleu_unseen"]) and values["bleu"] == values["bleu_seen"]
+    protocols = []
+    monkeypatch.setattr(scripts, "per_input_statistics", lambda *said: protocols.append(said[2]) or scores.per_input)
     for other in (WebNLG("embedded", "official"), DART("embedded", "official"), DART("embedded", "paper")):
         assert list(other.score(outputs, test).values) == list(other.directions)
-    assert asked == ["webnlg", "dart", "paper"]
+    assert protocols == ["webnlg", "dart", "paper"]
     refused(lambda: task.score(outputs[:2], test), "2 outputs for 6 inputs")
     refused(lambda: task.score(outputs[:1], [replace(test[0], references=())]), "no references")
 
@@ -230,9 +230,9 @@ def test_generated_sets(task) -> None:
 
 @pytest.mark.parametrize("name", ["webnlg", "dart"])
 def test_configurations_name_every_field(name: str) -> None:
-    asked = compose([f"task={name}"]).task
-    task = instantiate(asked)
-    assert {key for key in asked if key != "_target_"} == {field.name for field in fields(task)}
+    config = compose([f"task={name}"]).task
+    task = instantiate(config)
+    assert {key for key in config if key != "_target_"} == {field.name for field in fields(task)}
     assert task == {"webnlg": WebNLG, "dart": DART}[name]("embedded", "paper")
 
 
@@ -254,16 +254,16 @@ def test_real_dart() -> None:
     folder = os.environ.get("DART_DATA")
     if not folder:
         pytest.skip("set DART_DATA to a folder with DART v1.1.1")
-    there, _ = files.load("dart", folder, ["dev", "test"])
-    paper, official = (DART("folder", protocol).tested(there["test"]) for protocol in ("paper", "official"))
+    splits, _ = files.load("dart", folder, ["dev", "test"])
+    paper, official = (DART("folder", protocol).tested(splits["test"]) for protocol in ("paper", "official"))
     assert (len(paper), len(official)) == (4159, 5097)
     assert sum(len(e.references) for e in paper) == sum(len(e.references) for e in official) == 12552
     assert sum(max(len(e.references) - 6, 0) for e in paper) == 576
-    assert len(DART("folder", "paper").tested(there["dev"])) == 2721
+    assert len(DART("folder", "paper").tested(splits["dev"])) == 2721
 
 
 @pytest.mark.parametrize("table, decay, smoothing, dropout", [("webnlg", 0.01, 0.1, 0.1), ("dart", 0.0, 0.0, 0.0)])
 def test_at_the_paper_s_scale_lora_trains_as_table_11_prints(table: str, decay: float, smoothing: float, dropout: float) -> None:
-    asked = resolved(compose([f"experiment={table}", f"row/{table}=lora", "profile=paper", "backbone=gpt2_medium"]))
-    train = [asked["train"][key] for key in ("lr", "epochs", "batch_size", "warmup", "weight_decay", "label_smoothing")]
-    assert (*train, asked["method"]["dropout"]) == (2e-4, 5, 8, 500, decay, smoothing, dropout)
+    config = resolved(compose([f"experiment={table}", f"row/{table}=lora", "profile=paper", "backbone=gpt2_medium"]))
+    train = [config["train"][key] for key in ("lr", "epochs", "batch_size", "warmup", "weight_decay", "label_smoothing")]
+    assert (*train, config["method"]["dropout"]) == (2e-4, 5, 8, 500, decay, smoothing, dropout)

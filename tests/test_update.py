@@ -128,11 +128,11 @@ def quantised(architecture: str, dense: bool = False) -> Backbone:
             if isinstance(module := place.module, weights.StoredMatrix):
                 continue  # another part of a fused one
             bias: Any = module.bias
-            stored = Eighths(weights.read(module).detach(), bias)
+            matrix = Eighths(weights.read(module).detach(), bias)
             if dense:
-                weights.write(module, stored.read())
+                weights.write(module, matrix.read())
             else:
-                place.replace(stored)
+                place.replace(matrix)
     return backbone
 
 
@@ -142,7 +142,7 @@ def quantised(architecture: str, dense: bool = False) -> Backbone:
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert"])
 def test_no_method_notices_how_a_matrix_is_stored(architecture: str, method: AbstractMethod) -> None:
     """A gradient step on a backbone of 8-bit matrices is that on the same values as floats."""
-    found = []
+    results = []
     for dense in (False, True):
         backbone = quantised(architecture, dense)
         shape = Shape.of(backbone)
@@ -155,8 +155,8 @@ def test_no_method_notices_how_a_matrix_is_stored(architecture: str, method: Abs
         extra = {"virtual": virtual} if sum(method.virtual_tokens) else {}
         backbone.model(input_ids=IDS, **extra).logits.square().mean().backward()
         gradients = {name: p.grad for name, p in trainable.named.items() if p.grad is not None}
-        found.append((shape, counts, gradients))
-    (shape, counts, ours), (other, others, theirs) = found
+        results.append((shape, counts, gradients))
+    (shape, counts, ours), (other, others, theirs) = results
     assert (shape, counts) == (other, others) and ours.keys() == theirs.keys() != set()
     for name, gradient in ours.items():
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-6)

@@ -86,16 +86,16 @@ def test_a_whole_model_equals_peft(name: str) -> None:
         torch.nn.init.normal_(parameter, parameter.mean().item(), 0.1)
     for place, layer in layers(mine.model).items():
         copy(name, layer, theirs.base_model.model.get_submodule(place), theirs.base_model)
-    moved = logits(mine.model)
-    assert (moved - before).abs().max() > 0.01
-    close(moved, logits(theirs.eval()))
+    output = logits(mine.model)
+    assert (output - before).abs().max() > 0.01
+    close(output, logits(theirs.eval()))
     merge(mine.model)
-    close(logits(mine.model), moved)
+    close(logits(mine.model), output)
     theirs.merge_adapter()
     for place, layer in layers(mine.model).items():
         close(weights.read(layer), theirs.base_model.model.get_submodule(place).get_base_layer().weight)
     unmerge(mine.model)
-    assert torch.equal(logits(mine.model), moved)
+    assert torch.equal(logits(mine.model), output)
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -121,8 +121,8 @@ def test_gradients_equal_pefts(name: str) -> None:
             pairs = [(part.A, twin.lora_A["default"].weight), (part.B, twin.lora_B["default"].weight)]
         if name == "dora":
             pairs.append((part.magnitude, twin.lora_magnitude_vector["default"].weight))
-        for ours, wanted in pairs:
-            close(ours.grad, wanted.grad)
+        for ours, reference in pairs:
+            close(ours.grad, reference.grad)
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -163,13 +163,13 @@ def test_dora_is_weight_normalisation_with_a_constant_norm() -> None:
     weight = weights.read(layer).detach()
     x = torch.randn(4, weight.shape[1])
     v = weight + 2.0 * part.B @ part.A
-    wanted = (part.magnitude / v.norm(dim=1).detach())[:, None] * v
+    expected = (part.magnitude / v.norm(dim=1).detach())[:, None] * v
     layer.eval()
-    close(layer(x), x @ wanted.T)
+    close(layer(x), x @ expected.T)
     torch.manual_seed(5)
     dropped = dropout(x, 0.5)
     torch.manual_seed(5)
-    close(layer.train()(x), x @ weight.T + dropped @ (wanted - weight).T)
+    close(layer.train()(x), x @ weight.T + dropped @ (expected - weight).T)
 
 
 def test_pissa_starts_as_the_best_approximation_and_freezes_the_rest() -> None:
@@ -188,9 +188,9 @@ def test_pissa_starts_as_the_best_approximation_and_freezes_the_rest() -> None:
 def test_vera_shares_one_frozen_pair() -> None:
     backbone = tiny_backbone("llama")
     trainable = Vera(rank=4, targets=["key", "mlp"]).apply(backbone)
-    found = list(layers(backbone.model).values())
-    assert len({id(layer.shared) for layer in found}) == 1
-    assert tuple(found[0].shared.A.shape) == (4, 64) and tuple(found[0].shared.B.shape) == (64, 4)
+    modules = list(layers(backbone.model).values())
+    assert len({id(layer.shared) for layer in modules}) == 1
+    assert tuple(modules[0].shared.A.shape) == (4, 64) and tuple(modules[0].shared.B.shape) == (64, 4)
     assert {name.rpartition(".")[2] for name in trainable.method} == {"b", "d"}
 
 
@@ -218,7 +218,7 @@ def test_dora_and_vera_draw_from_the_bounds_of_their_sources() -> None:
         assert 0.8 * bound < part.A.abs().max() <= bound and not part.B.any()
     backbone = tiny_backbone("llama")
     Vera(rank=4, targets=["key", "mlp"]).apply(backbone)
-    shared = next(iter(layers(backbone.model).values())).shared
-    for matrix in (shared.A, shared.B):
+    pair = next(iter(layers(backbone.model).values())).shared
+    for matrix in (pair.A, pair.B):
         bound = math.sqrt(6 / matrix.shape[1])
         assert 0.9 * bound < matrix.abs().max() <= bound

@@ -30,19 +30,19 @@ Scores = dict[str, dict[int, float]]
 
 
 def cells(names: list[str], seeds: int) -> list[Cell]:
-    asked = {"task": {"name": "x", "metrics": ["accuracy"]}, "backbone": {"name": "tiny"}}
+    config = {"task": {"name": "x", "metrics": ["accuracy"]}, "backbone": {"name": "tiny"}}
     keys = [(i, name, seed, f"{name}-{seed}") for i, name in enumerate(names) for seed in range(seeds)]
-    return [Cell(Row(name, name.upper(), i, seeds, True, {}, {}), seed, {"task": "x"}, (), key, asked, Path(key))
+    return [Cell(Row(name, name.upper(), i, seeds, True, {}, {}), seed, {"task": "x"}, (), key, config, Path(key))
             for i, name, seed, key in keys]  # fmt: skip
 
 
 def store(source: str, scores: Scores, caption: str = "real", kernels: str = "A", device: str = "") -> Store:
-    computed = {"device": device, "kernels": kernels, "precision": "fp32"}
+    hardware = {"device": device, "kernels": kernels, "precision": "fp32"}
     return Store(source, Path("nowhere"), {
         f"{name}-{seed}": {
             "status": "finished", "asked": {"task": {"name": "x"}},
             "measured": {"scores": {"accuracy": value / 100}, "parameters": {"method": int(name != "human"), "head": 0}},
-            "where": {"data": {"caption": caption}, "backbone": {"label": "tiny"}, **computed},
+            "where": {"data": {"caption": caption}, "backbone": {"label": "tiny"}, **hardware},
         }
         for name, values in scores.items() for seed, value in values.items()
     })  # fmt: skip
@@ -50,27 +50,27 @@ def store(source: str, scores: Scores, caption: str = "real", kernels: str = "A"
 
 def verdicts(monkeypatch: pytest.MonkeyPatch, theirs: Scores, ours: Scores, **more: Any) -> dict[str, Verdict]:
     monkeypatch.setattr("lora_repro.results.check_same_config", lambda record, asked: None)
-    declared = cells(sorted({*theirs, *ours}), 4)
+    grid = cells(sorted({*theirs, *ours}), 4)
     return {one.found.cell.row.name: one
-            for one in judge(compare(declared, store(OWN, ours, **more), store(PUBLISHED, theirs)))}  # fmt: skip
+            for one in judge(compare(grid, store(OWN, ours, **more), store(PUBLISHED, theirs)))}  # fmt: skip
 
 
 SPREAD: Scores = {"a": {0: 70, 1: 72}, "b": {0: 60, 1: 62}, "c": {0: 50, 1: 52}}  # sd over seeds √2
 
 
 def test_other_seeds_are_judged_by_the_pooled_spread_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = verdicts(monkeypatch, SPREAD, {"a": {2: 72, 3: 74}, "b": {2: 69, 3: 71}})
+    judgements = verdicts(monkeypatch, SPREAD, {"a": {2: 72, 3: 74}, "b": {2: 69, 3: 71}})
     # t(0.9875; 5) of two cells, √2 and two seeds on either side
-    assert found["a"].by == "seeds" and found["a"].allowed == pytest.approx(3.1634 * 2**0.5, abs=1e-3)
-    assert {name: one.verdict for name, one in found.items()} == {"a": REPRODUCED, "b": DIFFERS, "c": NOT_RUN}
-    assert found["a"].found.difference == pytest.approx(2)
+    assert judgements["a"].by == "seeds" and judgements["a"].allowed == pytest.approx(3.1634 * 2**0.5, abs=1e-3)
+    assert {name: one.verdict for name, one in judgements.items()} == {"a": REPRODUCED, "b": DIFFERS, "c": NOT_RUN}
+    assert judgements["a"].found.difference == pytest.approx(2)
 
 
 def test_the_same_seed_is_judged_by_the_spread_over_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     ours: Scores = {"a": {0: 71.5}, "b": {0: 60.1, 1: 62.1}, "c": {0: 49.9, 1: 52.1}}
-    found = verdicts(monkeypatch, SPREAD, ours)
-    assert found["a"].by == "machines" and found["a"].verdict == DIFFERS  # two seeds may differ by more, one may not
-    assert found["b"].verdict == found["c"].verdict == REPRODUCED
+    judgements = verdicts(monkeypatch, SPREAD, ours)
+    assert judgements["a"].by == "machines" and judgements["a"].verdict == DIFFERS  # two seeds may differ by more, one may not
+    assert judgements["b"].verdict == judgements["c"].verdict == REPRODUCED
     same = verdicts(monkeypatch, SPREAD, {**SPREAD, "a": {0: 70.04, 1: 72}})
     assert same["a"].allowed == 0 and same["a"].verdict == REPRODUCED  # no printed digit differs
 
@@ -84,21 +84,21 @@ def test_the_same_seed_is_judged_by_the_spread_over_machines(monkeypatch: pytest
 def test_what_is_allowed_depends_on_how_many_seeds_are_compared(
     monkeypatch: pytest.MonkeyPatch, ours: Scores, by: str, allowed: float
 ) -> None:
-    found = verdicts(monkeypatch, SPREAD, ours)["a"]
-    assert found.by == by and found.allowed == pytest.approx(allowed, rel=1e-4)
+    verdict = verdicts(monkeypatch, SPREAD, ours)["a"]
+    assert verdict.by == by and verdict.allowed == pytest.approx(allowed, rel=1e-4)
 
 
 def test_a_row_that_trains_nothing_tells_nothing_of_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """The texts of people are the same everywhere; as a gap of 0 they would make every other row differ."""
-    fixed: Scores = {"human": {0: 57, 1: 57, 2: 57}}
+    human: Scores = {"human": {0: 57, 1: 57, 2: 57}}
     ours: Scores = {"a": {0: 70.6, 1: 72.6}, "b": {0: 60.3}}
-    found = verdicts(monkeypatch, {**SPREAD, **fixed}, {**ours, **fixed})
-    assert found["a"].by == "seeds" and found["a"].verdict == found["human"].verdict == REPRODUCED
+    judgements = verdicts(monkeypatch, {**SPREAD, **human}, {**ours, **human})
+    assert judgements["a"].by == "seeds" and judgements["a"].verdict == judgements["human"].verdict == REPRODUCED
 
 
 def compared(theirs: verify.Values, ours: verify.Values, task: str = "x", backbone: str = "b", metric: str = "m") -> Compared:
-    asked = {"task": {"name": task}, "backbone": {"name": backbone}}
-    return Compared(replace(cells(["a"], 1)[0], axes={"task": task}, asked=asked), Metric(metric, metric), theirs, ours)
+    config = {"task": {"name": task}, "backbone": {"name": backbone}}
+    return Compared(replace(cells(["a"], 1)[0], axes={"task": task}, asked=config), Metric(metric, metric), theirs, ours)
 
 
 def test_as_noisy_is_what_is_of_one_task_backbone_and_metric() -> None:
@@ -109,25 +109,25 @@ def test_as_noisy_is_what_is_of_one_task_backbone_and_metric() -> None:
 
 
 def test_a_change_of_all_rows_is_no_spread_over_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    shifted = {name: {seed: value - 9 for seed, value in values.items()} for name, values in SPREAD.items()}
-    found = verdicts(monkeypatch, SPREAD, shifted)
-    assert {one.verdict for one in found.values()} == {DIFFERS} and {one.by for one in found.values()} == {"seeds"}
+    ours = {name: {seed: value - 9 for seed, value in values.items()} for name, values in SPREAD.items()}
+    judgements = verdicts(monkeypatch, SPREAD, ours)
+    assert {one.verdict for one in judgements.values()} == {DIFFERS} and {one.by for one in judgements.values()} == {"seeds"}
 
 
 def test_one_seed_of_everything_decides_nothing_but_equality(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs: Scores = {name: {0: values[0]} for name, values in SPREAD.items()}
-    found = verdicts(monkeypatch, theirs, {"a": {0: 70}, "b": {0: 60.2}})
-    assert {name: one.verdict for name, one in found.items()} == {"a": REPRODUCED, "b": UNDECIDED, "c": NOT_RUN}
+    judgements = verdicts(monkeypatch, theirs, {"a": {0: 70}, "b": {0: 60.2}})
+    assert {name: one.verdict for name, one in judgements.items()} == {"a": REPRODUCED, "b": UNDECIDED, "c": NOT_RUN}
 
 
 def test_a_run_that_stands_at_every_rank_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would be judged by copies of its own difference, and the spread would have too many degrees of freedom."""
     monkeypatch.setattr("lora_repro.results.check_same_config", lambda record, asked: None)
-    here: Scores = {name: {seed: value - 9 * (name == "a") for seed, value in values.items()} for name, values in SPREAD.items()}
+    ours: Scores = {name: {seed: value - 9 * (name == "a") for seed, value in values.items()} for name, values in SPREAD.items()}
     swept = [replace(cell, axes={**cell.axes, "row.rank": rank}) for rank in (1, 2, 4) for cell in cells(["a"], 4)]
-    found = compare([*swept, *cells(["b", "c"], 4)], store(OWN, here), store(PUBLISHED, SPREAD))
-    assert [one.cell.row.name for one in found] == ["a", "b", "c"] and "row.rank" not in found[0].cell.axes
-    assert judge(found)[0].verdict == DIFFERS
+    comparisons = compare([*swept, *cells(["b", "c"], 4)], store(OWN, ours), store(PUBLISHED, SPREAD))
+    assert [one.cell.row.name for one in comparisons] == ["a", "b", "c"] and "row.rank" not in comparisons[0].cell.axes
+    assert judge(comparisons)[0].verdict == DIFFERS
 
 
 def test_other_data_are_not_compared_and_what_is_not_published_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,12 +148,12 @@ def test_machines_are_named_as_far_as_their_records_tell_them_apart(
     monkeypatch: pytest.MonkeyPatch, there: tuple[str, str], here: tuple[str, str], told: bool
 ) -> None:
     monkeypatch.setattr("lora_repro.results.check_same_config", lambda record, asked: None)
-    published, own = (
+    theirs, own = (
         runs(cells(["a"], 1), store(source, {"a": {0: 70}}, device=f"{device}, 1 threads", kernels=kernels))
         for source, (device, kernels) in ((PUBLISHED, there), (OWN, here))
     )
-    assert bool(verify.machines(own, published)) == told == bool(verify.machines(published, own))
-    assert not told or f"here {here[0]}, {here[1]}, fp32" in verify.machines(own, published)[0]
+    assert bool(verify.machines(own, theirs)) == told == bool(verify.machines(theirs, own))
+    assert not told or f"here {here[0]}, {here[1]}, fp32" in verify.machines(own, theirs)[0]
 
 
 @pytest.mark.parametrize(
@@ -174,14 +174,14 @@ def test_the_command_prints_a_table_and_its_status_says_which(
     monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, SPREAD))
     monkeypatch.setattr(verify, "own", lambda folder: store(OWN, ours, kernels="B"))
     assert verify_command.main(["experiment=glue", "profile=mini"]) == status
-    printed = capsys.readouterr().out
-    assert printed.splitlines()[-1] == said and "glue, profile mini" in printed
-    assert "Published on A, fp32; here B, fp32" in printed and "71.0 ± 1.4" in printed
+    output = capsys.readouterr().out
+    assert output.splitlines()[-1] == said and "glue, profile mini" in output
+    assert "Published on A, fp32; here B, fp32" in output and "71.0 ± 1.4" in output
     monkeypatch.setenv("COLUMNS", "80")
     verify_command.main(["experiment=glue"])
-    printed = capsys.readouterr().out
-    assert "Score" in printed.partition("---")[0]  # which of a cell's scores a line is about
-    assert max(map(len, printed.splitlines())) <= 80
+    output = capsys.readouterr().out
+    assert "Score" in output.partition("---")[0]  # which of a cell's scores a line is about
+    assert max(map(len, output.splitlines())) <= 80
     monkeypatch.setattr(verify, "published", lambda folder: store(PUBLISHED, {}))
     assert verify_command.main(["experiment=glue"]) == 2 and "nothing to compare: " in capsys.readouterr().out
 
@@ -192,8 +192,8 @@ def test_what_has_no_scores_is_not_called_reproduced_nor_passed_over(
 ) -> None:
     """Probed runs answer nothing, and latencies are no runs; both are published."""
     silent = store(PUBLISHED, {} if measured else SPREAD)
-    for found in silent.records.values():
-        found["measured"]["scores"] = {"dev_loss": 1.0}
+    for entry in silent.records.values():
+        entry["measured"]["scores"] = {"dev_loss": 1.0}
     silent = Store(PUBLISHED, tmp_path, silent.records)
     if measured:
         write_json(tmp_path / "measures" / "glue_cuda.json", {"schema": 1})
@@ -203,6 +203,6 @@ def test_what_has_no_scores_is_not_called_reproduced_nor_passed_over(
     monkeypatch.setattr(verify, "published", lambda folder: silent)
     monkeypatch.setattr(verify, "own", lambda folder: Store(OWN, tmp_path, silent.records))
     assert verify_command.main(["experiment=glue", "profile=mini"]) == 2
-    printed = capsys.readouterr().out
-    assert printed.startswith("glue: not compared, it has no scores")
-    assert printed.splitlines()[-1] == "1 not compared"
+    output = capsys.readouterr().out
+    assert output.startswith("glue: not compared, it has no scores")
+    assert output.splitlines()[-1] == "1 not compared"

@@ -62,8 +62,8 @@ def test_the_tables_and_figures_travel_in_one_run(tmp_path: Path, monkeypatch: p
     records = inspect(folder)
     (run,) = parts(records, "run")
     assert (run["run_id"], run["job_type"], run["config"]["update"]["profile_name"]) == ("lora_repro-smoke", "report", "smoke")
-    found = summary(records)
-    assert (found["tables/e2e.nrows"], found["figures/e2e.width"], found["figures/e2e.height"]) == (2, 4, 3)
+    fields = summary(records)
+    assert (fields["tables/e2e.nrows"], fields["figures/e2e.width"], fields["figures/e2e.height"]) == (2, 4, 3)
     (table,) = (folder / "files/media/table").rglob("*.json")
     artifacts = {item["type"]: item for item in parts(records, "artifact")}
     assert artifacts["figures"]["name"] == "figures-lora_repro-smoke"
@@ -77,9 +77,9 @@ def test_offline_the_run_is_kept_for_later_and_needs_no_key(tmp_path: Path, monk
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
-    said = wandb_board.save(SPEC, {"tables/e2e": [{"line": "LoRA"}]}, {}, tmp_path / "runs")
+    message = wandb_board.save(SPEC, {"tables/e2e": [{"line": "LoRA"}]}, {}, tmp_path / "runs")
     (folder,) = (tmp_path / "runs/wandb").glob("offline-run-*")
-    assert said.startswith("offline") and f"wandb sync {tmp_path}/runs/wandb/offline-run-*" in said
+    assert message.startswith("offline") and f"wandb sync {tmp_path}/runs/wandb/offline-run-*" in message
     assert parts(inspect(folder), "run")[0]["project"] == "theirs"
 
 
@@ -98,6 +98,6 @@ def test_the_workspace_is_that_of_the_runs_project(tmp_path: Path, monkeypatch: 
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
     monkeypatch.setattr(wandb_board, "build", build)
     monkeypatch.setattr(wandb_board, "key_known", lambda: True)
-    with pytest.raises(Saved) as caught:
+    with pytest.raises(Saved) as error:
         wandb_board.save(SPEC, {}, {}, tmp_path)
-    assert caught.value.args == ("them", "theirs")
+    assert error.value.args == ("them", "theirs")

@@ -71,7 +71,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[di
         tracker = WandbTracker(predictions=3)
         random.seed(1)
         np.random.seed(1)
-        drawn = random.getstate(), np.random.get_state()[1].tolist()
+        states = random.getstate(), np.random.get_state()[1].tolist()
         with pytest.raises(Preempted), tracked(tracker, "aaaa", folder / "a") as metrics:
             for step in (1, 2, 3, 4):
                 metrics.log(step, {"train_loss": 1 / step, "lr": 0.1})
@@ -98,7 +98,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[di
         with tracked(small, "dddd", folder / "d") as metrics:
             metrics.finish(untrained, PREDICTIONS)
         settle()
-        assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == states
         second = next(path for path in (folder / "a/wandb").glob("offline-run-*") if path != first)
         yield {
             "stopped": inspect(first),
@@ -137,9 +137,9 @@ def test_every_step_is_logged_and_a_resumed_run_may_go_back(runs: dict[str, list
 
 
 def test_final_scores_and_status_are_in_the_summary(runs: dict[str, list[dict[str, Any]]]) -> None:
-    found = summary(runs["resumed"])
-    assert (found["scores/bleu"], found["parameters/method"], found["status"]) == (0.25, 64, "finished")
-    assert found["where/git_sha"] == "abc" and "scores/nist" not in found
+    fields = summary(runs["resumed"])
+    assert (fields["scores/bleu"], fields["parameters/method"], fields["status"]) == (0.25, 64, "finished")
+    assert fields["where/git_sha"] == "abc" and "scores/nist" not in fields
     assert parts(runs["resumed"], "exit")[0].get("exit_code", 0) == 0
 
 
@@ -158,25 +158,25 @@ def test_a_collapsed_run_is_a_result_and_one_without_training_an_evaluation(runs
 
 
 def test_what_a_run_started_from_is_drawn_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    used: list[str] = []
+    calls: list[str] = []
 
     class Run:
         summary: ClassVar[dict[str, Any]] = {}
 
         def use_artifact(self, name: str) -> None:
-            used.append(name)
+            calls.append(name)
             if "gone" in name:
                 raise ValueError("no such artifact")
 
         def define_metric(self, *_: Any, **__: Any) -> None: ...
 
         def finish(self, exit_code: int) -> None:
-            used.append(f"exit {exit_code}")
+            calls.append(f"exit {exit_code}")
 
     monkeypatch.setattr(wandb_run, "begin", lambda *_, **__: Run())
     mirror = wandb_run.WandbRun(WandbTracker(mode="online"), "eeee", ASKED, tmp_path)
     mirror.finish(Ending.of(record("finished", started_from=["gone", "aaaa"]), []))
-    assert used == ["adapter-gone:latest", "adapter-aaaa:latest", "exit 0"]
+    assert calls == ["adapter-gone:latest", "adapter-aaaa:latest", "exit 0"]
 
 
 def test_predictions_and_adapter_are_artifacts(runs: dict[str, list[dict[str, Any]]]) -> None:
@@ -185,8 +185,8 @@ def test_predictions_and_adapter_are_artifacts(runs: dict[str, list[dict[str, An
     (content,) = artifacts["adapter"]["manifest"]["contents"]
     assert content["path"] == "adapter.safetensors" and content["size"] == "100"
     assert content["local_path"].endswith("/a/adapter.safetensors")  # in place, not a copy
-    (logged,) = (line["predictions"] for line in history_whole(runs["resumed"]) if "predictions" in line)
-    assert logged["nrows"] == 3
+    (predictions,) = (line["predictions"] for line in history_whole(runs["resumed"]) if "predictions" in line)
+    assert predictions["nrows"] == 3
     assert parts(runs["diverged"], "artifact") == []  # larger than this tracker uploads
 
 
@@ -233,42 +233,42 @@ def test_the_usual_variables_choose_project_and_entity(monkeypatch: pytest.Monke
     assert (WandbTracker().project, WandbTracker().entity) == ("lora_repro", None)
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_ENTITY", "them")
-    found = compose(["tracker=wandb"]).tracker
-    assert (tracker := build(found)).project == "theirs" and tracker.entity == "them"
+    config = compose(["tracker=wandb"]).tracker
+    assert (tracker := build(config)).project == "theirs" and tracker.entity == "them"
     assert WandbTracker(project="mine").project == "mine"
 
 
 def test_an_ad_hoc_run_has_a_group_too() -> None:
     """By its method and what differs: a group is one setting at several seeds."""
-    asked = {**ASKED, "row": {"table": None, "name": "lora", "label": "lora method.rank=8"}}
-    shown = describe("s", asked)
-    assert shown["group"] == "lora method.rank=8" and shown["name"].startswith("lora method.rank=8 ")
+    config = {**ASKED, "row": {"table": None, "name": "lora", "label": "lora method.rank=8"}}
+    description = describe("s", config)
+    assert description["group"] == "lora method.rank=8" and description["name"].startswith("lora method.rank=8 ")
     ours = {"name": "x", "source": "folder", "hub_id": "/home/me/secret/roberta"}
     title = "lora backbone.source=folder backbone.hub_id=/home/me/secret/roberta"
-    asked = {**ASKED, "row": {"table": None, "name": "lora", "label": title}, "backbone": {**ASKED["backbone"], **ours}}
-    shown = describe("s", asked)
-    assert "secret" not in str(shown) and shown["group"].endswith("backbone.hub_id=roberta")
-    title, here = "lora backbone.hub_id=. train.lr=0.003", {"name": "x", "source": "folder", "hub_id": "."}
-    asked = {**ASKED, "row": {"table": None, "name": "lora", "label": title}, "backbone": {**ASKED["backbone"], **here}}
-    assert describe("s", asked)["group"] == f"lora backbone.hub_id={Path.cwd().name} train.lr=0.003"
+    config = {**ASKED, "row": {"table": None, "name": "lora", "label": title}, "backbone": {**ASKED["backbone"], **ours}}
+    description = describe("s", config)
+    assert "secret" not in str(description) and description["group"].endswith("backbone.hub_id=roberta")
+    title, backbone = "lora backbone.hub_id=. train.lr=0.003", {"name": "x", "source": "folder", "hub_id": "."}
+    config = {**ASKED, "row": {"table": None, "name": "lora", "label": title}, "backbone": {**ASKED["backbone"], **backbone}}
+    assert describe("s", config)["group"] == f"lora backbone.hub_id={Path.cwd().name} train.lr=0.003"
 
 
 def test_no_folder_of_this_machine_is_shown() -> None:
     place = "/home/me/my secret/QUESTIONS"
     row = {"table": None, "name": "lora", "label": f"lora task.folder={place} task.labels=[~/secret/a/b,{place}]"}
-    asked = {**ASKED, "row": row, "task": {**ASKED["task"], "folder": place, "about": [f"{place}/x.tsv"], "url": "https://a.b/c/d",
-            "uri": f"file://{place}"}}  # fmt: skip
-    kept = {"separator": "</s></s>", "eos": "</s>"}
-    shown = describe("s", {**asked, "backbone": {**ASKED["backbone"], **kept}})
-    assert "secret" not in str(shown) and shown["group"] == "lora task.folder=QUESTIONS task.labels=[b,QUESTIONS]"
-    task, backbone = shown["config"]["task"], shown["config"]["backbone"]
+    config = {**ASKED, "row": row, "task": {**ASKED["task"], "folder": place, "about": [f"{place}/x.tsv"],
+             "url": "https://a.b/c/d", "uri": f"file://{place}"}}  # fmt: skip
+    tokens = {"separator": "</s></s>", "eos": "</s>"}
+    description = describe("s", {**config, "backbone": {**ASKED["backbone"], **tokens}})
+    assert "secret" not in str(description) and description["group"] == "lora task.folder=QUESTIONS task.labels=[b,QUESTIONS]"
+    task, backbone = description["config"]["task"], description["config"]["backbone"]
     assert (task["folder"], task["about"], task["url"]) == ("QUESTIONS", ["x.tsv"], "https://a.b/c/d")
-    assert {key: backbone[key] for key in kept} == kept and task["uri"] == "QUESTIONS"
+    assert {key: backbone[key] for key in tokens} == tokens and task["uri"] == "QUESTIONS"
 
 
 def test_a_server_s_password_is_not_said() -> None:
-    said = one_line(ValueError("Failed to authenticate with http://u:sekret@127.0.0.1:9: no\nmore"))
-    assert said == "Failed to authenticate with http://127.0.0.1:9: no"
+    message = one_line(ValueError("Failed to authenticate with http://u:sekret@127.0.0.1:9: no\nmore"))
+    assert message == "Failed to authenticate with http://127.0.0.1:9: no"
 
 
 PROGRAM = """
@@ -296,25 +296,25 @@ def program(folder: Path, patience: float, kill: str = "pass", **environment: st
     for name in ("CONFIG", "CACHE", "DATA"):
         environment[f"WANDB_{name}_DIR"] = str(folder / name.lower())
     command = [sys.executable, "-c", PROGRAM.replace("KILL", kill), str(folder / "run"), str(patience)]
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
-    done = subprocess.run(
-        command, cwd=ROOT, env={**inherited, **environment}, capture_output=True, text=True, timeout=400
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    process = subprocess.run(
+        command, cwd=ROOT, env={**variables, **environment}, capture_output=True, text=True, timeout=400
     )
     steps = [json.loads(line)["step"] for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
-    assert done.returncode == 7 and steps == [1, 2, 3] and "Traceback" not in done.stderr, done.stderr
-    return done
+    assert process.returncode == 7 and steps == [1, 2, 3] and "Traceback" not in process.stderr, process.stderr
+    return process
 
 
 def test_a_network_that_never_answers_costs_the_patience_and_no_more(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, never says a word
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        done = program(tmp_path, 3, WANDB_BASE_URL=url, WANDB_API_KEY=40 * "0")
-    assert "W&B did not answer" in done.stderr or "this run is kept offline" in done.stderr
+        process = program(tmp_path, 3, WANDB_BASE_URL=url, WANDB_API_KEY=40 * "0")
+    assert "W&B did not answer" in process.stderr or "this run is kept offline" in process.stderr
 
 
 def test_online_without_a_key_asks_nothing_and_goes_on_offline(tmp_path: Path) -> None:
-    done = program(tmp_path, 120, WANDB_MODE="online", HOME=str(tmp_path))
-    assert done.stderr.startswith("W&B is not online (no API key: set WANDB_API_KEY); this run is kept offline in ")
+    process = program(tmp_path, 120, WANDB_MODE="online", HOME=str(tmp_path))
+    assert process.stderr.startswith("W&B is not online (no API key: set WANDB_API_KEY); this run is kept offline in ")
     assert list((tmp_path / "run/wandb").glob("offline-run-*/run-cccc.wandb"))
 
 
@@ -328,5 +328,5 @@ cores[0].kill()
 
 def test_a_service_that_is_gone_costs_nothing_but_its_dashboard(tmp_path: Path) -> None:
     kill = "exec(" + repr(WAIT_AND_KILL) + ")"
-    done = program(tmp_path, 10, kill, WANDB_MODE="offline")
-    assert done.stderr.startswith("W&B ") and done.stderr.count("\n") <= 2  # said once, not at every call
+    process = program(tmp_path, 10, kill, WANDB_MODE="offline")
+    assert process.stderr.startswith("W&B ") and process.stderr.count("\n") <= 2  # said once, not at every call

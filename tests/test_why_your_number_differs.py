@@ -43,15 +43,15 @@ def printed(value: float, digits: int = 1, sign: bool = False) -> str:
 
 
 def spread(values: Iterable[float], sign: bool = False) -> str:
-    found = list(values)
-    return f"{printed(float(np.mean(found)), sign=sign)} ± {float(np.std(found, ddof=1)):.1f}"
+    numbers = list(values)
+    return f"{printed(float(np.mean(numbers)), sign=sign)} ± {float(np.std(numbers, ddof=1)):.1f}"
 
 
 @cache
 def records(experiment: str, *overrides: str) -> list[dict[str, Any]]:
     """The published records of these rows at `laptop`, by seed."""
-    found = frame(experiment, "laptop", overrides).query("source == 'published'")
-    names = found.sort_values(["row", "task", "seed"]).signature.unique()
+    table = frame(experiment, "laptop", overrides).query("source == 'published'")
+    names = table.sort_values(["row", "task", "seed"]).signature.unique()
     return [json.loads((LAPTOP / "records" / f"{name}.json").read_text(encoding="utf-8")) for name in names]
 
 
@@ -83,22 +83,22 @@ def learning_rate() -> list[str]:
     (search,) = cola["searches"]
     by_rate = {trial["lr"]: printed(100 * trial["dev_score"]) for trial in search["trials"]}
     assert search["seed"] == 1000 and [*by_rate] == [0.000667, 0.002, 0.006]
-    low, chosen, high = by_rate.values()
-    return [f"{chosen} at 2e-3, {low} at a third of it and {high} at three times it"]
+    low, middle, high = by_rate.values()
+    return [f"{middle} at 2e-3, {low} at a third of it and {high} at three times it"]
 
 
 def seeds() -> list[str]:
     stsb = scores(of(lora(), "stsb"), "pearson")
     assert len(stsb) == 7
     median, best = float(np.median(stsb)), max(stsb)
-    told = [f"{spread(stsb)}, median {printed(median)}, best {printed(best)}, worst {printed(min(stsb))}"]
+    phrases = [f"{spread(stsb)}, median {printed(median)}, best {printed(best)}, worst {printed(min(stsb))}"]
     gaps = {}
     for task, metric in MAIN.items():
         fives = [*combinations(scores(of(lora(), task), metric), 5)]
         assert len(fives) == 21
         gaps[task] = float(np.mean([max(five) - np.median(five) for five in fives]))
     least, most = printed(min(gaps.values())), printed(max(gaps.values()))
-    return [*told, ", ".join(f"{LABEL[task]} {printed(gap)}" for task, gap in gaps.items()), f"median: {least} to {most} |"]
+    return [*phrases, ", ".join(f"{LABEL[task]} {printed(gap)}" for task, gap in gaps.items()), f"median: {least} to {most} |"]
 
 
 def epoch() -> list[str]:
@@ -113,14 +113,14 @@ def epoch() -> list[str]:
 
 
 def rows() -> list[str]:
-    told, means = [], []
+    phrases, means = [], []
     for task, metric in MAIN.items():
-        found = [*of(lora(), task), *of(full(), task)]
-        assert len(found) == 14
-        gaps = [100 * (record["measured"]["dev_score"] - record["measured"]["scores"][metric]) for record in found]
-        told.append(f"{LABEL[task]} {spread(gaps)}")
+        runs = [*of(lora(), task), *of(full(), task)]
+        assert len(runs) == 14
+        gaps = [100 * (record["measured"]["dev_score"] - record["measured"]["scores"][metric]) for record in runs]
+        phrases.append(f"{LABEL[task]} {spread(gaps)}")
         means.append(float(np.mean(gaps)))
-    return [", ".join(told), f"| {printed(min(means))} to {printed(max(means))} |"]
+    return [", ".join(phrases), f"| {printed(min(means))} to {printed(max(means))} |"]
 
 
 def metric() -> list[str]:
@@ -130,17 +130,17 @@ def metric() -> list[str]:
     answers = [[line["output"] for line in predictions(record)] for record in mrpc]
     both = [glue.score(["accuracy", "f1"], answer, gold, "1") for answer in answers]
     for name in ("accuracy", "f1"):
-        assert scores(mrpc, name) == pytest.approx([100 * found[name] for found in both])
-    accuracy, f1 = ([100 * found[name] for found in both] for name in ("accuracy", "f1"))
+        assert scores(mrpc, name) == pytest.approx([100 * score[name] for score in both])
+    accuracy, f1 = ([100 * score[name] for score in both] for name in ("accuracy", "f1"))
     cola, stsb = of(lora(), "cola"), of(lora(), "stsb")
-    apart = np.subtract(scores(stsb, "spearman"), scores(stsb, "pearson"))
+    gaps = np.subtract(scores(stsb, "spearman"), scores(stsb, "pearson"))
     return [
         f"accuracy {spread(accuracy)}, F1 {spread(f1)}",
         f"| {printed(float(np.mean(np.subtract(f1, accuracy))))} |",
         f"{printed(100 * constant['accuracy'])} and {printed(100 * constant['f1'])}",
         f"accuracy {printed(float(np.mean(scores(cola, 'accuracy'))))} where Matthews' correlation is "
         f"{printed(float(np.mean(scores(cola, 'matthews'))))}",
-        f"Spearman's lies {printed(float(np.mean(apart)), sign=True)} from Pearson's",
+        f"Spearman's lies {printed(float(np.mean(gaps)), sign=True)} from Pearson's",
     ]
 
 
@@ -157,36 +157,36 @@ def scorer() -> list[str]:
         by_sentence.append(100 * float(np.mean([bleu.bleu([count]) for count in counts])))
     assert len(official) == 5 and official == pytest.approx(scores(e2e(), "bleu"))
     samsum = of(records("gpt3", "task=samsum"), "samsum")
-    apart = np.subtract(scores(samsum, "rouge1_py_rouge"), scores(samsum, "rouge1_rouge_score"))
+    gaps = np.subtract(scores(samsum, "rouge1_py_rouge"), scores(samsum, "rouge1_rouge_score"))
     return [
         f"official {printed(float(np.mean(official)))}",
         f"mean of sentences' own BLEU {printed(float(np.mean(by_sentence)))}",
-        f"at most {np.abs(apart).max():.1f} points over {len(samsum)} runs",
+        f"at most {np.abs(gaps).max():.1f} points over {len(samsum)} runs",
     ]
 
 
 def length() -> list[str]:
     """What outputs shorter than the references cost: BLEU without its factor exp(1 - ref_len / hyp_len), less BLEU."""
-    lost, shares = [], []
+    costs, shares = [], []
     for record in e2e():
         lines = predictions(record)
         share = sum(line["hyp_len"] for line in lines) / sum(line["ref_len"] for line in lines)
         shares.append(100 * share)
-        lost.append(100 * record["measured"]["scores"]["bleu"] * (1 / min(1.0, math.exp(1 - 1 / share)) - 1))
+        costs.append(100 * record["measured"]["scores"]["bleu"] * (1 / min(1.0, math.exp(1 - 1 / share)) - 1))
     conf = yaml.safe_load((ROOT / "conf" / "row" / "e2e.yaml").read_text(encoding="utf-8"))
     reruns = conf["lora"]["row"]["reruns"]["gpt2_medium"]
     assert reruns["source"] == "microsoft/LoRA issue 165, length penalty 0.8"
     least, most = printed(min(reruns["bleu"])), printed(max(reruns["bleu"]))
     return [
-        f"{spread(lost)} BLEU",
+        f"{spread(costs)} BLEU",
         f"{printed(float(np.mean(shares)))} % of",
-        f"; {spread(lost)} by length alone |",
+        f"; {spread(costs)} by length alone |",
         f"{least} to {most} with 0.8, where the paper has {paper('e2e', 'lora', 'gpt2_medium')['bleu']} and prints 0.9",
     ]
 
 
 def precision() -> list[str]:
-    told = []
+    phrases = []
     for experiment, task, name in (("qlora", "e2e", "bleu"), ("qlora_glue", "stsb", "pearson")):
         wide, narrow = (of(records(experiment, f"row/{experiment}={row}"), task) for row in ("lora_all", "lora_all_bf16"))
         pairs = [(a, b) for a in wide for b in narrow if a["asked"]["seed"] == b["asked"]["seed"]]
@@ -194,11 +194,11 @@ def precision() -> list[str]:
         for a, b in pairs:  # the same run but for the precision: the rate, too
             alike = [{**run["asked"], "train": {**run["asked"]["train"], "precision": None}} for run in (a, b)]
             assert alike[0] == alike[1] and a["where"]["precision"] != b["where"]["precision"]
-        apart = [scores([b], name)[0] - scores([a], name)[0] for a, b in pairs]
-        _, low, high = student(apart)
+        gaps = [scores([b], name)[0] - scores([a], name)[0] for a, b in pairs]
+        _, low, high = student(gaps)
         assert low < 0 < high  # the page: neither surely differs from 0
-        told.append(f"{spread(apart, sign=True)} {'BLEU' if task == 'e2e' else 'on STS-B'}")
-    return told
+        phrases.append(f"{spread(gaps, sign=True)} {'BLEU' if task == 'e2e' else 'on STS-B'}")
+    return phrases
 
 
 # What the page's own runs gave, by signature: their records are not published.
@@ -216,8 +216,8 @@ def batch_size() -> list[str]:
 def paper(table: str, row: str, backbone: str) -> dict[str, str]:
     """A row of the paper, as conf/paper has it."""
     lines = (ROOT / "conf" / "paper" / f"{table}.csv").read_text(encoding="utf-8").splitlines()
-    (found,) = [line for line in csv.DictReader(lines[1:]) if (line["row"], line["backbone"]) == (row, backbone)]
-    return found
+    (entry,) = [line for line in csv.DictReader(lines[1:]) if (line["row"], line["backbone"]) == (row, backbone)]
+    return entry
 
 
 def start() -> list[str]:
@@ -281,8 +281,8 @@ def test_a_section_says_what_the_records_say(title: str) -> None:
     text = section(title)
     phrases = COMPUTED[title]()
     assert phrases and not [phrase for phrase in phrases if phrase not in text]
-    known = {number for phrase in phrases for number in DECIMAL.findall(phrase)} | QUOTED.get(title, set())
-    assert not {*DECIMAL.findall(text)} - known
+    numbers = {number for phrase in phrases for number in DECIMAL.findall(phrase)} | QUOTED.get(title, set())
+    assert not {*DECIMAL.findall(text)} - numbers
 
 
 def test_the_table_has_a_line_for_each_cause_and_no_number_is_without_a_source() -> None:
@@ -297,15 +297,15 @@ def test_the_table_has_a_line_for_each_cause_and_no_number_is_without_a_source()
 
 def test_each_command_composes_and_those_of_our_runs_name_their_records() -> None:
     """A default that changes gives a command another signature: the page's number is no longer its own."""
-    named = 0
+    total = 0
     for line in re.findall(r"^    lora-repro run (.*)$", PAGE, re.M):
         command, _, signatures = line.partition("  # ")
-        found = cells(shlex.split(command))
-        assert found
+        runs = cells(shlex.split(command))
+        assert runs
         if signatures:
-            assert [cell.signature[:8] for cell in found] == signatures.split()
-            named += len(found)
-    assert named >= 3
+            assert [cell.signature[:8] for cell in runs] == signatures.split()
+            total += len(runs)
+    assert total >= 3
 
 
 @pytest.mark.skipif("E2E_DATA" not in os.environ, reason="set E2E_DATA to a folder with the E2E CSV files")
@@ -317,7 +317,7 @@ def test_other_scorers_on_the_published_outputs() -> None:
     references = [list(example.references) for example in subset(E2E("folder", "raw").load(os.environ["E2E_DATA"]).test, 250, 0)]
     streams = [[group[i] if i < len(group) else None for group in references] for i in range(max(map(len, references)))]
     split = [[reference.split() for reference in group] for group in references]
-    found: dict[str, list[float]] = {}
+    by_scorer: dict[str, list[float]] = {}
     for record in e2e():
         outputs = [line["output"] for line in predictions(record)]
         for name, value in {
@@ -326,11 +326,11 @@ def test_other_scorers_on_the_published_outputs() -> None:
             "first": sacrebleu.corpus_bleu(outputs, [[group[0] for group in references]]).score,
             "nltk": 100 * corpus_bleu(split, [output.split() for output in outputs]),
         }.items():
-            found.setdefault(name, []).append(value)
-    cased, lower, first, nltk = (printed(float(np.mean(found[name]))) for name in ("cased", "lower", "first", "nltk"))
-    assert found["lower"] == pytest.approx(scores(e2e(), "bleu"))
+            by_scorer.setdefault(name, []).append(value)
+    cased, lower, first, nltk = (printed(float(np.mean(by_scorer[name]))) for name in ("cased", "lower", "first", "nltk"))
+    assert by_scorer["lower"] == pytest.approx(scores(e2e(), "bleu"))
     text = section("Scorer")
     assert f"sacrebleu {cased} with case ({lower} without" in text and f"blanks {nltk}" in text and f"alone {first}" in text
     official = scores(e2e(), "bleu")
-    near, far = (printed(float(np.mean(np.subtract(official, found[name])))) for name in ("cased", "nltk"))
+    near, far = (printed(float(np.mean(np.subtract(official, by_scorer[name])))) for name in ("cased", "nltk"))
     assert f"| {near} to {far} |" in text

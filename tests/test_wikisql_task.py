@@ -46,8 +46,8 @@ def test_a_query_and_its_text(query: Query, text: str) -> None:
 
 
 def test_what_a_model_may_write_differently_and_mean_the_same() -> None:
-    said = """ select count( "school/club team" )  FROM Table where "NO." < 7 and "player" = 'Bo' ; """
-    assert sql.read(said, HEADER) == Query(2, 3, ((1, 2, "7"), (0, 0, "Bo")))
+    query = """ select count( "school/club team" )  FROM Table where "NO." < 7 and "player" = 'Bo' ; """
+    assert sql.read(query, HEADER) == Query(2, 3, ((1, 2, "7"), (0, 0, "Bo")))
     assert sql.read('SELECT "Player" FROM table WHERE "No." > -1,000.5', HEADER).conditions == ((1, 1, "-1,000.5"),)
 
 
@@ -93,9 +93,9 @@ GOLD = """SELECT COUNT("Player") FROM table WHERE "School/Club Team" = 'Duke' AN
     ],
 )
 def test_logical_form_and_execution_of_one_output(output: str, logical_form: int, execution: int) -> None:
-    found = sql.score(output, GOLD, TABLE)
-    assert (found["logical_form"], found["execution"]) == (logical_form, execution)
-    assert found["readable"] == (output != "two")
+    scores = sql.score(output, GOLD, TABLE)
+    assert (scores["logical_form"], scores["execution"]) == (logical_form, execution)
+    assert scores["readable"] == (output != "two")
     assert "execution" not in sql.score(output, GOLD, Table(HEADER))
 
 
@@ -141,8 +141,8 @@ def test_the_task_s_scores_and_what_a_bootstrap_makes_of_them() -> None:
     assert 0.6 < scores.values["execution_accuracy"] < 0.8
     assert sum(int(str(row["readable"])) for row in scores.per_input) == 40
     for metric, value in scores.values.items():
-        compared = paired_bootstrap(scores.per_input, task.score(outputs, test).per_input, metric=metric)
-        assert compared.difference == pytest.approx(value - 1)
+        interval = paired_bootstrap(scores.per_input, task.score(outputs, test).per_input, metric=metric)
+        assert interval.difference == pytest.approx(value - 1)
 
 
 def test_without_rows_execution_is_not_a_number_and_never_zero() -> None:
@@ -172,9 +172,9 @@ def test_the_input_is_the_header_and_the_question() -> None:
 
 def test_ask_and_remark() -> None:
     task = WikiSQL("embedded")
-    asked = task.ask("Player | No. || Who wears 3?")
-    assert asked.input == "Player | No.\nWho wears 3?"
-    assert task.remark(asked, 'SELECT "Age" FROM table') == "no query: no column 'Age'"
+    example = task.ask("Player | No. || Who wears 3?")
+    assert example.input == "Player | No.\nWho wears 3?"
+    assert task.remark(example, 'SELECT "Age" FROM table') == "no query: no column 'Age'"
     refused(lambda: task.ask("Who wears 3?"), "COLUMN | COLUMN || QUESTION")
 
 

@@ -51,8 +51,8 @@ CONFIG = TrainConfig(lr=1e-2, epochs=2, batch_size=4, warmup=0, precision="fp32"
 def test_the_dropout_of_an_update_is_the_method_s(method: AbstractMethod) -> None:
     backbone = tiny_backbone("llama")
     method.apply(backbone)
-    inserted: list[Any] = list(updates(backbone.model))
-    assert inserted and {one.dropout.p for one in inserted} == {0.3}
+    modules: list[Any] = list(updates(backbone.model))
+    assert modules and {one.dropout.p for one in modules} == {0.3}
 
 
 def test_lora_s_start_is_the_method_s() -> None:
@@ -60,8 +60,8 @@ def test_lora_s_start_is_the_method_s() -> None:
     for std in (0.01, 0.5):
         backbone = tiny_backbone("llama")
         Lora(rank=16, init="gaussian", std=std).apply(backbone)
-        drawn = torch.cat([part.A.flatten() for part in backbone.model.modules() if isinstance(part, LoraPart)])
-        assert float(drawn.detach().std()) == pytest.approx(std, rel=0.1)
+        samples = torch.cat([part.A.flatten() for part in backbone.model.modules() if isinstance(part, LoraPart)])
+        assert float(samples.detach().std()) == pytest.approx(std, rel=0.1)
 
 
 @pytest.mark.parametrize("name, literal", [("silu", F.silu), ("tanh", torch.tanh), ("relu", F.relu), ("gelu", F.gelu)])
@@ -112,27 +112,27 @@ def lengths(count: int = 70) -> list[Encoded]:
 @pytest.mark.parametrize("by_length", [False, True])
 def test_batches_are_those_of_the_epochs_in_turn_from_where_a_run_stopped(by_length: bool) -> None:
     rows = lengths()
-    known = [len(row.ids) for row in rows] if by_length else None
-    literal = [*epoch_order(70, 4, 3, 0, known)[2:], *epoch_order(70, 4, 3, 1, known), *epoch_order(70, 4, 3, 2, known)]
-    found = itertools.islice(training_batches(rows, 4, 3, by_length, 2), len(literal))
-    assert [[id(row) for row in batch] for batch in found] == [[id(rows[i]) for i in batch] for batch in literal]
-    assert literal[:18] != epoch_order(70, 4, 3, 0, known)  # the next epoch has another order
+    sizes = [len(row.ids) for row in rows] if by_length else None
+    literal = [*epoch_order(70, 4, 3, 0, sizes)[2:], *epoch_order(70, 4, 3, 1, sizes), *epoch_order(70, 4, 3, 2, sizes)]
+    batches = itertools.islice(training_batches(rows, 4, 3, by_length, 2), len(literal))
+    assert [[id(row) for row in batch] for batch in batches] == [[id(rows[i]) for i in batch] for batch in literal]
+    assert literal[:18] != epoch_order(70, 4, 3, 0, sizes)  # the next epoch has another order
 
 
 def test_a_training_takes_its_batches_by_its_seed_and_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int, bool, int]] = []
+    calls: list[tuple[int, int, bool, int]] = []
     plain = loop.training_batches
 
     def spied(rows: list[Encoded], *how: Any) -> Any:
         assert rows is ROWS.train
-        asked.append(how)
+        calls.append(how)
         return plain(rows, *how)
 
     monkeypatch.setattr(loop, "training_batches", spied)
     for seed, by_length in ((7, False), (8, True)):
         settings = dataclasses.replace(CONFIG, group_by_length=by_length, steps=1)
         train(*prepared(), ROWS, Completion(), settings, seed, tmp_path / str(seed))
-    assert asked == [(4, 7, False, 0), (4, 8, True, 0)]
+    assert calls == [(4, 7, False, 0), (4, 8, True, 0)]
 
 
 def prepared() -> tuple[Backbone, Trainable]:
@@ -143,38 +143,38 @@ def prepared() -> tuple[Backbone, Trainable]:
 
 def test_what_is_validated_is_the_dev_rows_once_per_epoch(tmp_path: Path) -> None:
     """With the loss written out; and a checkpoint is kept once per epoch, too, unless a step count is asked for."""
-    seen: list[list[str]] = []
+    checkpoints: list[list[str]] = []
 
     def log(step: int, values: dict[str, float]) -> None:
-        seen.append(sorted(path.name for path in tmp_path.glob("step_*")))
+        checkpoints.append(sorted(path.name for path in tmp_path.glob("step_*")))
 
     backbone, trainable = prepared()
-    trained = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, log)
-    assert [step for step, _ in trained.dev_losses] == [6, 12]  # ceil(22 / 4) steps an epoch
-    assert {name for names in seen for name in names} == {"step_00000006"}
+    result = train(backbone, trainable, ROWS, Completion(), CONFIG, 7, tmp_path, log)
+    assert [step for step, _ in result.dev_losses] == [6, 12]  # ceil(22 / 4) steps an epoch
+    assert {name for names in checkpoints for name in names} == {"step_00000006"}
     batch = collate(ROWS.dev, backbone.pad)
     with torch.no_grad():
         logits = backbone.model(input_ids=batch.ids).logits
-    assert trained.dev_losses[-1][1] == pytest.approx(float(F.cross_entropy(logits[0], batch.targets[0])), abs=1e-5)
+    assert result.dev_losses[-1][1] == pytest.approx(float(F.cross_entropy(logits[0], batch.targets[0])), abs=1e-5)
 
 
 def test_training_rows_and_dev_rows_are_encoded_as_what_they_are() -> None:
     backbone = tiny_backbone("gpt2")
-    made = [[Example(f"{letter}{i}", letter * (i + 1), "x") for i in range(6)] for letter in "abc"]
+    examples = [[Example(f"{letter}{i}", letter * (i + 1), "x") for i in range(6)] for letter in "abc"]
     data = DataConfig(n_train=4, n_dev=3, max_length=32)
-    rows = stages.encode(Splits(*made, caption="", hashes={}), Completion(), backbone, Lora(rank=2), data)
-    for found, letter, n in ((rows.train, "a", 4), (rows.dev, "b", 3)):
-        inputs = [backbone.tokenizer.decode(row.ids[: row.prompt_length]) for row in found]
-        assert len(found) == n and all(set(text.strip()) == {letter} for text in inputs), inputs
+    rows = stages.encode(Splits(*examples, caption="", hashes={}), Completion(), backbone, Lora(rank=2), data)
+    for split, letter, n in ((rows.train, "a", 4), (rows.dev, "b", 3)):
+        inputs = [backbone.tokenizer.decode(row.ids[: row.prompt_length]) for row in split]
+        assert len(split) == n and all(set(text.strip()) == {letter} for text in inputs), inputs
 
 
 def test_a_few_shot_run_shows_training_examples_before_each_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[list[Example]] = []
+    shots: list[list[Example]] = []
     prompts: list[Encoded] = []
     plain, ask = stages.answer, Completion.ask
 
     def answered(*how: Any) -> Any:
-        shown.append(list(how[7]))
+        shots.append(list(how[7]))
         return plain(*how)
 
     def asked(self: Completion, *how: Any) -> Any:
@@ -188,9 +188,9 @@ def test_a_few_shot_run_shows_training_examples_before_each_input(tmp_path: Path
     config = compose([*few, f"paths.runs={tmp_path}"])
     run.run(config)
     splits = build(config.task).load(None)
-    assert [[one.key for one in each] for each in shown] == [[one.key for one in subset(splits.train, 2, 3)]]
+    assert [[one.key for one in each] for each in shots] == [[one.key for one in subset(splits.train, 2, 3)]]
     text = stages.backbone_of(config).load().tokenizer.decode(prompts[0].ids)
-    assert all(one.target in text for one in shown[0])
+    assert all(one.target in text for one in shots[0])
 
 
 def test_how_a_text_is_decoded_is_what_the_configuration_says() -> None:
@@ -213,8 +213,8 @@ def test_seconds_of_earlier_attempts_count(tmp_path: Path) -> None:
         train(backbone, trainable, ROWS, Completion(), settings, 7, tmp_path, log)
     (path,) = tmp_path.glob("step_*/state.json")
     path.write_text(json.dumps(sealed({**json.loads(path.read_text()), "seconds": 1000.0})))
-    trained = train(*prepared(), ROWS, Completion(), settings, 7, tmp_path)
-    assert 1000 < trained.seconds < 1100
+    result = train(*prepared(), ROWS, Completion(), settings, 7, tmp_path)
+    assert 1000 < result.seconds < 1100
 
 
 def test_each_rank_drops_other_values_and_a_resumed_step_the_same() -> None:
@@ -223,5 +223,5 @@ def test_each_rank_drops_other_values_and_a_resumed_step_the_same() -> None:
         return float(torch.rand(()))
 
     places = [(rank, seed, step) for rank in (0, 1) for seed in (0, 1) for step in (1, 2)]
-    found = [drawn(*place) for place in places]
-    assert len(set(found)) == len(found) and found == [drawn(*place) for place in places]
+    draws = [drawn(*place) for place in places]
+    assert len(set(draws)) == len(draws) and draws == [drawn(*place) for place in places]

@@ -48,78 +48,78 @@ def test_documented_amounts_are_those_of_published_records(table: str, narrowed:
     cells = published(table, *narrowed)
     if not cells:
         pytest.skip(f"no run of {table} is published at laptop")
-    for config, measured in cells:
-        asked = OmegaConf.create(config)
-        outline = framed(asked)
-        work, source = workload(asked, outline, None)
-        assert source == "documented" and work.steps == measured["steps"]
-        assert work.train_tokens == pytest.approx(measured["train_tokens"], rel=0.08)
-        assert outline.outline.method == measured["parameters"]["method"]
+    for config, measurements in cells:
+        settings = OmegaConf.create(config)
+        outline = framed(settings)
+        work, source = workload(settings, outline, None)
+        assert source == "documented" and work.steps == measurements["steps"]
+        assert work.train_tokens == pytest.approx(measurements["train_tokens"], rel=0.08)
+        assert outline.outline.method == measurements["parameters"]["method"]
         peak = arithmetic.memory(outline.outline, work, 2) / 2**20
-        assert 0.5 < peak / measured["peak_memory_mb"] < 1.3
+        assert 0.5 < peak / measurements["peak_memory_mb"] < 1.3
 
 
 def test_tokens_are_counted_where_data_and_tokenizer_are_at_hand() -> None:
-    asked = asking(*SMOKE)
-    work, source = workload(asked, framed(asked), data(asked))
+    config = asking(*SMOKE)
+    work, source = workload(config, framed(config), data(config))
     assert source == "counted"
     assert (work.train_rows, work.dev_rows, work.test_rows, work.steps) == (16, 8, 4, 2)
     assert work.beam == 2 and work.most_new == work.new == 8 and work.longest >= work.length > work.scored > 8
-    plain, _ = workload(asked, framed(asked), None)
+    plain, _ = workload(config, framed(config), None)
     assert plain.length < work.length / 2  # bytes are more than tokens
 
 
 def test_virtual_tokens_are_paid_for() -> None:
     for splits in (None, data(asking(*SMOKE))):
         plain, longer = (
-            workload(asked, framed(asked), splits)[0]
-            for asked in (asking(*SMOKE), asking("profile=smoke", "method=prompt_tuning", "method.prefix=5", "method.infix=2"))
+            workload(config, framed(config), splits)[0]
+            for config in (asking(*SMOKE), asking("profile=smoke", "method=prompt_tuning", "method.prefix=5", "method.infix=2"))
         )
         assert longer.length - plain.length == pytest.approx(7) and longer.prompt - plain.prompt == pytest.approx(7)
 
 
 def test_examples_in_the_prompt_are_paid_for() -> None:
     few = ["profile=smoke", "task=wikisql", "method=untuned"]
-    for here in (False, True):
-        found = []
+    for with_data in (False, True):
+        lengths = []
         for shots in (0, 2):
-            asked = asking(*few, f"data.shots={shots}", "data.max_length=2048")
-            found.append(workload(asked, framed(asked), data(asked) if here else None)[0].prompt)
-        assert found[1] > 2.5 * found[0], here
+            config = asking(*few, f"data.shots={shots}", "data.max_length=2048")
+            lengths.append(workload(config, framed(config), data(config) if with_data else None)[0].prompt)
+        assert lengths[1] > 2.5 * lengths[0], with_data
 
 
 def test_documented_lengths_end_where_rows_are_cut() -> None:
-    asked = asking("task=rte", "profile=paper", "method=lora", "data.max_length=32")
-    work, source = workload(asked, framed(asked), None)
+    config = asking("task=rte", "profile=paper", "method=lora", "data.max_length=32")
+    work, source = workload(config, framed(config), None)
     assert source == "documented" and max(work.length, work.dev_length, work.prompt, work.longest) == 32
 
 
 def test_a_probe_of_a_sentence_task_runs_over_features() -> None:
-    asked = asking("profile=smoke", "task=sentiment", "method=linear_probe")
-    work, _ = workload(asked, framed(asked), data(asked))
+    config = asking("profile=smoke", "task=sentiment", "method=linear_probe")
+    work, _ = workload(config, framed(config), data(config))
     assert work.features and work.new == 0 and work.beam == 1
 
 
 def test_grouped_batches_pad_less() -> None:
     usual = ["task=mnli", "profile=paper", "method=lora"]
-    found = []
+    loads = []
     for more in ([], ["train.group_by_length=true"]):
-        asked = asking(*usual, *more)
-        found.append(workload(asked, framed(asked), None)[0])
-    assert found[0].length > found[1].length and found[0].train_rows == 392702 and found[0].test_rows == 9815 + 9832
+        config = asking(*usual, *more)
+        loads.append(workload(config, framed(config), None)[0])
+    assert loads[0].length > loads[1].length and loads[0].train_rows == 392702 and loads[0].test_rows == 9815 + 9832
 
 
 def test_a_task_of_unknown_size_asks_for_its_data() -> None:
-    asked = asking("task=rte", "profile=paper", "~task.rows.train", "task.name=new")
+    config = asking("task=rte", "profile=paper", "~task.rows.train", "task.name=new")
     with pytest.raises(UserError, match="the number of rows of task new is unknown"):
-        workload(asked, framed(asked), None)
+        workload(config, framed(config), None)
 
 
 def test_every_task_has_documented_lengths() -> None:
-    known = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["lengths"]
+    lengths = yaml.safe_load((CONF / "plan.yaml").read_text(encoding="utf-8"))["lengths"]
     tasks = {path.stem for path in (CONF / "task").glob("*.yaml")}
-    assert {name for name in tasks if not name.startswith("own_")} == set(known)  # the user's own files are counted
-    for name, mean in known.items():
+    assert {name for name in tasks if not name.startswith("own_")} == set(lengths)  # the user's own files are counted
+    for name, mean in lengths.items():
         assert mean["mean"] <= mean["grouped"] <= mean["padded"] <= mean["longest"], name
 
 
