@@ -52,7 +52,7 @@ def batch(method: AbstractMethod) -> Batch:
 def moved(architecture: str, method: AbstractMethod) -> tuple[Backbone, dict[str, nn.Parameter]]:
     """An adapted backbone, large enough everywhere that what must not matter would show if it did."""
     backbone = tiny_backbone(architecture)
-    trained = method.apply(backbone).named
+    parameters = method.apply(backbone).named
     with torch.no_grad():
         for parameter in backbone.model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -60,7 +60,7 @@ def moved(architecture: str, method: AbstractMethod) -> tuple[Backbone, dict[str
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the packed step draws other masks
     backbone.model.train()
-    return backbone, trained
+    return backbone, parameters
 
 
 @each_case
@@ -68,8 +68,8 @@ def test_loss_and_gradients_are_the_padded_step_s(
     method: AbstractMethod, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective = Completion() if architecture in ("gpt2", "llama") else Classification(("no", "yes"))
-    backbone, trained = moved(architecture, method)
-    found = []
+    backbone, parameters = moved(architecture, method)
+    steps = []
     # Packed; padded, its mask (B, T) given to transformers; padded as on a GPU, with a mask that transformers takes as it is.
     packs, plain = backbone.table, replace(backbone.table, packs=False)
     for table, batching in ((packs, None), (plain, None), (packs, "padded")):
@@ -77,19 +77,19 @@ def test_loss_and_gradients_are_the_padded_step_s(
         if batching:
             monkeypatch.setattr(Backbone, "batching", batching)
         loss = objective.summed(backbone, batch(method), 0.1)
-        if trained:
-            gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-        found.append((backbone.batching, loss.detach(), gradients if trained else ()))
-    assert [batching for batching, *_ in found] == ["packed", "padded", "padded"]
-    _, expected, theirs = found.pop(1)
-    for _, loss, ours in found:
+        if parameters:
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        steps.append((backbone.batching, loss.detach(), gradients if parameters else ()))
+    assert [batching for batching, *_ in steps] == ["packed", "padded", "padded"]
+    _, expected, theirs = steps.pop(1)
+    for _, loss, ours in steps:
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
-        for name, one, other in zip(trained, ours, theirs, strict=bool(trained)):
+        for name, one, other in zip(parameters, ours, theirs, strict=bool(parameters)):
             assert (one is None) == (other is None), name
             if one is not None:
                 near = 1e-5 * max(1.0, float(other.abs().max()))
                 torch.testing.assert_close(one, other, rtol=1e-4, atol=near, msg=lambda text, name=name: f"{name}: {text}")
-        assert not trained or any(one is not None and one.abs().max() > 1e-3 for one in ours)
+        assert not parameters or any(one is not None and one.abs().max() > 1e-3 for one in ours)
 
 
 @each_case
@@ -97,8 +97,8 @@ def test_a_recomputed_step_is_the_padded_step_to_the_bit_and_keeps_less(
     method: AbstractMethod, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective = Completion() if architecture in ("gpt2", "llama") else Classification(("no", "yes"))
-    backbone, trained = moved(architecture, method)
-    if not trained:
+    backbone, parameters = moved(architecture, method)
+    if not parameters:
         pytest.skip("nothing is trained")
     for module in backbone.model.modules():
         if isinstance(module, nn.Dropout):
@@ -106,27 +106,27 @@ def test_a_recomputed_step_is_the_padded_step_to_the_bit_and_keeps_less(
     monkeypatch.setattr(Backbone, "batching", "padded")
 
     def step() -> tuple[int, list[torch.Tensor | None]]:
-        kept: dict[int, int] = {}
+        sizes: dict[int, int] = {}
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
             if not isinstance(tensor, nn.Parameter):
-                kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+                sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
         torch.manual_seed(3)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             loss = objective.summed(backbone, batch(method), 0.1)
-        gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-        return sum(kept.values()), [loss.detach(), *gradients]
+        gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        return sum(sizes.values()), [loss.detach(), *gradients]
 
-    whole, expected = step()
+    memory, expected = step()
     backbone.recompute()
-    less, found = step()
-    assert backbone.recomputes and len(found) == len(expected)
-    for ours, theirs in zip(found, expected, strict=True):
+    less, tensors = step()
+    assert backbone.recomputes and len(tensors) == len(expected)
+    for ours, theirs in zip(tensors, expected, strict=True):
         assert (ours is None) == (theirs is None) and (ours is None or theirs is None or torch.equal(ours, theirs))
     deep = method.name not in ("linear_probe", "top_layers", "adapter_drop", "untuned")  # others' gradients cross every block
-    assert less < 0.7 * whole or not deep
+    assert less < 0.7 * memory or not deep
     with torch.no_grad():
         backbone.model.eval()
         assert torch.isfinite(objective.summed(backbone, batch(method), 0.0))
@@ -140,12 +140,12 @@ def test_a_compiled_training_has_the_loss_and_gradients_and_compiles_a_length_on
     monkeypatch.setattr(model, "COMPILER", counter)
     monkeypatch.setattr(model.shutil, "which", lambda name: "/usr/bin/g++")
     objective = Completion() if architecture in ("gpt2", "llama") else Classification(("no", "yes"))
-    backbone, trained = moved(architecture, Lora(rank=2))
+    backbone, parameters = moved(architecture, Lora(rank=2))
     rows = [row(n, (0, 0)) for n in (11, 17, 9)]
 
     def step(*rows: Encoded) -> tuple[torch.Tensor, ...]:
         loss = objective.summed(backbone, collate(rows, 256, backbone.lengths), 0.1)
-        return loss, *torch.autograd.grad(loss, list(trained.values()))
+        return loss, *torch.autograd.grad(loss, list(parameters.values()))
 
     expected = step(*rows)
     monkeypatch.setattr(console, "_warned", set())
@@ -198,11 +198,11 @@ def test_a_step_on_a_gpu_waits_for_nothing(
     # Shown on a CPU: none of the operations that would wait is met.
     objective = Completion() if architecture in ("gpt2", "llama") else Classification(("no", "yes"))
     for method in (Lora(rank=2), AdapterH(bottleneck=4), PreLayer(prefix=3, infix=2), PromptTuning(prefix=3, infix=2)):
-        backbone, trained = moved(architecture, method)
+        backbone, parameters = moved(architecture, method)
         monkeypatch.setattr(Backbone, "batching", "padded")
-        optimizer, made = torch.optim.AdamW(trained.values()), batch(method)
+        optimizer, inputs = torch.optim.AdamW(parameters.values()), batch(method)
         with Waits() as waits, autocast(torch.device("cpu"), precision):
-            (objective.summed(backbone, made, 0.1) / 7).backward()
+            (objective.summed(backbone, inputs, 0.1) / 7).backward()
             optimizer.zero_grad(set_to_none=True)
         assert waits.met == []
     with Waits() as waits:
@@ -216,30 +216,30 @@ def test_features_are_those_of_each_row_alone(architecture: str, pooling: str) -
     backbone.model.eval()
     backbone.pooling = pooling
     rows = [row(n, (0, 0)) for n in (11, 9, 30)]
-    alone = [features_of(backbone, collate([one], 256)) for one in rows]
-    torch.testing.assert_close(features_of(backbone, collate(rows, 256)), torch.cat(alone), rtol=1e-5, atol=1e-5)
+    features = [features_of(backbone, collate([one], 256)) for one in rows]
+    torch.testing.assert_close(features_of(backbone, collate(rows, 256)), torch.cat(features), rtol=1e-5, atol=1e-5)
 
 
 def test_no_layer_computes_padding_and_bfloat16_stays_near() -> None:
     backbone, _ = moved("llama", Lora(rank=2))
-    seen: list[int] = []
-    backbone.layers[0].register_forward_pre_hook(lambda layer, args: seen.append(args[0].shape[:2].numel()))
-    given = batch(Lora())
+    sizes: list[int] = []
+    backbone.layers[0].register_forward_pre_hook(lambda layer, args: sizes.append(args[0].shape[:2].numel()))
+    inputs = batch(Lora())
     with torch.no_grad():
-        whole = Completion().summed(backbone, given, 0.0)
+        loss = Completion().summed(backbone, inputs, 0.0)
         with torch.autocast("cpu", torch.bfloat16):
-            rounded = Completion().summed(backbone, given, 0.0)
+            bf16_loss = Completion().summed(backbone, inputs, 0.0)
     assert backbone.model.config._attn_implementation == "sdpa"  # type: ignore[union-attr]  # elsewhere it attends as it did
-    assert seen == [11 + 17 + 9 + 17] * 2 and float(rounded) == pytest.approx(float(whole), rel=0.02)
+    assert sizes == [11 + 17 + 9 + 17] * 2 and float(bf16_loss) == pytest.approx(float(loss), rel=0.02)
 
 
 def test_dropout_of_attention_weights_is_drawn() -> None:
     backbone = tiny_backbone("bert", attention_probs_dropout_prob=0.5)
     for layer in backbone.layers:
         layer.attention.self.dropout.p = 0.5  # type: ignore[union-attr, operator]
-    given = batch(Lora())
+    inputs = batch(Lora())
     backbone.model.train()
-    noisy = [features_of(backbone, given) for _ in range(2)]
+    noisy = [features_of(backbone, inputs) for _ in range(2)]
     backbone.model.eval()
-    still = [features_of(backbone, given) for _ in range(2)]
+    still = [features_of(backbone, inputs) for _ in range(2)]
     assert not torch.equal(*noisy) and torch.equal(*still)

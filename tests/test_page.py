@@ -82,8 +82,8 @@ CELLS = [
 
 
 def record_of(table: str, row: str) -> dict[str, Any]:
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in PUBLISHED if "mini" in path.parts]
-    mine = [r for r in found if (r["row"]["table"], r["row"]["name"], r["asked"]["seed"]) == (table, row, 0)]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in PUBLISHED if "mini" in path.parts]
+    mine = [r for r in records if (r["row"]["table"], r["row"]["name"], r["asked"]["seed"]) == (table, row, 0)]
     latest = max(mine, key=lambda record: str(record["where"]["finished_at"]))
     return {key: value for key, value in latest.items() if key != SEAL}  # a test may change it
 
@@ -100,20 +100,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             record["asked"]["task"] |= {"name": "similarity", "kind": "label"}
         record["row"]["label"] += ' "><img src=x onerror=alert(1)>'
         plant_record(folder / "mini" / "records" / f"{record['signature']}.json", record)
-        published = ROOT / "results" / "mini" / "predictions" / f"{record['signature']}.jsonl"
-        lines = [json.loads(line) | {"output": f"{EVIL} {row}"} for line in published.read_text().splitlines()]
-        target = folder / "mini" / "predictions" / published.name
+        predictions = ROOT / "results" / "mini" / "predictions" / f"{record['signature']}.jsonl"
+        lines = [json.loads(line) | {"output": f"{EVIL} {row}"} for line in predictions.read_text().splitlines()]
+        target = folder / "mini" / "predictions" / predictions.name
         target.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "mini" / "tables" / "e2e.md").write_text(markdown([TABLE]))
     for name in ("e2e", "curve"):
         (folder / "mini" / "figures" / f"{name}.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'> <g/> </svg>")
     title = "<title>LoRA &lt;beside&gt; the paper</title>"
-    beside = f'<svg width="30pt" height="60pt" xmlns="http://www.w3.org/2000/svg">{title}</svg>'
-    (folder / "mini" / "figures" / "e2e_beside_paper.svg").write_text(beside)
+    svg = f'<svg width="30pt" height="60pt" xmlns="http://www.w3.org/2000/svg">{title}</svg>'
+    (folder / "mini" / "figures" / "e2e_beside_paper.svg").write_text(svg)
     shutil.copytree(ROOT / "results" / "mini" / "measures", folder / "mini" / "measures")
     (folder / "claims.md").write_text("# Claims\n")
-    shown = record_of("e2e", "lora")["signature"]
-    cells = [cell | {"records": [shown] if cell["source"] == "published" else []} for cell in CELLS]
+    lora_run = record_of("e2e", "lora")["signature"]
+    cells = [cell | {"records": [lora_run] if cell["source"] == "published" else []} for cell in CELLS]
     tables = {"mini": {"e2e": {"cells": cells, "sheets": []}}}
     (folder / "report.json").write_text(json.dumps({"tables": tables, "claims": CLAIMS}))
     note(folder)
@@ -152,21 +152,21 @@ class Seen(HTMLParser):
 
 
 def test_a_table_keeps_caption_facts_command_labels_and_footnotes(made: dict[str, str]) -> None:
-    shown = made["report/e2e.html"]
-    assert "<p>Backbone: A &lt;b&gt;.</p>" in shown
-    assert "<p>To reproduce: <code>lora-repro run experiment=e2e</code></p>" in shown
-    assert ">E2E NLG, profile mini</span></caption>" in shown and "<li>† n = 1: one seed.</li>" in shown
-    assert '<th scope="row">LoRA<small>a | b</small><small>paper, n = 1: Table 3</small></th>' in shown
-    assert '<th scope="row">&lt;img src=x&gt;</th>' in shown
+    page = made["report/e2e.html"]
+    assert "<p>Backbone: A &lt;b&gt;.</p>" in page
+    assert "<p>To reproduce: <code>lora-repro run experiment=e2e</code></p>" in page
+    assert ">E2E NLG, profile mini</span></caption>" in page and "<li>† n = 1: one seed.</li>" in page
+    assert '<th scope="row">LoRA<small>a | b</small><small>paper, n = 1: Table 3</small></th>' in page
+    assert '<th scope="row">&lt;img src=x&gt;</th>' in page
 
 
 def test_ours_and_the_papers_value_stand_side_by_side_with_seeds_interval_and_badge(made: dict[str, str]) -> None:
     """All that a cell shows is of its value: text, number to sort by, dots, interval, badge."""
-    shown = made["report/e2e.html"]
-    heads = re.findall(r'<th scope="col"([^>]*)>(.*?)</th>', shown.partition("<tbody>")[0])
+    page = made["report/e2e.html"]
+    heads = re.findall(r'<th scope="col"([^>]*)>(.*?)</th>', page.partition("<tbody>")[0])
     assert [text.replace("\u00a0", " ") for _, text in heads] == ["Method", "BLEU ↑", "paper", "n", "BLEU − full FT [95 %]"]
     assert heads[2][0] == ' class="n" aria-label="BLEU ↑, paper"'
-    mean, paper, n, versus = re.findall(r"<td.*?</td>", shown)[:4]
+    mean, paper, n, versus = re.findall(r"<td.*?</td>", page)[:4]
     assert 'data-n="74.7"' in mean and mean.count("<circle") == 3 and 'aria-label="3 values: 74.3, 74.7, 75.1"' in mean
     assert 'data-n="70.4"' in paper and ">70.4†</td>" in paper and ">3</td>" in n
     assert '<span class="badge worse">worse</span>' in versus and 'aria-label="−1.3, interval −2.1 to −0.5"' in versus
@@ -187,8 +187,8 @@ def test_dots_of_a_column_have_one_scale_and_many_or_one_value_have_none() -> No
 
 def test_written_markdown_is_safe_html() -> None:
     text = f"{EVIL} ![x](http://a.b/c.png) [y](javascript:alert(1)) `c`"
-    shown = inline(text)
-    assert "<script" not in shown and "<img" not in shown and 'href="javascript' not in shown and "<code>c</code>" in shown
+    markup = inline(text)
+    assert "<script" not in markup and "<img" not in markup and 'href="javascript' not in markup and "<code>c</code>" in markup
 
 
 def test_the_pages_hold_every_part(made: dict[str, str], html: str) -> None:
@@ -209,7 +209,7 @@ def test_every_page_leads_to_every_other_and_says_which_it_is(made: dict[str, st
         nav = text[text.index("<nav") : text.index("</nav>")]
         to = re.findall(r'<a href="([^"]+)"( aria-current="page")?>', nav)
         assert [(Path(name).parent / link).as_posix().replace("report/../", "") for link, _ in to] == order
-        assert [bool(here) for _, here in to] == [other == name for other in order]
+        assert [bool(attribute) for _, attribute in to] == [other == name for other in order]
 
 
 def test_the_first_page_has_verdicts_and_what_they_are_of(made: dict[str, str]) -> None:
@@ -225,15 +225,15 @@ def test_an_experiment_s_page_begins_with_what_its_claims_say(made: dict[str, st
 
 
 def test_a_claim_belongs_to_the_tables_that_its_test_names_or_that_show_all_that_it_reads() -> None:
-    told = [CLAIMS[0] | {"id": name, "test": test, "profiles": {"mini": {
-                "verdict": "replicated", "sentence": "", "readings": [READING | {"sources": sources}]}}}
-            for name, test, sources in (("named", "`e2e/lora` - `e2e/full`", ["mini/records/r.json"]),
-                                        ("read", "norms", ["mini/records/r.json"]),
-                                        ("timed", "time", ["mini/measures/latency.json"]))]  # fmt: skip
-    shown = {"e2e": [], "norms": ["r", "s"], "few": ["s"]}
-    tables = {stem: {"cells": [], "sheets": [{"records": names}]} for stem, names in shown.items()}
-    found = by_experiment(claims_of(told, "mini", False), tables, ["e2e", "norms", "few", "latency"])
-    ids = {stem: [claim.id for claim in those] for stem, those in found.items()}
+    claims = [CLAIMS[0] | {"id": name, "test": test, "profiles": {"mini": {
+                  "verdict": "replicated", "sentence": "", "readings": [READING | {"sources": sources}]}}}
+              for name, test, sources in (("named", "`e2e/lora` - `e2e/full`", ["mini/records/r.json"]),
+                                          ("read", "norms", ["mini/records/r.json"]),
+                                          ("timed", "time", ["mini/measures/latency.json"]))]  # fmt: skip
+    records = {"e2e": [], "norms": ["r", "s"], "few": ["s"]}
+    tables = {stem: {"cells": [], "sheets": [{"records": names}]} for stem, names in records.items()}
+    groups = by_experiment(claims_of(claims, "mini", False), tables, ["e2e", "norms", "few", "latency"])
+    ids = {stem: [claim.id for claim in those] for stem, those in groups.items()}
     assert ids == {"e2e": ["named"], "norms": ["read"], "latency": ["timed"]}
 
 
@@ -246,20 +246,20 @@ def test_the_argument_is_the_page_of_the_docs_with_its_figures_under_their_findi
     for name in "ab":
         (figures / f"{name}.svg").write_text(f'<svg width="30pt" height="60pt"><title>{name} &lt; c</title></svg>')
     page = tmp_path / "results" / "laptop" / "report.html"
-    title, shown = article(text, tmp_path / "docs" / "results.md", page, "report")
-    assert title == "What holds" and shown.count("<figure") == 1 and "<figcaption>Both rise.</figcaption>" in shown
-    assert re.findall(r'<img src="([^"]+)" alt="([^"]+)" width="(\d+)"', shown) == [
+    title, body = article(text, tmp_path / "docs" / "results.md", page, "report")
+    assert title == "What holds" and body.count("<figure") == 1 and "<figcaption>Both rise.</figcaption>" in body
+    assert re.findall(r'<img src="([^"]+)" alt="([^"]+)" width="(\d+)"', body) == [
         ("figures/a.svg", "a &lt; c", "40"), ("figures/b.svg", "b &lt; c", "40")]  # fmt: skip
-    links = re.findall(r'href="([^"]+)"', shown)
-    assert links == ["report/e2e.html", "report/claims.html#one", "../../docs/protocol.md#x"] and "After." in shown
+    links = re.findall(r'href="([^"]+)"', body)
+    assert links == ["report/e2e.html", "report/claims.html#one", "../../docs/protocol.md#x"] and "After." in body
 
 
 def test_a_claim_is_a_line_with_its_badge_that_opens(html: str) -> None:
-    shown = html[html.index('id="two"') : html.index('id="three"')]
+    claim = html[html.index('id="two"') : html.index('id="three"')]
     for part in ('<span class="badge inconclusive"', "Claim two holds.", "<code>e2e/lora</code> - <code>b</code>"):
-        assert part in shown
-    assert "1.5 [−3.25, 6.5] (n = 1), 4 of 5 seeds inside, Δ 7.04<" in shown and "At laptop: tested" in shown
-    assert "<p>So it went " in shown and EVIL not in shown
+        assert part in claim
+    assert "1.5 [−3.25, 6.5] (n = 1), 4 of 5 seeds inside, Δ 7.04<" in claim and "At laptop: tested" in claim
+    assert "<p>So it went " in claim and EVIL not in claim
     assert html.index("Of the paper") < html.index('id="two"') < html.index("Of later work") < html.index('id="three"')
 
 
@@ -281,25 +281,25 @@ def test_a_table_on_the_page_has_ours_without_what_was_not_run() -> None:
             ("Full", Source("published"), "—", "—", "—", "—", Remark("")),
             ("", paper, "—", "—", number(68), "—", Remark("Table 3")))  # fmt: skip
     table = Table(("T",), header, "llrrrrl", rows)
-    found, gone = beside(table)
-    assert found.header == ("Method", "Params", "BLEU ↑", "paper", "n") and found.sides == "lrrrr"  # no head has parameters
-    assert [tuple(map(str, row)) for row in found.rows] == [
+    view, omissions = beside(table)
+    assert view.header == ("Method", "Params", "BLEU ↑", "paper", "n") and view.sides == "lrrrr"  # no head has parameters
+    assert [tuple(map(str, row)) for row in view.rows] == [
         ("LoRA<small>a note</small><small>paper (M), n = 3: Table 3</small>", "10", "70", "71", "1"),
         ("LoRA<small>reruns, n = 3: issue</small>", "", "", "69", ""),
         ("Full<small>paper (M): Table 3</small>", "", "", "68", ""),
     ]
-    assert gone == ["Full"]
+    assert omissions == ["Full"]
     plain = replace(table, rows=tuple(tuple(map(str, row)) for row in rows))
     assert not unrun(table) and unrun(replace(table, rows=rows[3:])) and not unrun(plain) and beside(plain) == (plain, [])
 
 
 def test_what_was_measured_without_training_has_machine_commit_date_and_command(html: str) -> None:
-    found = json.loads((ROOT / "results" / "mini" / "measures" / "latency.json").read_text(encoding="utf-8"))
+    record = json.loads((ROOT / "results" / "mini" / "measures" / "latency.json").read_text(encoding="utf-8"))
     text = html[html.index("Measurements without training") :]
-    for said in (found["signature"], found["where"]["git_sha"][:9], found["where"]["finished_at"][:10]):
-        assert said in text
+    for fact in (record["signature"], record["where"]["git_sha"][:9], record["where"]["finished_at"][:10]):
+        assert fact in text
     assert "<code>lora-repro latency profile=mini</code>" in text
-    assert found["where"]["device"] in text[text.index("Machines") : text.index("Models and data")]
+    assert record["where"]["device"] in text[text.index("Machines") : text.index("Models and data")]
 
 
 def test_generated_data_show_inputs_and_references(html: str) -> None:
@@ -310,11 +310,11 @@ def test_generated_data_show_inputs_and_references(html: str) -> None:
 
 def test_the_pages_ask_nothing_of_a_network(made: dict[str, str], results: Path) -> None:
     for name, text in made.items():
-        seen = Seen(text)
-        policy = next(a["content"] for a in seen.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+        document = Seen(text)
+        policy = next(a["content"] for a in document.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
         assert policy.startswith("default-src 'none'; img-src 'self' file:;") and "unsafe" not in policy
-        assert not seen.of("link", "iframe", "object", "embed", "base", "form", "audio", "video", "source")
-        for tag, attributes in seen.tags:
+        assert not document.of("link", "iframe", "object", "embed", "base", "form", "audio", "video", "source")
+        for tag, attributes in document.tags:
             if "src" in attributes:
                 assert Path(os.path.normpath((results / "mini" / name).parent / attributes["src"])).is_file(), attributes
             assert "href" not in attributes or tag == "a", tag
@@ -331,19 +331,19 @@ def test_foreign_text_stays_text(html: str) -> None:
 
 def test_the_pages_are_accessible(made: dict[str, str]) -> None:
     for text in made.values():
-        seen = Seen(text)
-        ids = Counter(attributes["id"] for _, attributes in seen.tags if "id" in attributes)
+        document = Seen(text)
+        ids = Counter(attributes["id"] for _, attributes in document.tags if "id" in attributes)
         assert set(ids.values()) <= {1}
-        for _, attributes in seen.tags:
+        for _, attributes in document.tags:
             if attributes.get("href", "").startswith("#"):
                 assert attributes["href"][1:] in ids
             assert attributes.get("aria-labelledby", next(iter(ids), None)) in ids or not ids
-        assert len(seen.of("table")) == len(seen.of("caption")) == len(seen.of("thead"))
-        assert all(a["alt"] for a in seen.of("img"))
-        levels = [int(tag[1]) for tag, _ in seen.tags if re.fullmatch("h[1-6]", tag)]
+        assert len(document.of("table")) == len(document.of("caption")) == len(document.of("thead"))
+        assert all(a["alt"] for a in document.of("img"))
+        levels = [int(tag[1]) for tag, _ in document.tags if re.fullmatch("h[1-6]", tag)]
         assert levels[0] == 1 and levels.count(1) == 1
         assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-        assert seen.of("html")[0]["lang"] == "en" and any(a.get("name") == "viewport" for a in seen.of("meta"))
+        assert document.of("html")[0]["lang"] == "en" and any(a.get("name") == "viewport" for a in document.of("meta"))
     assert '<img src="../figures/e2e_beside_paper.svg" alt="LoRA &lt;beside&gt; the paper" width="40"' in made["report/e2e.html"]
 
 
@@ -357,9 +357,9 @@ def published(front: Path) -> dict[Path, str]:
 
 @pytest.mark.parametrize("front", FRONTS, ids=lambda path: path.parent.name)
 def test_on_published_pages_every_link_leads_somewhere_and_no_tag_is_text(front: Path) -> None:
-    found = published(front)
-    ids = {path: Counter(re.findall(r'\bid="([^"]+)"', text)) for path, text in found.items()}
-    for path, text in found.items():
+    texts = published(front)
+    ids = {path: Counter(re.findall(r'\bid="([^"]+)"', text)) for path, text in texts.items()}
+    for path, text in texts.items():
         assert set(ids[path].values()) <= {1}
         links = {attributes["href"] for attributes in Seen(text).of("a")} | {a["src"] for a in Seen(text).of("img")}
         for link in sorted(link for link in links if not link.startswith("https:")):
@@ -373,11 +373,11 @@ def test_on_published_pages_every_link_leads_somewhere_and_no_tag_is_text(front:
 @pytest.mark.parametrize("front", FRONTS, ids=lambda path: path.parent.name)
 def test_the_published_first_page_is_one_argument_and_each_figure_stands_once_behind_it(front: Path) -> None:
     """At most 1,500 words and six figures; behind it no table is all dashes and no sign is explained twice on a page."""
-    found = published(front)
-    main = found[front].partition("<main>")[2].partition("<script>")[0]
+    texts = published(front)
+    main = texts[front].partition("<main>")[2].partition("<script>")[0]
     assert len(re.sub(r"<[^>]+>", " ", main).split()) <= 1500 and main.count("<figure") <= 7 and "The paper's" in main
     assert main.count("<figcaption") in (0, 6)
-    behind = "".join(text for path, text in found.items() if path != front)
+    behind = "".join(text for path, text in texts.items() if path != front)
     for body in re.findall(r"<table.*?</table>", behind, re.DOTALL):
         cells = re.findall(r"<td[^>]*>(.*?)</td>", body, re.DOTALL)
         assert not cells or any(cell not in ("—", "") for cell in cells)
@@ -385,7 +385,7 @@ def test_the_published_first_page_is_one_argument_and_each_figure_stands_once_be
         title = re.search(r"<title>(.*?)</title>", figure.read_text(encoding="utf-8"))
         assert title and behind.count(f'src="../figures/{figure.name}"') == 1, figure.name
         assert f'alt="{title[1]}"' in behind.replace("&#39;", "'"), figure.name
-    for path, text in found.items():
+    for path, text in texts.items():
         notes = re.findall(r"<li>(.*?)</li>", text.partition("<main>")[2].partition('<section id="examples')[0], re.DOTALL)
         assert path.stem in ("claims", "runs") or len(notes) == len(set(notes)), path.name
 
@@ -401,7 +401,7 @@ def luminance(colour: str) -> float:
 def test_text_stands_out_in_every_scheme() -> None:
     """WCAG 2.2: contrast (L1 + 0.05) / (L2 + 0.05) of at least 4.5 for text."""
     style = (ROOT / "lora_repro" / "report" / "page" / "page.css").read_text(encoding="utf-8")
-    schemes = [dict(re.findall(r"--(\w+): (#\w+)", found)) for found in re.findall(r":root \{(.*?)\}", style)]
+    schemes = [dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root \{(.*?)\}", style)]
     assert len(schemes) == 3  # light, dark, print
     for scheme in schemes:
         for ground in ("page", "band"):
@@ -416,35 +416,35 @@ def test_the_same_files_give_the_same_bytes(results: Path, html: str) -> None:
 
 def test_texts_are_shown_only_where_they_are_those_that_were_scored() -> None:
     record = record_of("e2e", "lora")
-    known, note = texts_of(record, None)
-    assert len(known) == 60 and note == "The data are generated by us."
+    texts, note = texts_of(record, None)
+    assert len(texts) == 60 and note == "The data are generated by us."
     record["where"]["data"]["hashes"]["rows/test"] = "0" * 64
-    known, note = texts_of(record, None)
-    assert not known and "not those that were scored" in note
+    texts, note = texts_of(record, None)
+    assert not texts and "not those that were scored" in note
 
 
 def test_real_data_are_quoted_from_a_folder_alone_and_attributed(tmp_path: Path) -> None:
     record = record_of("e2e", "lora")
     record["asked"]["task"]["source"] = "folder"
-    known, note = texts_of(record, None)
-    assert not known and "not part of the repository" in note and "CC BY-SA 4.0" in note
-    known, note = texts_of(record, str(tmp_path))
-    assert not known and "not shown: no train.csv" in note
+    texts, note = texts_of(record, None)
+    assert not texts and "not part of the repository" in note and "CC BY-SA 4.0" in note
+    texts, note = texts_of(record, str(tmp_path))
+    assert not texts and "not shown: no train.csv" in note
 
 
 @pytest.mark.parametrize(("table", "profile"), [("e2e", "laptop"), ("glue", "mini")])
 def test_a_printed_command_composes_to_its_record(table: str, profile: str) -> None:
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in PUBLISHED if profile in path.parts]
-    mine = [record for record in found if record["row"]["table"] == table]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in PUBLISHED if profile in path.parts]
+    mine = [record for record in records if record["row"]["table"] == table]
     if not mine:
         pytest.skip("none is published now")
     record = max(mine, key=lambda record: (record["asked"]["train"]["epochs"], record["signature"]))
-    made = command(record, profile)
-    assert not made.problem
-    program, verb, *overrides = shlex.split(made.text)
+    rerun = command(record, profile)
+    assert not rerun.problem
+    program, verb, *overrides = shlex.split(rerun.text)
     assert (program, verb) == ("lora-repro", "run")
-    composed = compose([item for item in overrides if not item.startswith("paths.")])
-    assert signature(resolved(composed)) == record["signature"]
+    config = compose([item for item in overrides if not item.startswith("paths.")])
+    assert signature(resolved(config)) == record["signature"]
     assert ("paths.data=/path/to/" + table in overrides) == (profile == "laptop")
 
 
@@ -460,15 +460,15 @@ def test_a_size_is_found_and_what_a_row_does_not_ask_is_told(overrides: list[str
     config = resolved(compose(overrides))
     row = {key: config["row"][key] for key in ("table", "name", "label")}
     record = {"signature": signature(config), "asked": identity(config), "row": row}
-    made = command(record, "mini")
-    assert not made.problem and made.extra == extra and set(made.overrides) == set(overrides)
+    rerun = command(record, "mini")
+    assert not rerun.problem and rerun.extra == extra and set(rerun.overrides) == set(overrides)
 
 
 def test_a_run_outside_any_table_and_one_that_no_override_gives() -> None:
     config = resolved(compose(["profile=mini", "method=bitfit", "train.lr=0.0003", "seed=2"]))
     record = {"signature": signature(config), "asked": identity(config), "row": {"table": None, "name": "adhoc", "label": None}}
-    made = command(record, "mini")
-    assert not made.problem and {"method=bitfit", "train.lr=0.0003", "seed=2"} <= set(made.overrides)
+    rerun = command(record, "mini")
+    assert not rerun.problem and {"method=bitfit", "train.lr=0.0003", "seed=2"} <= set(rerun.overrides)
     record["asked"]["train"]["gone"] = 1
     record["signature"] = "0" * 16
     assert "another signature" in command(record, "mini").problem
@@ -485,8 +485,8 @@ def test_the_command_of_ones_own_method_names_the_package_and_the_folder(tmp_pat
     monkeypatch.setenv(paths.TRUSTED, "own_biases")
     config = resolved(compose(["profile=mini", "method=mine", "task=sentiment"]))
     record = {"signature": signature(config), "asked": identity(config), "row": {"table": None, "name": "mine", "label": None}}
-    made = command(record, "mini")
-    assert not made.problem and made.text.split()[2:6] == ["--config-dir", "/path/to/yours", "--trust", "own_biases"]
+    rerun = command(record, "mini")
+    assert not rerun.problem and rerun.text.split()[2:6] == ["--config-dir", "/path/to/yours", "--trust", "own_biases"]
     (tmp_path / "method" / "mine.yaml").write_text("_target_: lora_repro.methods.bitfit.BitFit\nname: mine\n")
     config = resolved(compose(["profile=mini", "method=bitfit", "task=sentiment"]))
     assert command(record | {"asked": identity(config)}, "mini").options == ()
@@ -543,20 +543,20 @@ def test_the_command_line_writes_the_page_and_names_mistakes(
 @pytest.mark.parametrize("front", FRONTS, ids=lambda path: path.parent.name)
 def test_the_published_pages_are_up_to_date(front: Path) -> None:
     """Cheaply: every record is listed, every table has a page or a line, each command was found. `make report` mends it."""
-    folder, found = front.parent, published(front)
-    assert sum(len(text) for text in found.values()) < 3_000_000  # figures are linked, not copied
-    runs = found[folder / "report" / "runs.html"]
+    folder, texts = front.parent, published(front)
+    assert sum(len(text) for text in texts.values()) < 3_000_000  # figures are linked, not copied
+    runs = texts[folder / "report" / "runs.html"]
     for name in (folder / "records").glob("*.json"):
         assert f'records/{name.name}"' in runs, f"{name.stem} is not on the page: make report"
     for table in (folder / "tables").glob("*.md"):
-        there = (folder / "report" / f"{table.stem}.html").is_file() or f'<p id="{table.stem}">' in runs
-        assert there, f"{table.stem} has no page: make report"
+        present = (folder / "report" / f"{table.stem}.html").is_file() or f'<p id="{table.stem}">' in runs
+        assert present, f"{table.stem} has no page: make report"
     assert "none: this checkout" not in runs
-    if "runs of earlier protocols" not in found[front]:
-        assert re.search(r"[\d,]+ runs? \([^)]*\), [^<]* hours in all", found[front]), "more than which?"
+    if "runs of earlier protocols" not in texts[front]:
+        assert re.search(r"[\d,]+ runs? \([^)]*\), [^<]* hours in all", texts[front]), "more than which?"
     title, argument = build._argument(folder, front)
-    told = argument is None or (title in found[front] and str(argument).strip() in found[front])
-    assert told, "docs/results.md changed: make report"
+    current = argument is None or (title in texts[front] and str(argument).strip() in texts[front])
+    assert current, "docs/results.md changed: make report"
 
 
 def test_a_run_that_others_start_from_is_none_of_an_earlier_protocol() -> None:

@@ -45,14 +45,14 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("records", "predictions", "tables", "figures"):
         (folder / "mini" / name).mkdir(parents=True)
     shutil.copy(ROOT / "results" / "mini" / "figures" / "e2e.svg", folder / "mini" / "figures")
-    found = (json.loads(path.read_text()) for path in sorted((ROOT / "results" / "mini" / "records").glob("*.json")))
-    record = next(record for record in found if record["row"]["name"] == "lora" and record["row"]["table"] == "e2e")
+    records = (json.loads(path.read_text()) for path in sorted((ROOT / "results" / "mini" / "records").glob("*.json")))
+    record = next(record for record in records if record["row"]["name"] == "lora" and record["row"]["table"] == "e2e")
     name = record["signature"]
     (folder / "mini" / "records" / f"{name}.json").write_text(json.dumps(record))
     shutil.copy(ROOT / "results" / "mini" / "predictions" / f"{name}.jsonl", folder / "mini" / "predictions")
     note(folder)
-    shown = [Shown("e2e", (Exhibit("e2e", "Sorting", (TABLE,), "", lambda stem: []),), None, {})]
-    for name, text in pages(published(folder / "mini"), folder / "mini" / "report.html", shown).items():
+    experiments = [Shown("e2e", (Exhibit("e2e", "Sorting", (TABLE,), "", lambda stem: []),), None, {})]
+    for name, text in pages(published(folder / "mini"), folder / "mini" / "report.html", experiments).items():
         write_text(folder / "mini" / name, text)
     return folder / "mini" / "report" / "e2e.html"
 
@@ -63,9 +63,9 @@ def browse(path: Path, *options: str, size: tuple[int, int] = (1280, 900)) -> st
         str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
         f"--window-size={size[0]},{size[1]}", *options, path.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def ask(html: Path, script: str, *options: str, size: tuple[int, int] = (1280, 900)) -> Any:
@@ -74,9 +74,9 @@ def ask(html: Path, script: str, *options: str, size: tuple[int, int] = (1280, 9
     copy = html.with_name("asked.html")
     question = f"document.body.innerHTML = '<pre>' + encodeURIComponent(JSON.stringify({script})) + '</pre>'"
     copy.write_text(text.replace("</body>", f"<script>{question}</script></body>"), encoding="utf-8")
-    found = re.search(r"<pre>(.*?)</pre>", browse(copy, "--dump-dom", *options, size=size))
-    assert found, "the page's script failed"
-    return json.loads(unquote(found[1]))
+    match = re.search(r"<pre>(.*?)</pre>", browse(copy, "--dump-dom", *options, size=size))
+    assert match, "the page's script failed"
+    return json.loads(unquote(match[1]))
 
 
 def test_its_own_script_runs_under_its_policy_and_no_other(html: Path) -> None:
@@ -121,8 +121,8 @@ def test_a_long_table_is_searched_by_all_words_and_from_a_link(html: Path) -> No
       return [document.querySelectorAll('.find').length, before, shown(), field.parentElement.textContent.trim()];
     })()"""
     for size in ((1280, 900), PHONE):
-        found = ask(long, script, size=size)
-        assert found == [1, 30, ["row 10", "row 12", "row 14", "row 16", "row 18"], "5 of 30"]
+        answer = ask(long, script, size=size)
+        assert answer == [1, 30, ["row 10", "row 12", "row 14", "row 16", "row 18"], "5 of 30"]
 
 
 def test_the_contents_stay_in_sight_and_a_figure_is_shown_and_darkened(html: Path) -> None:
@@ -154,9 +154,9 @@ def test_a_phone_shows_a_table_row_by_row_with_every_value_in_sight(html: Path) 
               out: cells.filter(cell => cell.getBoundingClientRect().right > innerWidth).length, cells: cells.length,
               name: getComputedStyle(cells[0], '::before').content};
     })()"""
-    found = ask(html, script, size=PHONE)
-    assert found["page"] <= found["screen"] <= 500  # the narrowest that Chromium with a window has
-    assert found["head"] == "none" and found["out"] == 0 and found["cells"] > 10 and found["name"].startswith('"Score')
+    layout = ask(html, script, size=PHONE)
+    assert layout["page"] <= layout["screen"] <= 500  # the narrowest that Chromium with a window has
+    assert layout["head"] == "none" and layout["out"] == 0 and layout["cells"] > 10 and layout["name"].startswith('"Score')
     wide = ask(html, "getComputedStyle(document.querySelector('#e2e thead')).display")
     assert wide == "table-header-group"
 
@@ -206,12 +206,12 @@ def too_wide(folder: Path, *options: str) -> list[str]:
         (folder / name).write_text(text.replace("</body>", MEASURE), encoding="utf-8")
     host = folder / "host.html"
     host.write_text(HOST.replace("PAGES", json.dumps(pages)).replace("WIDTHS", str(list(WIDTHS))), encoding="utf-8")
-    shown = browse(host, "--dump-dom", "--virtual-time-budget=20000", *options, size=(2600, 950))
-    told = re.search(r"<pre>(.*?)</pre>", shown)
-    assert told, "a frame did not answer"
-    found = sorted(json.loads(unquote(told[1])))
-    assert {(page, width) for page, width, _, _ in found} == {(page, width) for page in pages for width in WIDTHS}
-    return [f"{page} at {width}: {wide} {cut}" for page, width, wide, cut in found if wide > width or cut]
+    dump = browse(host, "--dump-dom", "--virtual-time-budget=20000", *options, size=(2600, 950))
+    match = re.search(r"<pre>(.*?)</pre>", dump)
+    assert match, "a frame did not answer"
+    frames = sorted(json.loads(unquote(match[1])))
+    assert {(page, width) for page, width, _, _ in frames} == {(page, width) for page in pages for width in WIDTHS}
+    return [f"{page} at {width}: {wide} {cut}" for page, width, wide, cut in frames if wide > width or cut]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/report.html")), ids=lambda path: path.parent.name)
@@ -243,12 +243,12 @@ def test_seeds_and_intervals_are_drawn_in_the_colours_of_the_scheme(html: Path) 
         [...one.children].every(part => inside(part.getBoundingClientRect(), one.getBoundingClientRect())),
         one.getBoundingClientRect().width > 20]);
     })()"""
-    for colour, preferred in (("rgb(10, 86, 165)", 1), ("rgb(140, 188, 247)", 0)):
+    for colour, scheme in (("rgb(10, 86, 165)", 1), ("rgb(140, 188, 247)", 0)):
         for size in ((1280, 900), PHONE):
-            found = ask(html, script, f"--blink-settings=preferredColorScheme={preferred}", size=size)
-            assert [(dots, ink, inside, wide) for _, dots, ink, inside, wide in found] == [(2, colour, True, True)] + [
+            strips = ask(html, script, f"--blink-settings=preferredColorScheme={scheme}", size=size)
+            assert [(dots, ink, inside, wide) for _, dots, ink, inside, wide in strips] == [(2, colour, True, True)] + [
                 (1, colour, True, True)] * 4  # fmt: skip
-            assert [label for label, *_ in found] == ["2 values: 74.3", *["−14.2"] * 2, *["3.5"] * 2]
+            assert [label for label, *_ in strips] == ["2 values: 74.3", *["−14.2"] * 2, *["3.5"] * 2]
 
 
 def test_it_prints(html: Path) -> None:
@@ -259,8 +259,8 @@ def test_it_prints(html: Path) -> None:
 
 def test_screenshots_show_the_page(html: Path) -> None:
     """A wide and a narrow picture with writing on it; LORA_REPRO_SCREENSHOTS=/folder keeps them to be looked at."""
-    kept = os.environ.get("LORA_REPRO_SCREENSHOTS")
-    folder = Path(kept) if kept else html.parent
+    destination = os.environ.get("LORA_REPRO_SCREENSHOTS")
+    folder = Path(destination) if destination else html.parent
     for name, size in (("desktop", (1280, 900)), ("phone", PHONE)):
         target = folder / f"{name}.png"
         browse(html, f"--screenshot={target}", "--hide-scrollbars", size=size)

@@ -50,18 +50,18 @@ def grid(*overrides: str) -> list[Cell]:
 
 
 def test_as_many_runs_go_on_as_cores_and_memory_allow(machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = grid()
+    runs = grid()
     machine(cores=4, free=100, needed=2)
-    assert parallel.at_once(found) == 4 and parallel.at_once(found[:3]) == 3 and parallel.at_once(found[:1]) == 1
+    assert parallel.at_once(runs) == 4 and parallel.at_once(runs[:3]) == 3 and parallel.at_once(runs[:1]) == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert parallel.at_once(found) == 2
+    assert parallel.at_once(runs) == 2
     monkeypatch.delenv("OMP_NUM_THREADS")
     machine(cores=4, free=7, needed=2)
-    assert parallel.at_once(found) == 3
+    assert parallel.at_once(runs) == 3
     machine(cores=4, free=1, needed=2)
-    assert parallel.at_once(found) == 1
+    assert parallel.at_once(runs) == 1
     machine(cores=4, free=100, needed=2, device="cuda")  # of no card that it may use
-    assert parallel.at_once(found) == 1
+    assert parallel.at_once(runs) == 1
     assert parallel.at_once(grid("launch.together=2")) == 2
     machine(cores=4, free=100, needed=2)
     assert parallel.at_once(grid("launch.together=1")) == 1 and parallel.at_once(grid("launch.processes=2")) == 2
@@ -79,11 +79,11 @@ def test_the_runs_of_a_sweep_are_side_by_side(
     """Each waits for another one: one after another they would wait for ever."""
     machine(cores=2, free=100, needed=1)
     meeting = threading.Barrier(2, timeout=60)
-    seen: list[Any] = []
+    starts: list[Any] = []
 
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
         meeting.wait()
-        seen.append((folder, tuple(overrides), os.environ["OMP_NUM_THREADS"], os.environ[console.TOGETHER]))
+        starts.append((folder, tuple(overrides), os.environ["OMP_NUM_THREADS"], os.environ[console.TOGETHER]))
         attempts.note(folder, 2, "rank 99 exceeds 32")
         return 2
 
@@ -92,19 +92,19 @@ def test_the_runs_of_a_sweep_are_side_by_side(
     monkeypatch.setattr(sys, "argv", ["run", *words])
     with pytest.raises(SystemExit) as left:
         run.main()
-    said = capsys.readouterr().out
-    assert left.value.code == 2 and "2 runs at a time, 1 thread(s) each" in said and said.count("rank 99 exceeds") == 4
-    assert {folder for folder, *_ in seen} == {cell.folder for cell in cells(words)}
-    assert {(threads, mark) for _, _, threads, mark in seen} == {("1", "1")} and console.TOGETHER not in os.environ
+    output = capsys.readouterr().out
+    assert left.value.code == 2 and "2 runs at a time, 1 thread(s) each" in output and output.count("rank 99 exceeds") == 4
+    assert {folder for folder, *_ in starts} == {cell.folder for cell in cells(words)}
+    assert {(threads, mark) for _, _, threads, mark in starts} == {("1", "1")} and console.TOGETHER not in os.environ
 
 
 def test_ctrl_c_stops_those_at_work_and_starts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_work, begun = threading.Event(), []
+    at_work, starts = threading.Event(), []
 
     def start() -> None:
         if supervise.stopping():
             return
-        begun.append(1)
+        starts.append(1)
         at_work.set()
         while not supervise.stopping():
             at_work.wait(0.01)
@@ -118,11 +118,11 @@ def test_ctrl_c_stops_those_at_work_and_starts_no_more(monkeypatch: pytest.Monke
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert 1 <= len(begun) <= 2
+    assert 1 <= len(starts) <= 2
 
 
 def test_what_a_run_raises_is_raised_at_the_end() -> None:
-    ended = []
+    runs = []
 
     def bad() -> None:
         raise OSError("no such thing")
@@ -130,13 +130,13 @@ def test_what_a_run_raises_is_raised_at_the_end() -> None:
     def ends() -> None:
         with parallel.side_by_side(2):
             parallel.submit(bad)
-            parallel.submit(lambda: ended.append(1))
+            parallel.submit(lambda: runs.append(1))
 
     with pytest.raises(OSError, match="no such thing"):
         ends()
-    assert ended == [1]
-    parallel.submit(lambda: ended.append(2))  # outside, at once
-    assert ended == [1, 2]
+    assert runs == [1]
+    parallel.submit(lambda: runs.append(2))  # outside, at once
+    assert runs == [1, 2]
 
 
 def test_runs_that_share_a_terminal_have_no_bars_of_their_own(

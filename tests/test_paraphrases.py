@@ -39,8 +39,8 @@ def table(tmp_path: Path) -> Path:
 def kept(table: Path, seen: str, folder: Path) -> list[str]:
     """The pairs of the table cut to `seen`, texts parted by commas."""
     rows = [text.split() for text in seen.split(",")]
-    given = [word for row in rows for word in row] + [" ".join(two) for row in rows for two in pairwise(row)]
-    with paraphrases.cut(table, given, folder) as path:
+    phrases = [word for row in rows for word in row] + [" ".join(two) for row in rows for two in pairwise(row)]
+    with paraphrases.cut(table, phrases, folder) as path:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     assert not path.exists() and set(lines[::3]) <= {"0"}
     return ["|".join(pair) for pair in zip(lines[1::3], lines[2::3], strict=True)]
@@ -71,14 +71,14 @@ def test_the_index_is_read_again_and_a_damaged_one_made_anew(
 ) -> None:
     kept(table, "", tmp_path)
     (index,) = tmp_path.glob("*.npz")
-    whole = index.read_bytes()
+    content = index.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(paraphrases, "_read", lambda table: pytest.fail("read again"))
         assert kept(table, "a a", tmp_path) == ["a|a a"]
-    for bad in (whole[:-9], whole.replace(b"cheap", b"chewp"), b""):
+    for bad in (content[:-9], content.replace(b"cheap", b"chewp"), b""):
         index.write_bytes(bad)
         assert kept(table, "cheap,priced low priced", tmp_path) == [PAIRS[1], PAIRS[5]]
-        assert index.read_bytes() == whole
+        assert index.read_bytes() == content
     table.write_bytes(gzip.compress(b"1\nx\ny\n"))  # another table has another index
     assert kept(table, "x y", tmp_path) == ["x|y"] and len(list(tmp_path.glob("*.npz"))) == 2
 
@@ -92,6 +92,6 @@ def test_meteor_aligns_as_with_its_whole_table() -> None:
     """Also where later texts have words that the first had not."""
     outputs, groups, _ = zip(*WHOLE, strict=True)
     jvm.close()
-    found = [*meteor.aligned(outputs[:1], groups[:1]), *meteor.aligned(outputs[1:], groups[1:])]
+    statistics = [*meteor.aligned(outputs[:1], groups[:1]), *meteor.aligned(outputs[1:], groups[1:])]
     jvm.close()
-    assert found == [" ".join(f"{float(number)}" for number in line.split()) for *_, line in WHOLE]
+    assert statistics == [" ".join(f"{float(number)}" for number in line.split()) for *_, line in WHOLE]

@@ -29,20 +29,20 @@ MEANT = {
 @pytest.mark.parametrize("name", MEANT)
 def test_what_was_chosen_for_parity_is_what_is_computed(name: str) -> None:
     values: Any = OmegaConf.to_container(compose([f"backbone={name}"]).backbone, resolve=True)
-    given, found = values.pop("sizes"), parity.sizes(values)
-    assert {key: found[key] for key in MEANT[name]} == {key: given[key] for key in MEANT[name]}
-    assert set(given) <= set(found)
+    preset, sizes = values.pop("sizes"), parity.sizes(values)
+    assert {key: sizes[key] for key in MEANT[name]} == {key: preset[key] for key in MEANT[name]}
+    assert set(preset) <= set(sizes)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "bert", "electra"])
 def test_no_other_size_is_nearer(architecture: str) -> None:
     shape = Shape.of(tiny_backbone(architecture))
-    wanted = Lora(rank=8).count(shape)
-    found = AdapterH().nearest(shape, wanted)
-    apart = [abs(AdapterH(bottleneck=found.bottleneck + n).count(shape) - wanted) for n in (-1, 0, 1)]
-    assert min(apart) == apart[1] and found.activation == AdapterH().activation
+    budget = Lora(rank=8).count(shape)
+    adapter = AdapterH().nearest(shape, budget)
+    distances = [abs(AdapterH(bottleneck=adapter.bottleneck + n).count(shape) - budget) for n in (-1, 0, 1)]
+    assert min(distances) == distances[1] and adapter.activation == AdapterH().activation
     assert PromptTuning(infix=0).nearest(shape, 0).prefix == 1  # never none
-    refused(lambda: Lora().nearest(shape, wanted), "lora")
+    refused(lambda: Lora().nearest(shape, budget), "lora")
 
 
 def test_a_shape_that_is_not_known_here_has_no_sizes() -> None:

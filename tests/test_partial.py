@@ -57,19 +57,19 @@ def trained(architecture: str, method: AbstractMethod) -> tuple[Backbone, dict[s
 def test_none_of_it_is_the_backbone_all_of_it_the_trained_model_and_afterwards_nothing_has_changed(
     architecture: str, method: AbstractMethod
 ) -> None:
-    alone, (backbone, before) = outputs(tiny_backbone(architecture)), trained(architecture, method)
-    whole = outputs(backbone)
-    assert not torch.allclose(alone, whole, atol=1e-3)
-    kept = {name: value.clone() for name, value in backbone.model.state_dict().items()}
-    with changes(backbone, before) as found:
-        directions = Directions(found, 64)
-        for give, expected in ((0.0, alone), (1.0, whole)):
-            scaled(found, give)
+    base_logits, (backbone, before) = outputs(tiny_backbone(architecture)), trained(architecture, method)
+    tuned_logits = outputs(backbone)
+    assert not torch.allclose(base_logits, tuned_logits, atol=1e-3)
+    weights = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    with changes(backbone, before) as deltas:
+        directions = Directions(deltas, 64)
+        for give, expected in ((0.0, base_logits), (1.0, tuned_logits)):
+            scaled(deltas, give)
             assert torch.allclose(outputs(backbone), expected, atol=1e-5)
         directions.keep(64)
-        assert torch.allclose(outputs(backbone), whole, atol=1e-5)
-    assert torch.equal(outputs(backbone), whole)
-    assert all(torch.equal(value, kept[name]) for name, value in backbone.model.state_dict().items())
+        assert torch.allclose(outputs(backbone), tuned_logits, atol=1e-5)
+    assert torch.equal(outputs(backbone), tuned_logits)
+    assert all(torch.equal(value, weights[name]) for name, value in backbone.model.state_dict().items())
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -80,12 +80,12 @@ def test_several_updates_of_one_matrix_are_one_change(architecture: str) -> None
         for module in updates(backbone.model):
             for parameter in module.parts.parameters():
                 parameter += 0.05 * torch.randn_like(parameter)
-    alone, whole = outputs(tiny_backbone(architecture)), outputs(backbone)
-    with changes(backbone, before) as found:
-        for factor, expected in ((0.0, alone), (1.0, whole)):
-            scaled(found, factor)
+    base_logits, tuned_logits = outputs(tiny_backbone(architecture)), outputs(backbone)
+    with changes(backbone, before) as deltas:
+        for factor, expected in ((0.0, base_logits), (1.0, tuned_logits)):
+            scaled(deltas, factor)
             assert torch.allclose(outputs(backbone), expected, atol=1e-5)
-    assert torch.equal(outputs(backbone), whole)
+    assert torch.equal(outputs(backbone), tuned_logits)
 
 
 def by_hand(architecture: str, backbone: Backbone, of: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
@@ -110,9 +110,9 @@ def test_half_of_it_and_its_top_two_directions_are_those_of_each_matrix(architec
         return (u[:, :2] * s[:2]) @ v[:, :2].T
 
     half, leading = by_hand(architecture, backbone, lambda change: change / 2), by_hand(architecture, backbone, two)
-    with changes(backbone, before) as found:
-        directions = Directions(found, 3)
-        scaled(found, 0.5)
+    with changes(backbone, before) as deltas:
+        directions = Directions(deltas, 3)
+        scaled(deltas, 0.5)
         assert torch.allclose(outputs(backbone), half, atol=1e-5)
         directions.keep(2)
         assert torch.allclose(outputs(backbone), leading, atol=1e-5)
@@ -121,8 +121,8 @@ def test_half_of_it_and_its_top_two_directions_are_those_of_each_matrix(architec
 
 def test_of_full_fine_tuning_the_matrices_of_the_blocks_are_cut_and_the_rest_stays_as_trained() -> None:
     backbone, before = trained("llama", METHODS["full"])
-    with changes(backbone, before) as found:
-        Directions(found, 1).keep(1)
+    with changes(backbone, before) as deltas:
+        Directions(deltas, 1).keep(1)
         now = dict(backbone.model.named_parameters())
         ranks = {name: int(torch.linalg.matrix_rank(now[name].detach() - before[name], rtol=1e-3)) for name in now
                  if now[name].ndim == 2 and "embed" not in name and "head" not in name}  # fmt: skip
@@ -142,9 +142,9 @@ def test_a_probe_asks_for_the_losses_of_every_part_and_counts_intruders(tmp_path
             parameter += 0.3 * torch.randn_like(parameter)
     observer.finish(1, lambda: {"dev_loss": float(outputs(backbone).sum()), "general_loss": None})
     arrays = load_file(tmp_path / UPDATES)
-    whole = float(outputs(backbone).sum())
+    loss = float(outputs(backbone).sum())
     assert arrays["scales"].tolist() == [0.5, 1.0] and arrays["top"].tolist() == [1, 4]
-    assert arrays["scales.dev_loss"][1] == pytest.approx(whole, rel=1e-4) == arrays["top.dev_loss"][1]
+    assert arrays["scales.dev_loss"][1] == pytest.approx(loss, rel=1e-4) == arrays["top.dev_loss"][1]
     assert len({round(float(value), 3) for name in ("scales", "top") for value in arrays[f"{name}.dev_loss"]}) == 3
     assert "scales.general_loss" not in arrays
     change = backbone.projections(0, "query")[0].module.delta().double().numpy()

@@ -148,9 +148,9 @@ def altered(folder: Path, architecture: str = "llama", **settings: Any) -> Path:
 def test_what_is_not_plain_lora_is_refused(settings: dict[str, Any], says: str, tmp_path: Path) -> None:
     backbone = fresh("llama")
     before = logits(backbone.model)
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=says) as error:
         peft_folder.load(altered(tmp_path, **settings), backbone)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     torch.testing.assert_close(logits(backbone.model), before, rtol=0, atol=0)
 
 
@@ -171,9 +171,9 @@ def test_tensors_that_do_not_fit_are_one_line(change: Any, says: str, tmp_path: 
     path = tmp_path / "adapter_model.safetensors"
     save_file(change(load_file(path)), path)
     backbone = fresh("llama")
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=says) as error:
         peft_folder.load(tmp_path, backbone)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_pickle_and_damage_are_refused(tmp_path: Path) -> None:

@@ -77,14 +77,14 @@ def test_only_an_fp16_loss_is_scaled() -> None:
 
 
 def test_float32_products_are_tf32_on_gpus_that_have_it_and_a_record_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu, asked = torch.device("cuda"), ["highest"]
-    monkeypatch.setattr("torch.set_float32_matmul_precision", asked.append)
-    monkeypatch.setattr("torch.get_float32_matmul_precision", lambda: asked[-1])
+    gpu, precisions = torch.device("cuda"), ["highest"]
+    monkeypatch.setattr("torch.set_float32_matmul_precision", precisions.append)
+    monkeypatch.setattr("torch.get_float32_matmul_precision", lambda: precisions[-1])
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
     for device, dtype in ((CPU, None), (gpu, None), (gpu, torch.bfloat16)):
         allow_tf32(device, dtype)
-    assert asked == ["highest"] and provenance.precision(gpu, None) == "fp32"
+    assert precisions == ["highest"] and provenance.precision(gpu, None) == "fp32"
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
     allow_tf32(gpu, None)
-    assert asked[1:] == ["high"] and provenance.precision(gpu, None) == "fp32, products in TF32"
+    assert precisions[1:] == ["high"] and provenance.precision(gpu, None) == "fp32, products in TF32"
     assert provenance.precision(CPU, None) == "fp32" and provenance.precision(gpu, torch.float16).startswith("fp16")

@@ -122,8 +122,8 @@ def test_padding_changes_nothing(architecture: str, form: str, side: str) -> Non
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     got = run(backbone, input_ids=ids, attention_mask=mask, position_ids=positions, **slots)
     for b, (row, span) in enumerate(zip(rows, spans, strict=True)):
-        alone = run(backbone, input_ids=row[0], **({"virtual": row[1]} if slots else {}))
-        torch.testing.assert_close(got[b, span], alone[0], rtol=1e-5, atol=1e-5)
+        expected = run(backbone, input_ids=row[0], **({"virtual": row[1]} if slots else {}))
+        torch.testing.assert_close(got[b, span], expected[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", DECODERS)

@@ -59,8 +59,8 @@ def test_the_arrays_are_those_of_the_effective_update(architecture: str, method:
         merge(backbone.model)
     for kind in PROBE.kinds:
         for layer in range(2):
-            found = backbone.projections(layer, kind)[0]
-            module, now = found.module, read(found.module)[found.rows]
+            projection = backbone.projections(layer, kind)[0]
+            module, now = projection.module, read(projection.module)[projection.rows]
             if isinstance(method, Matrices):
                 now = before[kind][layer] + module.parts[kind].D
             update = (now - before[kind][layer]).detach().double().numpy()
@@ -164,18 +164,18 @@ def test_a_probe_names_another_run_and_none_leaves_the_old_name() -> None:
 def test_subspace_and_delta_w_share_runs_that_are_published_without_predictions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared, all_of_delta = (
+    signatures, all_of_delta = (
         {cell.signature for cell in declared_cells(table, "smoke")}
         for table in ("subspace", "delta_w")
     )
-    assert shared < all_of_delta
+    assert signatures < all_of_delta
     overrides = ["experiment=subspace", "row/subspace=lora", "profile=smoke", "row.rank=4", f"paths.runs={tmp_path}/runs"]
-    found = run.run(compose(overrides), overrides)
-    assert found["status"] == "finished" and set(found["measured"]["scores"]) == {"dev_loss"}
+    run_record = run.run(compose(overrides), overrides)
+    assert run_record["status"] == "finished" and set(run_record["measured"]["scores"]) == {"dev_loss"}
     cells = declared_cells("subspace", "smoke")
     (one,) = probed_runs(runs(cells, own(tmp_path / "runs" / "smoke")))
     assert (one.rank, one.scaling, one.seed, one.kept_layers) == (4, 8.0, 0, [0, 1])
-    path = tmp_path / "runs" / "smoke" / found["signature"] / "record.json"
+    path = tmp_path / "runs" / "smoke" / run_record["signature"] / "record.json"
     clean = record.read(path)
     clean["where"]["dirty"] = False
     write_json(path, sealed(clean))

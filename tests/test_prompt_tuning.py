@@ -29,15 +29,15 @@ def test_equals_embeddings_by_hand(architecture: str) -> None:
     backbone, plain = tiny_backbone(architecture), tiny_backbone(architecture)
     PromptTuning(prefix=3, infix=2, init="gaussian", std=0.5).apply(backbone)
     values = backbone.decoder.prompt_tuning.values.detach()
-    embedded = plain.embedding(IDS).detach().clone()
+    embeddings = plain.embedding(IDS).detach().clone()
     for b in range(2):
         for t in range(13):
             if VIRTUAL[b, t] >= 0:
-                embedded[b, t] = values[VIRTUAL[b, t]]
+                embeddings[b, t] = values[VIRTUAL[b, t]]
     # RoBERTa counts positions from the ids when it gets ids, so both calls are told them.
     at = {"position_ids": torch.arange(2, 15).expand(2, 13)}
     got = run(backbone, input_ids=IDS, virtual=VIRTUAL, **at)
-    torch.testing.assert_close(got, run(plain, inputs_embeds=embedded, **at), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got, run(plain, inputs_embeds=embeddings, **at), rtol=1e-5, atol=1e-5)
     assert (got - run(plain, input_ids=IDS, **at)).abs().max() > 1e-2
 
 

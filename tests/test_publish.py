@@ -26,8 +26,8 @@ from lora_repro.results import declared_cells
 @pytest.fixture
 def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Experiments that ask for the runs `s` and `t`."""
-    asked = [SimpleNamespace(signature=name) for name in ("s", "t")]
-    monkeypatch.setattr(publish_command, "requested_runs", lambda profile: asked)
+    runs = [SimpleNamespace(signature=name) for name in ("s", "t")]
+    monkeypatch.setattr(publish_command, "requested_runs", lambda profile: runs)
 
 
 def publish(runs: Path, results: Path, *given: Any) -> dict[str, str]:
@@ -97,9 +97,9 @@ def another_output(path: Path) -> None:
 
 
 def other_score(path: Path) -> None:
-    found = json.loads(path.read_text())
-    found["measured"]["scores"]["nist"] = 9.9  # which no statistics of predictions give
-    write_json(path, {key: value for key, value in found.items() if key != SEAL})
+    record = json.loads(path.read_text())
+    record["measured"]["scores"]["nist"] = 9.9  # which no statistics of predictions give
+    write_json(path, {key: value for key, value in record.items() if key != SEAL})
 
 
 @pytest.mark.parametrize(("name", "change"), [
@@ -114,8 +114,8 @@ def test_what_its_record_does_not_vouch_for_is_left_out(tmp_path: Path, name: st
         (place / other).write_bytes(b"some bytes")
     seal(place)
     change(place / name)
-    told = outcome(tmp_path)
-    assert told.startswith("left out: ") and "\n" not in told and left(tmp_path / "results") == []
+    message = outcome(tmp_path)
+    assert message.startswith("left out: ") and "\n" not in message and left(tmp_path / "results") == []
 
 
 def test_a_record_that_does_not_match_its_own_hash_stops_everything(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_what_a_licence_keeps_is_not_published(tmp_path: Path) -> None:
 
 
 def test_answers_may_be_missing_only_where_none_were_asked_for(tmp_path: Path) -> None:
-    for asked, said in (({}, "left out: its predictions are empty"), ({"data": {"n_test": 0}}, "published")):
-        (place := run(tmp_path, asked=asked) / "predictions.jsonl").write_text("")
+    for settings, verdict in (({}, "left out: its predictions are empty"), ({"data": {"n_test": 0}}, "published")):
+        (place := run(tmp_path, asked=settings) / "predictions.jsonl").write_text("")
         seal(place.parent)
-        assert outcome(tmp_path) == said
+        assert outcome(tmp_path) == verdict
 
 
 def test_a_different_record_is_replaced_only_by_force(tmp_path: Path) -> None:
@@ -176,14 +176,14 @@ def test_other_predictions_under_the_same_record_count_as_different(tmp_path: Pa
 
 
 def measure(folder: Path, wanted: set[str] | None = None, **change: Any) -> str:
-    found = {"schema": 1, "signature": "now", "status": "finished", "latency": [{"ms": [1.0]}], "where": {"dirty": False}}
-    found |= change
+    record = {"schema": 1, "signature": "now", "status": "finished", "latency": [{"ms": [1.0]}], "where": {"dirty": False}}
+    record |= change
     path = folder / "runs" / "mini" / "measures" / "latency.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(record))
     adhoc = path.parent / "adhoc" / "latency-0.json"
     adhoc.parent.mkdir(exist_ok=True)
-    adhoc.write_text(json.dumps(found))
+    adhoc.write_text(json.dumps(record))
     return publish(folder / "runs" / "mini", folder / "results", False, wanted)["latency"]
 
 
@@ -226,12 +226,12 @@ def test_nothing_to_publish_is_said(tmp_path: Path) -> None:
 def test_the_command_publishes_notes_the_hashes_and_renders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rendered: list[tuple[list[str], Path]] = []
-    monkeypatch.setattr(show, "render_published", lambda names, root: rendered.append((names, root)))
+    calls: list[tuple[list[str], Path]] = []
+    monkeypatch.setattr(show, "render_published", lambda names, root: calls.append((names, root)))
     for signature in ("s", "t"):  # the first makes the manifest, the second adds to it
         run(tmp_path, signature)
         assert main(["profile=mini"], tmp_path) == 0
-    assert rendered == [(show.names(), tmp_path)] * 2 and "e2e" in rendered[0][0]
+    assert calls == [(show.names(), tmp_path)] * 2 and "e2e" in calls[0][0]
     manifest.check(tmp_path / "results")
     for wrong in ("mini", "profile=../x", "profile=smoke"):
         assert main([wrong], tmp_path) == 2
@@ -255,14 +255,14 @@ def test_where_a_published_file_was_changed_nothing_is_published(
 @pytest.mark.usefixtures("asked_for")
 def test_force_comes_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs" / "mini").mkdir(parents=True)
-    seen: list[bool] = []
-    monkeypatch.setattr(module, "publish", lambda change, runs, force, *rest: seen.append(force) or {})
+    flags: list[bool] = []
+    monkeypatch.setattr(module, "publish", lambda change, runs, force, *rest: flags.append(force) or {})
     monkeypatch.setattr(show, "render_published", lambda names, root: None)
     for value in ("", "0", "1"):
         monkeypatch.setenv("FORCE", value)
         main(["profile=mini"], tmp_path)
     main(["profile=mini", "--force"], tmp_path)
-    assert seen == [False, False, True, True]
+    assert flags == [False, False, True, True]
 
 
 def test_a_run_that_no_experiment_asks_for_is_left_out(
@@ -271,11 +271,11 @@ def test_a_run_that_no_experiment_asks_for_is_left_out(
     """Else `publish` would bring back what `prune` deleted, as long as its run is still in runs/."""
     monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
     monkeypatch.setattr(show, "render_published", lambda names, root: None)
-    wanted = module.requested_runs("mini")[0].signature
-    for signature in (wanted, "old"):
+    table_run = module.requested_runs("mini")[0].signature
+    for signature in (table_run, "old"):
         run(tmp_path, signature)
     assert main(["profile=mini"], tmp_path) == 0
-    assert [path.stem for path in (tmp_path / "results" / "mini" / "records").iterdir()] == [wanted]
+    assert [path.stem for path in (tmp_path / "results" / "mini" / "records").iterdir()] == [table_run]
     assert "old  e2e/lora: left out: no experiment asks for it" in capsys.readouterr().out
 
 
@@ -308,8 +308,8 @@ def test_publishing_brings_a_search_with_the_run_that_adopted_it(tmp_path: Path,
     kept_search(tmp_path, row(), 0.125)
     assert main(["profile=mini"], tmp_path) == 0  # a search alone may be published, too
     assert [name for name in left(tmp_path / "results") if "trials" in name] == [f"mini/trials/{path.name}"]
-    found = json.loads((tmp_path / "results" / "mini" / "trials" / path.name).read_text())
-    assert SEAL not in found and found["chosen"] == 0.125 != guess
+    search = json.loads((tmp_path / "results" / "mini" / "trials" / path.name).read_text())
+    assert SEAL not in search and search["chosen"] == 0.125 != guess
     manifest.check(tmp_path / "results")
     kept_search(tmp_path, row(), 0.5, seeds=3)  # a better one, and its run
     with rates.published_only(tmp_path / "none"):
@@ -327,8 +327,8 @@ def test_publishing_brings_a_search_with_the_run_that_adopted_it(tmp_path: Path,
 def test_a_search_and_the_run_at_its_rate_are_published_together(tmp_path: Path, row: Any) -> None:
     path = kept_search(tmp_path, row(), 0.125)
     with rates.published_only(tmp_path / "staged"):
-        staged = tmp_path / "staged" / "mini" / "trials" / path.name
-        write_json(staged, rates.own_trials(path))
+        target = tmp_path / "staged" / "mini" / "trials" / path.name
+        write_json(target, rates.own_trials(path))
         signature = row().signature
     run(tmp_path, signature)
     assert main(["profile=mini"], tmp_path) == 0
@@ -359,7 +359,7 @@ def test_a_search_that_may_not_be_published_stays_private(
     before = left(tmp_path / "results")
     kept_search(tmp_path, row(), 0.25, **change)
     assert main(["profile=mini"], tmp_path) == 0
-    assert f"trials/{path.stem}: left out: " in (told := capsys.readouterr().out) and said in told
+    assert f"trials/{path.stem}: left out: " in (output := capsys.readouterr().out) and said in output
     assert [name for name in left(tmp_path / "results") if "trials" in name] == [name for name in before if "trials" in name]
     assert main(["profile=mini", "--force"], tmp_path) == 0
     assert any("trials" in name for name in left(tmp_path / "results")) == ("by" in change)
@@ -390,12 +390,12 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
-    wanted = module.requested_runs("smoke")
-    results, (one, other) = tmp_path / "results", (wanted[0], wanted[-1])
-    searched = f"trials/{rates.setting_signature(one.asked)}.json"
-    kept = [f"records/{one.signature}.json", f"predictions/{other.signature}.jsonl", searched]
+    runs = module.requested_runs("smoke")
+    results, (one, other) = tmp_path / "results", (runs[0], runs[-1])
+    trials = f"trials/{rates.setting_signature(one.asked)}.json"
+    files = [f"records/{one.signature}.json", f"predictions/{other.signature}.jsonl", trials]
     old = ["predictions/old.jsonl", "records/old.json", f"trials/{one.signature}.json", "updates/old.safetensors"]
-    for path in [*kept, *old, "measures/latency.json", "trials/.gitkeep"]:
+    for path in [*files, *old, "measures/latency.json", "trials/.gitkeep"]:
         (results / "smoke" / path).parent.mkdir(parents=True, exist_ok=True)
         (results / "smoke" / path).write_text("{}")
     note(results)
@@ -403,11 +403,11 @@ def test_what_nothing_asks_for_is_found_and_deleted_on_demand_alone(
         before = (results / manifest.NAME).stat().st_mtime_ns
         assert main(["profile=smoke", "--prune", *options], tmp_path) == 0
         assert options or (results / manifest.NAME).stat().st_mtime_ns == before  # who only lists writes nothing
-        said = capsys.readouterr().out.splitlines()
+        lines = capsys.readouterr().out.splitlines()
         assert len(left(results)) == count
-        assert sorted(said[:-1]) == ([] if count == 5 and not options else [f"results/smoke/{path}" for path in old])
+        assert sorted(lines[:-1]) == ([] if count == 5 and not options else [f"results/smoke/{path}" for path in old])
     assert not (results / "smoke" / "updates").exists()
-    assert len(manifest.read_manifest(results) or ()) == 5 and "0 records" in said[-1]
+    assert len(manifest.read_manifest(results) or ()) == 5 and "0 records" in lines[-1]
     assert main(["profile=none", "--prune"], tmp_path) == 2 and main(["none", "--prune"], tmp_path) == 2
     assert main(["profile=smoke", "--delete"], tmp_path) == 2 and len(left(results)) == 5
 
@@ -420,6 +420,6 @@ def test_all_that_is_published_is_asked_for(profile: str) -> None:
 
 def test_what_runs_start_from_is_asked_for_though_no_table_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(show, "names", lambda: ["fusion"])
-    shown = declared_cells("fusion", "smoke")
-    starts = {start.signature for cell in shown for start in cell.starts} - {cell.signature for cell in shown}
+    cells = declared_cells("fusion", "smoke")
+    starts = {start.signature for cell in cells for start in cell.starts} - {cell.signature for cell in cells}
     assert starts and starts <= {cell.signature for cell in module.requested_runs("smoke")}

@@ -38,13 +38,13 @@ CELL = [
 
 
 def test_one_process_gets_back_what_it_gives() -> None:
-    alone = Ranks.here("cpu")
+    ranks = Ranks.here("cpu")
     rows = [1, 2, 3]
-    assert alone == Ranks(CPU) and alone.first and alone.share(rows) is rows
-    assert alone.total(2, 0.5) == (2, 0.5) and alone.led(lambda: "found") == "found"
+    assert ranks == Ranks(CPU) and ranks.first and ranks.share(rows) is rows
+    assert ranks.total(2, 0.5) == (2, 0.5) and ranks.led(lambda: "found") == "found"
     weight = torch.nn.Parameter(torch.ones(2))
     weight.grad = torch.full((2,), 3.0)
-    alone.add_gradients([weight])
+    ranks.add_gradients([weight])
     assert weight.grad.tolist() == [3, 3]
 
 
@@ -68,30 +68,30 @@ def free_port() -> int:
 def ranked(rank: int, folder: Path, port: int) -> subprocess.CompletedProcess[str]:
     """The command as torchrun starts it: a new process, since torch's store may never connect in a fork of one with threads."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    said = {key: str(value) for key, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    variables = {key: str(value) for key, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
     command = [sys.executable, "-m", "lora_repro.run", *CELL, f"paths.runs={folder / 'two'}"]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | said, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_two_ranks_train_the_weights_of_one_process_and_one_of_them_writes(tmp_path: Path) -> None:
     single = run.run(compose([*CELL, f"paths.runs={tmp_path / 'one'}"]))
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(ranked, (0, 1), (tmp_path, tmp_path), (free_port(),) * 2))
+        processes = list(pool.map(ranked, (0, 1), (tmp_path, tmp_path), (free_port(),) * 2))
     for rank, rows in ((0, 3), (1, 2)):
-        assert done[rank].returncode == 0, done[rank].stderr
-        assert f"rank {rank} of 2 on cpu: {rows} of 5 rows per batch" in done[rank].stderr
-    assert [each.stdout.count("sentiment") for each in done] == [1, 0]  # one line for the run, not one a rank
+        assert processes[rank].returncode == 0, processes[rank].stderr
+        assert f"rank {rank} of 2 on cpu: {rows} of 5 rows per batch" in processes[rank].stderr
+    assert [each.stdout.count("sentiment") for each in processes] == [1, 0]  # one line for the run, not one a rank
     one, two = (tmp_path / name / "smoke" / single["signature"] for name in ("one", "two"))
-    found = json.loads((two / "record.json").read_text())
-    assert found["where"]["processes"] == 2 and "processes" not in single["where"]
+    record = json.loads((two / "record.json").read_text())
+    assert record["where"]["processes"] == 2 and "processes" not in single["where"]
     assert sorted(path.name for path in two.iterdir()) == sorted(path.name for path in one.iterdir())
-    logged, expected = (
+    metrics, expected = (
         [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (two, one)
     )
-    assert [line["step"] for line in logged] == [line["step"] for line in expected] and len(logged) == 12 + 4
-    assert [line.get("train_loss") for line in logged] == pytest.approx([line.get("train_loss") for line in expected], abs=1e-6)
-    weights, wanted = load_file(two / "adapter.safetensors"), load_file(one / "adapter.safetensors")
-    assert set(weights) == set(wanted) and any(name.endswith(".B") and bool(w.any()) for name, w in weights.items())
+    assert [line["step"] for line in metrics] == [line["step"] for line in expected] and len(metrics) == 12 + 4
+    assert [line.get("train_loss") for line in metrics] == pytest.approx([line.get("train_loss") for line in expected], abs=1e-6)
+    weights, reference = load_file(two / "adapter.safetensors"), load_file(one / "adapter.safetensors")
+    assert set(weights) == set(reference) and any(name.endswith(".B") and bool(w.any()) for name, w in weights.items())
     for name, weight in weights.items():
-        torch.testing.assert_close(weight, wanted[name], atol=1e-6, rtol=0)
+        torch.testing.assert_close(weight, reference[name], atol=1e-6, rtol=0)
     assert (two / "predictions.jsonl").read_text() == (one / "predictions.jsonl").read_text()

@@ -37,10 +37,10 @@ ASKED = {
 
 
 def changed(path: str, value: object) -> dict[str, Any]:
-    asked = json.loads(json.dumps(ASKED))
+    settings = json.loads(json.dumps(ASKED))
     node, _, leaf = path.rpartition(".")
-    (asked[node] if node else asked)[leaf] = value
-    return asked
+    (settings[node] if node else settings)[leaf] = value
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ def test_a_record_that_was_asked_otherwise_is_refused(tmp_path: Path) -> None:
 
 def test_the_defaults_that_published_runs_are_named_by_do_not_change() -> None:
     """A run is named by what differs from these: to change one is to give its name to another run. A new field is added here."""
-    pinned = json.loads((Path(__file__).parent / "defaults.json").read_text(encoding="utf-8"))
-    published = {node["_target_"] for path in RECORDS for node in record.read(path)["asked"].values() if isinstance(node, dict)}
-    assert {class_name(target) for target in published} <= set(pinned)
-    for target in published:
-        known, today = pinned[class_name(target)], json.loads(json.dumps(defaults(target)))
-        assert today == known, f"{target}: a default changed, or a new field is missing in tests/defaults.json"
+    snapshot = json.loads((Path(__file__).parent / "defaults.json").read_text(encoding="utf-8"))
+    targets = {node["_target_"] for path in RECORDS for node in record.read(path)["asked"].values() if isinstance(node, dict)}
+    assert {class_name(target) for target in targets} <= set(snapshot)
+    for target in targets:
+        entry, today = snapshot[class_name(target)], json.loads(json.dumps(defaults(target)))
+        assert today == entry, f"{target}: a default changed, or a new field is missing in tests/defaults.json"
 
 
 def test_every_published_record_is_named_by_what_it_asked() -> None:
     assert RECORDS
     for path in RECORDS:
-        found = record.read(path)
-        assert signature.signature(found["asked"]) == found["signature"] == path.stem
+        content = record.read(path)
+        assert signature.signature(content["asked"]) == content["signature"] == path.stem
 
 
 def test_find_returns_done_records_and_leaves_failed_ones_to_be_repeated(tmp_path: Path) -> None:
@@ -174,30 +174,30 @@ def test_the_class_of_arithmetic_tells_by_which_units_a_cpu_multiplies_bf16(
 
 
 def test_nan_never_reaches_a_file_and_the_old_record_survives_with_its_predictions(tmp_path: Path) -> None:
-    found = record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished"}, [{"key": "a"}])
+    content = record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished"}, [{"key": "a"}])
     for more, row in (({"bleu": math.nan}, {"key": "b"}), ({}, {"key": "b", "cider": math.nan})):
         with pytest.raises(ValueError):
             record.save(tmp_path, {"schema": 1, **more}, [row])
-    assert record.find(tmp_path) == found and record.defect(tmp_path, found, record.FILES) is None
+    assert record.find(tmp_path) == content and record.defect(tmp_path, content, record.FILES) is None
     assert {path.name for path in tmp_path.iterdir()} == {"record.json", "predictions.jsonl"}
 
 
 @pytest.mark.parametrize("key", ["status", "asked"])
 def test_a_record_that_does_not_say_what_it_is_of_is_named(key: str, tmp_path: Path) -> None:
-    kept = {"schema": 1, "signature": "s", "status": "finished", "asked": {}}
-    record.save(tmp_path, {name: value for name, value in kept.items() if name != key}, [])
+    content = {"schema": 1, "signature": "s", "status": "finished", "asked": {}}
+    record.save(tmp_path, {name: value for name, value in content.items() if name != key}, [])
     with pytest.raises(UserError, match=f"record.json has no {key}; delete it"):
         record.find(tmp_path, ASKED)
 
 
 @pytest.mark.parametrize("change", [('"bleu": 0.5', '"bleu": 0.6'), ('"seed": 0', '"seed": 1'), ('"schema": 1', '"schema":1')])
 def test_a_record_with_a_changed_digit_is_refused(change: tuple[str, str], tmp_path: Path) -> None:
-    kept = {"schema": 1, "signature": "s", "status": "finished", "asked": {"seed": 0}, "measured": {"scores": {"bleu": 0.5}}}
-    record.save(tmp_path, kept, [])
+    content = {"schema": 1, "signature": "s", "status": "finished", "asked": {"seed": 0}, "measured": {"scores": {"bleu": 0.5}}}
+    record.save(tmp_path, content, [])
     path = tmp_path / "record.json"
     path.write_text(path.read_text().replace(*change))
     if change[0] == '"schema": 1':  # another form of the same
-        assert record.read(path)["measured"] == kept["measured"]
+        assert record.read(path)["measured"] == content["measured"]
     else:
         with pytest.raises(UserError, match="does not match its own hash"):
             record.read(path)
@@ -207,13 +207,13 @@ def test_a_record_with_a_changed_digit_is_refused(change: tuple[str, str], tmp_p
 def test_a_file_beside_a_record_that_is_not_the_run_s_is_named(name: str, tmp_path: Path) -> None:
     for other in record.FILES:
         (tmp_path / other).write_bytes(b"x")
-    found = record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished", "asked": {}}, [])
-    assert record.defect(tmp_path, found, record.FILES) is None and record.find(tmp_path, {})
+    content = record.save(tmp_path, {"schema": 1, "signature": "s", "status": "finished", "asked": {}}, [])
+    assert record.defect(tmp_path, content, record.FILES) is None and record.find(tmp_path, {})
     (tmp_path / name).write_bytes(b"y")
-    assert record.defect(tmp_path, found, record.FILES) == name
+    assert record.defect(tmp_path, content, record.FILES) == name
     assert (record.find(tmp_path, {}) is None) == (name != "metrics.jsonl")  # which nothing is computed from
     (tmp_path / name).unlink()
-    assert record.defect(tmp_path, found, record.FILES) == name
+    assert record.defect(tmp_path, content, record.FILES) == name
 
 
 def test_a_refused_command_leaves_nothing_and_others_folders_stay(tmp_path: Path) -> None:
@@ -234,12 +234,12 @@ def hold(folder: Path, held: Event) -> None:
 
 def test_a_second_process_is_told_to_leave_and_a_dead_one_leaves_no_lock(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
-    holder = fork.Process(target=hold, args=(tmp_path, held := fork.Event()))
+    holder = fork.Process(target=hold, args=(tmp_path, event := fork.Event()))
     holder.start()
-    assert held.wait(60)
-    with pytest.raises(Busy, match=f"{holder.pid} on") as caught, record.lock(tmp_path):
+    assert event.wait(60)
+    with pytest.raises(Busy, match=f"{holder.pid} on") as error, record.lock(tmp_path):
         pass
-    assert caught.value.exit_code == 75
+    assert error.value.exit_code == 75
     holder.kill()
     holder.join()
     with record.lock(tmp_path):
@@ -256,6 +256,6 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 def test_peak_memory_where_there_is_no_proc_is_in_mib(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance.os, "getpid", lambda: 0)  # of which /proc has nothing
     monkeypatch.setattr(provenance.sys, "platform", platform)
-    used = SimpleNamespace(ru_maxrss=300 * 2**20 if platform == "darwin" else 300 * 1024)
-    monkeypatch.setattr(provenance.resource, "getrusage", lambda who: used)
+    usage = SimpleNamespace(ru_maxrss=300 * 2**20 if platform == "darwin" else 300 * 1024)
+    monkeypatch.setattr(provenance.resource, "getrusage", lambda who: usage)
     assert provenance.peak_memory_mb(torch.device("cpu")) == 300

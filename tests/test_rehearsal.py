@@ -29,17 +29,17 @@ def fits(found: rehearsal.Rehearsed) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_of_gpt2_medium_waits_for_nothing_and_a_token_for_two_copies(method: str) -> None:
-    found = rehearsed("gpt2_medium", "e2e", method, "decode.beam=2", "decode.max_new_tokens=2")
-    fits(found)
-    assert found.answering == 2 * WAITS
+    trace = rehearsed("gpt2_medium", "e2e", method, "decode.beam=2", "decode.max_new_tokens=2")
+    fits(trace)
+    assert trace.answering == 2 * WAITS
 
 
 @pytest.mark.parametrize("method", ["lora", "prelayer"])
 @pytest.mark.parametrize("backbone", ["roberta_large", "deberta_v2_xxlarge"])
 def test_classes_are_read_at_one_place(backbone: str, method: str) -> None:
-    found = rehearsed(backbone, "rte", method)
-    fits(found)
-    assert set(found.answering) == {"one value: classification.Classification._texts"}
+    trace = rehearsed(backbone, "rte", method)
+    fits(trace)
+    assert set(trace.answering) == {"one value: classification.Classification._texts"}
 
 
 def test_a_tensor_left_on_the_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +63,8 @@ def test_a_value_that_is_read_in_a_step_is_noted(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("words", [rehearsal.CASES[at] for at in (0, 6, 9)], ids=lambda words: " ".join(words[1:]))
 def test_plan_tells_the_memory_of_a_step(words: list[str]) -> None:
-    plan, measured = rehearsal.memory(words, LAYERS)
-    assert plan == pytest.approx(measured, rel=0.15)
+    plan, peak = rehearsal.memory(words, LAYERS)
+    assert plan == pytest.approx(peak, rel=0.15)
 
 
 def test_the_table_has_a_line_a_row() -> None:

@@ -57,22 +57,22 @@ def test_a_failure_ends_it_in_one_line(
 def test_nothing_is_rendered_again_until_something_that_is_read_or_written_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, rendered = tmp_path / "root", []
+    root, calls = tmp_path / "root", []
     names = ("README.md", "lora_repro/x.py", "conf/claim/x.yaml", "docs/claims.md", "tests/test_x.py")
     names = (*names, "results/mini/records/x.json")
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("1")
-    written = root / "results" / "claims.md"
+    claims = root / "results" / "claims.md"
 
     def part(settings: object, where: Path) -> None:
-        rendered.append(where)
-        written.write_text("as rendered")
+        calls.append(where)
+        claims.write_text("as rendered")
 
     def times(what: str | None = None) -> int:
-        before = len(rendered)
+        before = len(calls)
         assert command.unless_done(root, what) == 0
-        return len(rendered) - before
+        return len(calls) - before
 
     monkeypatch.setattr(command, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(command, "PARTS", {"all": part})
@@ -81,7 +81,7 @@ def test_nothing_is_rendered_again_until_something_that_is_read_or_written_chang
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("2")
         assert [times(), times()] == [1, 0], name
-    written.unlink()
+    claims.unlink()
     assert [times(), times()] == [1, 0]
     (tmp_path / "cache" / "rendered").write_bytes(b"\xff")
     assert [times(), times()] == [1, 0]
@@ -90,17 +90,17 @@ def test_nothing_is_rendered_again_until_something_that_is_read_or_written_chang
 
 
 def test_what_was_edited_while_it_was_rendered_is_rendered_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, rendered = tmp_path / "lora_repro" / "x.py", []
+    source, texts = tmp_path / "lora_repro" / "x.py", []
     source.parent.mkdir()
     for path in (source, tmp_path / "README.md"):
         path.write_text("1")
 
     def part(settings: object, where: Path) -> None:
-        rendered.append(source.read_text())
+        texts.append(source.read_text())
         source.write_text("2")  # by an editor
 
     monkeypatch.setattr(command, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(command, "PARTS", {"all": part})
     for _ in range(3):
         command.unless_done(tmp_path)
-    assert rendered == ["1", "2"]
+    assert texts == ["1", "2"]

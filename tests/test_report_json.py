@@ -43,18 +43,18 @@ def faults(value: Any, schema: dict[str, Any], at: str = "") -> list[str]:
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     if not any(isinstance(value, KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool)) for kind in kinds):
         return [f"{at}: {value!r} is no {kinds}"]
-    found: list[str] = []
+    problems: list[str] = []
     if isinstance(value, dict):
-        known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
-        found += [f"{at}: no {key}" for key in schema.get("required", []) if key not in value]
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+        problems += [f"{at}: no {key}" for key in schema.get("required", []) if key not in value]
         for key, item in value.items():
-            if key in known or isinstance(others, dict):
-                found += faults(item, known.get(key, others), f"{at}/{key}")
+            if key in properties or isinstance(others, dict):
+                problems += faults(item, properties.get(key, others), f"{at}/{key}")
             elif not others:
-                found.append(f"{at}: unknown {key}")
+                problems.append(f"{at}: unknown {key}")
     if isinstance(value, list) and "items" in schema:
-        found += [fault for i, item in enumerate(value) for fault in faults(item, schema["items"], f"{at}/{i}")]
-    return found
+        problems += [fault for i, item in enumerate(value) for fault in faults(item, schema["items"], f"{at}/{i}")]
+    return problems
 
 
 def planted(folder: Path, right: dict[tuple[str, str, int], int]) -> tuple[list[Cell], Store]:
@@ -63,13 +63,13 @@ def planted(folder: Path, right: dict[tuple[str, str, int], int]) -> tuple[list[
     for (name, task, seed), count in right.items():
         key = f"{name}-{task}-{seed}"
         paper = {"small": {"x": 80.0, "params_m": 1.5, "n": 3, "source": "Table 0"}} if name == "lora" else {}
-        asked = {"task": {"_target_": "a.B", "name": task, "metrics": ["accuracy"]}, "backbone": {"name": "small"},
-                 "method": {"name": name}, "seed": seed, "data": {}, "train": {"lr": 1.0}}  # fmt: skip
-        cells.append(Cell(Row(name, name.upper(), 1, 2, True, paper, {}), seed, {"task": task}, (), key, asked, Path(key)))
+        config = {"task": {"_target_": "a.B", "name": task, "metrics": ["accuracy"]}, "backbone": {"name": "small"},
+                  "method": {"name": name}, "seed": seed, "data": {}, "train": {"lr": 1.0}}  # fmt: skip
+        cells.append(Cell(Row(name, name.upper(), 1, 2, True, paper, {}), seed, {"task": task}, (), key, config, Path(key)))
         lines = [json.dumps({"key": str(i), "correct": float(i < count)}) + "\n" for i in range(40)]
         write_text(folder / "predictions" / f"{key}.jsonl", "".join(lines))
         plant_record(folder / "records" / f"{key}.json", {
-            "schema": 1, "signature": key, "status": "finished", "asked": asked, "row": {"table": "t"},
+            "schema": 1, "signature": key, "status": "finished", "asked": config, "row": {"table": "t"},
             "measured": {"scores": {"accuracy": count / 40}, "parameters": {"method": 7, "head": 1, "total": 9}},
             "where": {"backbone": {"label": "B", "sha256": "1"}, "data": {"caption": "synthetic", "hashes": {}},
                       "device": "cpu, 1 threads"},
@@ -84,9 +84,9 @@ def found(tmp_path: Path) -> list[dict[str, Any]]:
     cells, store = planted(tmp_path / "mini", right)
     ask = ReportRequest("t", "mini")
     ask.__dict__["cells"] = cells
-    told = report_json.experiment_entry(PIVOT, ask, store, [])
-    assert told["sheets"] == []
-    return list(told["cells"])
+    entry = report_json.experiment_entry(PIVOT, ask, store, [])
+    assert entry["sheets"] == []
+    return list(entry["cells"])
 
 
 def test_a_cell_has_the_table_s_numbers_and_the_records_behind_them(found: list[dict[str, Any]]) -> None:
@@ -100,8 +100,8 @@ def test_a_cell_has_the_table_s_numbers_and_the_records_behind_them(found: list[
     both = by_place["lora", "published", "average"]
     assert both["value"] == 55.0 and both["axes"] == {"task": ["x", "y"]} and len(both["records"]) == 4
     assert by_place["full", "published", "x"]["difference"] is None
-    quoted = by_place["lora", "paper (S)", "x"]
-    assert (quoted["value"], quoted["sd"], quoted["records"]) == (80.0, None, [])
+    paper = by_place["lora", "paper (S)", "x"]
+    assert (paper["value"], paper["sd"], paper["records"]) == (80.0, None, [])
 
 
 def update(results: Path, *given: Any, **named: Any) -> None:
@@ -116,8 +116,8 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
     store = Store("published", tmp_path, {})
     sheet = report_json.experiment_entry(latency.TABLE, ask, store, [Exhibit("latency", "Cost", (table,), "", lambda _: [])])
     number = {"value": 1.5, "sd": None, "n": 3, "low": None, "high": None}
-    told = {"caption": "Costs", "header": ["a", "b"], "rows": [["x", "1.5"]], "numbers": [[None, number]], "records": []}
-    assert sheet["sheets"] == [told]
+    expected = {"caption": "Costs", "header": ["a", "b"], "rows": [["x", "1.5"]], "numbers": [[None, number]], "records": []}
+    assert sheet["sheets"] == [expected]
     claims = [claim for claim in ledger.load() if claim.test.anywhere]
     nothing: Any = None
     read = {claim.id: tuple(claim.test.read(nothing)) for claim in claims}
@@ -126,17 +126,17 @@ def test_what_is_written_fits_the_schema_and_a_part_leaves_the_others(tmp_path: 
     update(tmp_path, claims=report_json.claim_entries(ledger.Ledger({"mini": ""}, entries)))
     path = tmp_path / report_json.NAME
     first = path.read_bytes()
-    whole = json.loads(first)
-    assert faults(whole, SCHEMA) == [] and list(whole["tables"]["mini"]) == ["latency", "t"]
-    assert whole["tables"]["mini"]["t"]["cells"] == found and len(whole["claims"]) == len(claims) > 2
+    report = json.loads(first)
+    assert faults(report, SCHEMA) == [] and list(report["tables"]["mini"]) == ["latency", "t"]
+    assert report["tables"]["mini"]["t"]["cells"] == found and len(report["claims"]) == len(claims) > 2
     update(tmp_path, {("mini", "t"): {"cells": found, "sheets": []}})
     assert path.read_bytes() == first
     update(tmp_path, {("mini", "t"): None})  # shows nothing any more
     assert list(json.loads(path.read_text(encoding="utf-8"))["tables"]["mini"]) == ["latency"]
-    whole["tables"]["mini"]["t"]["cells"][0]["value"] = "80"
-    whole["claims"][0]["verdict"] = "good"
-    del whole["tables"]["mini"]["latency"]["sheets"][0]["numbers"][0][1]["sd"]
-    assert len(faults(whole, SCHEMA)) == 3
+    report["tables"]["mini"]["t"]["cells"][0]["value"] = "80"
+    report["claims"][0]["verdict"] = "good"
+    del report["tables"]["mini"]["latency"]["sheets"][0]["numbers"][0][1]["sd"]
+    assert len(faults(report, SCHEMA)) == 3
 
 
 def test_a_fusion_s_scores_are_cells_and_its_shares_a_sheet(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_a_fusion_s_scores_are_cells_and_its_shares_a_sheet(tmp_path: Path) -> N
     ask.__dict__["cells"] = cells
     scores, shares = (Table((name,), ("a",), "l", (("x",),)) for name in ("scores", "shares"))
     exhibits = [Exhibit(stem, stem, (table,), "", lambda _: []) for stem, table in (("t", scores), ("t_shares", shares))]
-    told = report_json.experiment_entry(Fusion(PIVOT), ask, store, exhibits)
-    assert [sheet["caption"] for sheet in told["sheets"]] == ["shares"]
-    ours = {(cell["row"], cell["value"]) for cell in told["cells"] if cell["source"] == "published"}
+    entry = report_json.experiment_entry(Fusion(PIVOT), ask, store, exhibits)
+    assert [sheet["caption"] for sheet in entry["sheets"]] == ["shares"]
+    ours = {(cell["row"], cell["value"]) for cell in entry["cells"] if cell["source"] == "published"}
     assert ours == {("full", 50), ("lora", 75)}
 
 
@@ -157,9 +157,9 @@ LISTED = ("d90 of each seed", "same seed: φ(1, 1)")
 
 def _half_a_digit(text: str, printed: float) -> float:
     """Of the last digit of `text`, in the unit of what it says: 0.005 million for `0.15 M`; numbers have six digits."""
-    shown = re.search(r"\d+(?:\.(\d+))?", text.replace(",", ""))
-    assert shown
-    half = 0.51 * 10 ** -len(shown[1] or "") * (abs(printed) / float(shown[0]) if float(shown[0]) else 1)
+    match = re.search(r"\d+(?:\.(\d+))?", text.replace(",", ""))
+    assert match
+    half = 0.51 * 10 ** -len(match[1] or "") * (abs(printed) / float(match[0]) if float(match[0]) else 1)
     return max(half, 5e-6 * abs(printed))
 
 
@@ -175,20 +175,20 @@ def test_every_published_number_has_its_value() -> None:
     """What a cell prints is its number, rounded."""
     tables = json.loads((ROOT / "results" / report_json.NAME).read_text(encoding="utf-8"))["tables"]
     sheets = [sheet for profile in tables.values() for one in profile.values() for sheet in one["sheets"]]
-    seen = 0
+    count = 0
     for sheet in sheets:
         for row, numbers in zip(sheet["rows"], sheet["numbers"], strict=True):
-            for title, text, found in zip(sheet["header"], row, numbers, strict=True):
+            for title, text, number in zip(sheet["header"], row, numbers, strict=True):
                 printed = _begins_with(text)
                 spread, single = " ± " in text, "†" in text
-                assert found or title in LISTED or (printed is None and not spread and not single), (title, text)
-                if found:
-                    assert printed is None or abs(found["value"] - printed) <= _half_a_digit(text, printed), (title, text)
-                    assert (found["sd"] is not None) == spread and (found["n"] == 1 or not single), (title, text)
-                    seen += 1
-    assert seen > 300
+                assert number or title in LISTED or (printed is None and not spread and not single), (title, text)
+                if number:
+                    assert printed is None or abs(number["value"] - printed) <= _half_a_digit(text, printed), (title, text)
+                    assert (number["sd"] is not None) == spread and (number["n"] == 1 or not single), (title, text)
+                    count += 1
+    assert count > 300
 
 
 def test_the_published_answers_fit_the_schema() -> None:
-    whole = json.loads((ROOT / "results" / report_json.NAME).read_text(encoding="utf-8"))
-    assert faults(whole, SCHEMA) == [] and whole["claims"] and whole["tables"]
+    report = json.loads((ROOT / "results" / report_json.NAME).read_text(encoding="utf-8"))
+    assert faults(report, SCHEMA) == [] and report["claims"] and report["tables"]

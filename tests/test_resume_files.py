@@ -38,12 +38,12 @@ TRAINED = Trained(
 
 def test_kept_weights_and_facts_come_back(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.randn(3, 2))
-    saved = parameter.detach().clone()
+    original = parameter.detach().clone()
     resume_files.save_trained(tmp_path, {"a": parameter}, TRAINED)
     with torch.no_grad():
         parameter.zero_()
     assert resume_files.restore(tmp_path, {"a": parameter}) == TRAINED
-    assert torch.equal(parameter.detach(), saved)
+    assert torch.equal(parameter.detach(), original)
 
 
 def test_a_damaged_or_foreign_file_means_training_goes_on(tmp_path: Path) -> None:
@@ -57,12 +57,12 @@ def test_a_damaged_or_foreign_file_means_training_goes_on(tmp_path: Path) -> Non
 
 
 def test_a_diverged_training_has_no_dev_loss(tmp_path: Path) -> None:
-    diverged = Trained("diverged", 3, math.inf, 0, 10, 0.1, [])
-    assert diverged.facts()["dev_loss"] is None
+    training = Trained("diverged", 3, math.inf, 0, 10, 0.1, [])
+    assert training.facts()["dev_loss"] is None
     parameter = nn.Parameter(torch.zeros(1))
-    resume_files.save_trained(tmp_path, {"a": parameter}, diverged)
-    found = resume_files.restore(tmp_path, {"a": parameter})
-    assert found is not None and found.status == "diverged" and math.isnan(found.dev_loss)
+    resume_files.save_trained(tmp_path, {"a": parameter}, training)
+    copy = resume_files.restore(tmp_path, {"a": parameter})
+    assert copy is not None and copy.status == "diverged" and math.isnan(copy.dev_loss)
 
 
 @pytest.mark.parametrize("name", [run_folder.ADAPTER, run_folder.FACTS, run_folder.ANSWERS])
@@ -75,13 +75,13 @@ def test_what_is_damaged_is_said_and_not_believed(
     resume_files.save_answers(tmp_path, {"outputs": ["a text"], "seconds": 1.0, "calls": 2, "code": {}})
     assert resume_files.restore(tmp_path, {"a": parameter}) and resume_files.load_answers(tmp_path)
     data = (tmp_path / name).read_bytes()
-    flipped = data[:-1] + bytes([data[-1] ^ 1]) if name == run_folder.ADAPTER else data.replace(b"1", b"2", 1)
-    (tmp_path / name).write_bytes({"flipped": flipped, "cut": data[:-9], "empty": b""}.get(damage, damage.encode()))
+    corruption = data[:-1] + bytes([data[-1] ^ 1]) if name == run_folder.ADAPTER else data.replace(b"1", b"2", 1)
+    (tmp_path / name).write_bytes({"flipped": corruption, "cut": data[:-9], "empty": b""}.get(damage, damage.encode()))
     if name == run_folder.ANSWERS:
-        found = resume_files.load_answers(tmp_path)
+        content = resume_files.load_answers(tmp_path)
     else:
-        found = resume_files.restore(tmp_path, {"a": parameter})
-    assert found is None and f"{name} is damaged" in capsys.readouterr().err
+        content = resume_files.restore(tmp_path, {"a": parameter})
+    assert content is None and f"{name} is damaged" in capsys.readouterr().err
     assert run_folder.leftovers(tmp_path)
     run_folder.clean(tmp_path)
     assert not run_folder.leftovers(tmp_path)
@@ -89,12 +89,12 @@ def test_what_is_damaged_is_said_and_not_believed(
 
 def test_weights_beyond_what_is_kept_go_with_the_record_and_the_run_is_not_repeated(tmp_path: Path) -> None:
     small = ["profile=smoke", "method=bitfit", "task=sentiment", "train.steps=1", "tracker=none", f"paths.runs={tmp_path}"]
-    for most, there in (("1", True), ("1e-9", False)):
-        overrides = [*small, f"seed={int(there)}", f"launch.keep_gb={most}"]
-        found = run.run(compose(overrides), overrides)
-        adapter = tmp_path / "smoke" / found["signature"] / run_folder.ADAPTER
-        assert adapter.is_file() is there and (run_folder.ADAPTER in found["files"]) is there
-        assert run.run(compose(overrides), overrides) == found
+    for most, present in (("1", True), ("1e-9", False)):
+        overrides = [*small, f"seed={int(present)}", f"launch.keep_gb={most}"]
+        run_record = run.run(compose(overrides), overrides)
+        adapter = tmp_path / "smoke" / run_record["signature"] / run_folder.ADAPTER
+        assert adapter.is_file() is present and (run_folder.ADAPTER in run_record["files"]) is present
+        assert run.run(compose(overrides), overrides) == run_record
 
 
 @pytest.mark.parametrize("umask", [0, 0o027])
@@ -105,10 +105,10 @@ def test_a_run_s_files_have_the_mode_of_the_umask(umask: int, tmp_path: Path, mo
     monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *given, **how: None)  # the checkpoints stay
     before = os.umask(umask)
     try:
-        found = run.run(compose(overrides), overrides)
+        run_record = run.run(compose(overrides), overrides)
     finally:
         os.umask(before)
-    folder = tmp_path / "smoke" / found["signature"]
+    folder = tmp_path / "smoke" / run_record["signature"]
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
     assert {run_folder.ADAPTER, "state.safetensors"} <= set(modes) and set(modes.values()) == {0o666 & ~umask}, modes
 
@@ -118,9 +118,9 @@ def test_what_a_killed_sweep_noted_stays_in_the_finished_run_and_is_counted_ther
     cell = launch.cell_of(config, [])
     attempts.note(cell.folder, 75, "stopped by SIGTERM")
     run.run(config)
-    found = run_summary.Status.of(cell)
-    assert (found.status, found.attempts, found.why) == ("finished", 2, "")
-    assert "SIGTERM" not in run_summary.table([found]) and not run_folder.leftovers(cell.folder)
+    status = run_summary.Status.of(cell)
+    assert (status.status, status.attempts, status.why) == ("finished", 2, "")
+    assert "SIGTERM" not in run_summary.table([status]) and not run_folder.leftovers(cell.folder)
 
 
 @pytest.mark.parametrize("failures", [1, 2])
@@ -140,8 +140,8 @@ def test_a_deletion_that_the_disk_fails_leaves_no_checkpoints_or_is_said(
 
     monkeypatch.setattr(os, "unlink", failing)
     run_folder.clean(tmp_path)
-    there = (tmp_path / run_folder.CHECKPOINTS).exists()
-    assert there == (failures == 2) == ("cannot delete" in capsys.readouterr().err)
+    present = (tmp_path / run_folder.CHECKPOINTS).exists()
+    assert present == (failures == 2) == ("cannot delete" in capsys.readouterr().err)
 
 
 def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_up(
@@ -166,21 +166,21 @@ def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_u
 def test_a_signal_after_the_training_waits_until_its_weights_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny_backbone("llama")
     model = adapt(SimpleNamespace(load=lambda: backbone), Lora(rank=2), 0, torch.device("cpu"))
-    there: list[bool] = []
+    flags: list[bool] = []
 
     def trained(*rest: Any) -> Trained:
         signal.raise_signal(signal.SIGTERM)
         return TRAINED
 
     monkeypatch.setattr(stages, "train", trained)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: there.append((tmp_path / run_folder.FACTS).exists()))
+    before = signal.signal(signal.SIGTERM, lambda number, frame: flags.append((tmp_path / run_folder.FACTS).exists()))
     try:
         config, ranks = TrainConfig(lr=1.0), Ranks(torch.device("cpu"))
         log = SimpleNamespace(log=None)
         stages.learn(model, Rows([], []), Completion(), config, 0, tmp_path, log, "", ranks)  # type: ignore[arg-type]
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert there == [True]
+    assert flags == [True]
 
 
 def test_what_a_killed_write_leaves_is_swept_away(tmp_path: Path) -> None:

@@ -40,43 +40,43 @@ def named(tree: ast.AST, known: Iterable[str]) -> Iterator[str]:
     """The modules that strings of a module name."""
     for node in live_nodes(tree):
         text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
-        if DOTTED.fullmatch(text) and (found := module_of(text, known)):
-            yield found
+        if DOTTED.fullmatch(text) and (module := module_of(text, known)):
+            yield module
 
 
 def arrows(modules: Mapping[str, ast.AST]) -> dict[str, dict[str, str]]:
     """room -> each other room that it imports -> the first import found, as text."""
-    known = {LIBRARY, *modules}
-    found: dict[str, dict[str, str]] = {room(name): {} for name in modules}
+    names = {LIBRARY, *modules}
+    edges: dict[str, dict[str, str]] = {room(name): {} for name in modules}
     for name, tree in modules.items():
-        for other in [*imports(tree, known), *named(tree, known)]:
-            target = module_of(other, known)
+        for other in [*imports(tree, names), *named(tree, names)]:
+            target = module_of(other, names)
             if target and room(target) != room(name):
-                found[room(name)].setdefault(room(target), f"{name} imports {target}")
-    return found
+                edges[room(name)].setdefault(room(target), f"{name} imports {target}")
+    return edges
 
 
 def circle(found: Mapping[str, Mapping[str, str]]) -> list[str]:
     """The imports of one circle of rooms, in its order; empty if there is none."""
-    done: set[str] = set()
+    rooms: set[str] = set()
 
     def walk(current: str, path: list[str]) -> list[str]:
         if current in path:
             around = [*path[path.index(current) :], current]
             return [found[one][other] for one, other in itertools.pairwise(around)]
-        if current in done:
+        if current in rooms:
             return []
         for other in found.get(current, {}):
-            if seen := walk(other, [*path, current]):
-                return seen
-        done.add(current)
+            if cycle := walk(other, [*path, current]):
+                return cycle
+        rooms.add(current)
         return []
 
     return next(filter(None, (walk(one, []) for one in found)), [])
 
 
 def test_no_room_imports_one_that_imports_it() -> None:
-    assert not (found := circle(arrows(MODULES))), "\n".join(["rooms import each other:", *found])
+    assert not (cycle := circle(arrows(MODULES))), "\n".join(["rooms import each other:", *cycle])
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_circle_of_rooms_is_found_however_the_import_is_written(line: str) -> 
     lower = {"lora_repro.middle.b": "import lora_repro.lower", "lora_repro.lower": ""}
     sources = {**upper, **lower}
     assert not circle(arrows({name: ast.parse(text) for name, text in sources.items()}))
-    found = circle(arrows({name: ast.parse(text) for name, text in {**sources, "lora_repro.lower": line}.items()}))
-    assert len(found) == 3 and any(text.startswith("lora_repro.lower imports lora_repro.upper") for text in found)
+    cycle = circle(arrows({name: ast.parse(text) for name, text in {**sources, "lora_repro.lower": line}.items()}))
+    assert len(cycle) == 3 and any(text.startswith("lora_repro.lower imports lora_repro.upper") for text in cycle)
 
 
 def test_an_annotation_is_no_import() -> None:
@@ -105,8 +105,8 @@ def test_an_annotation_is_no_import() -> None:
 
 def test_only_the_entry_point_names_the_commands_and_only_commands_have_arguments() -> None:
     for name, tree in MODULES.items():
-        used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        program = used & {"console.parser", "console.command"}
+        attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        program = attributes & {"console.parser", "console.command"}
         assert not program or room(name) == "commands", f"{name} is a program: put it into commands/"
     above = {one for one, others in arrows(MODULES).items() if "commands" in others}
     assert not above - {"cli"}, f"{above} name commands"
@@ -119,9 +119,9 @@ def test_what_conf_and_entry_points_name_exists_and_is_no_command() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml")]
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     texts += [entry.replace(":", ".") for entry in scripts.values()]
-    found = {match.group() for text in texts for match in re.finditer(rf"(?<![\w.]){DOTTED.pattern}", text)}
-    assert len(found) > 50
-    for name in sorted(found - {f"{LIBRARY}.run"}):  # a command line in a comment
+    names = {match.group() for text in texts for match in re.finditer(rf"(?<![\w.]){DOTTED.pattern}", text)}
+    assert len(names) > 50
+    for name in sorted(names - {f"{LIBRARY}.run"}):  # a command line in a comment
         module = module_of(name, NAMES)
         assert module is not None and room(module) != "commands", name
         body = TREES[module].body

@@ -34,8 +34,8 @@ def damaged(text: str, rng: random.Random) -> str:
 
 def pairs() -> tuple[list[str], list[str]]:
     rng = random.Random(0)
-    made = [(damaged(text, rng), text) for text in TEXTS for _ in range(4)] + [(a, b) for a in TEXTS for b in TEXTS]
-    return [a for a, _ in made], [b for _, b in made]
+    examples = [(damaged(text, rng), text) for text in TEXTS for _ in range(4)] + [(a, b) for a in TEXTS for b in TEXTS]
+    return [a for a, _ in examples], [b for _, b in examples]
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def test_py_rouge_s_numbers_are_those_of_its_own_code(original: Any) -> None:
     rows = rouge.per_summary(outputs, references)
     names = {"rouge1_py_rouge": "rouge-1", "rouge2_py_rouge": "rouge-2", "rougeL_py_rouge": "rouge-l"}
     for output, reference, row in zip(outputs, references, rows, strict=True):
-        found = original.get_scores([output], [reference])
-        assert all(row[metric] == pytest.approx(found[name]["f"]) for metric, name in names.items()), (output, reference)
-    means, found = rouge.mean(rows), original.get_scores(outputs, references)
-    assert all(means[metric] == pytest.approx(found[name]["f"]) for metric, name in names.items())
+        scores = original.get_scores([output], [reference])
+        assert all(row[metric] == pytest.approx(scores[name]["f"]) for metric, name in names.items()), (output, reference)
+    means, scores = rouge.mean(rows), original.get_scores(outputs, references)
+    assert all(means[metric] == pytest.approx(scores[name]["f"]) for metric, name in names.items())
 
 
 def test_rouge_score_s_numbers_are_those_of_the_package() -> None:
@@ -72,8 +72,8 @@ def test_rouge_score_s_numbers_are_those_of_the_package() -> None:
     outputs, references = pairs()
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True)
     for output, reference, row in zip(outputs, references, rouge.per_summary(outputs, references), strict=True):
-        found = scorer.score(reference, output)
-        assert [row[f"{name}_rouge_score"] for name in found] == [score.fmeasure for score in found.values()]
+        scores = scorer.score(reference, output)
+        assert [row[f"{name}_rouge_score"] for name in scores] == [score.fmeasure for score in scores.values()]
 
 
 def test_counted_by_hand() -> None:
@@ -94,8 +94,8 @@ def test_where_the_tools_differ() -> None:
     assert both("wolves", "wolf") == (0.0, 1.0)  # WordNet knows the plural, Porter's stemmer says "wolv"
     assert both("b\na", "a b", "rougeL") == (0.5, 1.0)  # by lines, each in its own order
     long = "x " * 400 + "end"
-    whole, limited = both(long, long.replace("end", "other"))
-    assert limited == 1.0 != whole  # the rest is after 665 characters
+    rouge_score, py_rouge = both(long, long.replace("end", "other"))
+    assert py_rouge == 1.0 != rouge_score  # the rest is after 665 characters
 
 
 def test_the_limit_of_665_characters_is_counted_over_lines() -> None:
@@ -115,5 +115,5 @@ def test_a_bootstrap_recomputes_every_metric() -> None:
     outputs, references = pairs()
     rows, right = rouge.per_summary(outputs, references), rouge.per_summary(references, references)
     for metric, value in rouge.mean(rows).items():
-        compared = paired_bootstrap(rows, right, n=20, metric=metric)
-        assert compared.difference == pytest.approx(value - rouge.mean(right)[metric])
+        comparison = paired_bootstrap(rows, right, n=20, metric=metric)
+        assert comparison.difference == pytest.approx(value - rouge.mean(right)[metric])

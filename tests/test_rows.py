@@ -50,24 +50,24 @@ def placed(found: list[Cell]) -> list[tuple[str, int]]:
 
 
 def refused(*overrides: str) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         cells([*E2E, *overrides])
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def test_a_row_is_named_and_placed_by_its_block() -> None:
-    found = declared_cells("e2e", "smoke", ["seed=0"])
+    row_cells = declared_cells("e2e", "smoke", ["seed=0"])
     keys = paths.blocks_in(CONF / "row" / "e2e.yaml")
-    assert [cell.row.name for cell in found] == keys and sorted(keys) == choices("row/e2e")
+    assert [cell.row.name for cell in row_cells] == keys and sorted(keys) == choices("row/e2e")
     assert placed(cells([*E2E, "row/e2e=lora,full"])) == [("lora", 30), ("full", 10)]
     assert placed(cells(["experiment=fusion", "profile=smoke", "task=sentiment", "seed=0", "row/fusion=lora"])) == [("lora", 20)]
 
 
 def test_rows_of_a_user_s_own_stand_beside_the_file_s(mine: Path) -> None:
     assert {"strong", "weak", "lora"} < {*choices("row/e2e")}
-    found = cells([*E2E, "row/e2e=glob(*)"])
-    assert len(found) == 16 and {cell.row.name for cell in found} == {*choices("row/e2e")}
+    row_cells = cells([*E2E, "row/e2e=glob(*)"])
+    assert len(row_cells) == 16 and {cell.row.name for cell in row_cells} == {*choices("row/e2e")}
     rows = [cell.row.name for cell in declared_cells("e2e", "smoke", ["seed=0"])]
     assert rows.index("lora") + 1 == rows.index("strong") == rows.index("adapter_l_small") - 1 and rows[-1] == "weak"
     strong, lora = cells([*E2E, "row/e2e=strong,lora"])
@@ -86,9 +86,9 @@ def test_a_table_of_a_user_s_own_is_a_file_too(mine: Path) -> None:
 
 def test_printed_values_of_a_row_that_is_not_there_are_refused(mine: Path) -> None:
     write(mine / "paper/mine.csv", "row,backbone,bleu,source\nc,gpt2_medium,60,theirs\n")
-    with pytest.raises(UserError, match=r"paper/mine.csv: .* no row 'c'") as caught:
+    with pytest.raises(UserError, match=r"paper/mine.csv: .* no row 'c'") as error:
         compose(["experiment=mine", "row/mine=b"])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_table_is_no_row() -> None:
@@ -129,17 +129,17 @@ def test_printed_values_are_read_as_they_stand(tmp_path: Path) -> None:
 )
 def test_a_value_that_cannot_be_placed_is_refused(text: str, named: str, tmp_path: Path) -> None:
     write(tmp_path / "x.csv", text)
-    with pytest.raises(UserError, match=rf"x\.csv.*{named}") as caught:
+    with pytest.raises(UserError, match=rf"x\.csv.*{named}") as error:
         paper_values.read(tmp_path / "x.csv")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("table", sorted(path.stem for path in (CONF / "paper").glob("*.csv")))
 def test_every_printed_value_is_shown_by_its_table(table: str) -> None:
     paper_values.check_rows(CONF / "paper" / f"{table}.csv", choices(f"row/{table}"))
-    shown = importlib.import_module(f"experiments.{table}").TABLE
-    if isinstance(shown, Pivot):
-        shown.check_printed(table)
+    subject = importlib.import_module(f"experiments.{table}").TABLE
+    if isinstance(subject, Pivot):
+        subject.check_printed(table)
     else:
         pattern = {"latency": latency.PRINTED, "delta_w": update_norms.PRINTED}[table]
         paper_values.check_columns(table, pattern, ("gpt2_medium", "gpt3_175b"))
@@ -158,9 +158,9 @@ def test_a_misspelt_column_or_backbone_stops_the_table(
     if not wrong:
         assert "60.5" in str(table.exhibits(ask, [Store(OWN, tmp_path, {})])[0].tables)
         return
-    with pytest.raises(UserError, match=rf"paper/e2e\.csv.*{wrong}") as caught:
+    with pytest.raises(UserError, match=rf"paper/e2e\.csv.*{wrong}") as error:
         table.exhibits(ask, [Store(OWN, tmp_path, {})])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_user_s_own_choices_stand_beside_those_of_a_file(mine: Path) -> None:

@@ -56,16 +56,16 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = one_run.run(config(tmp_path))
-    assert found["status"] in ("finished", "collapsed") and found["schema"] == 1
-    measured, where = found["measured"], found["where"]
-    assert measured["parameters"]["method"] == 2 * 4 * ((32 + 32) + (32 + 16)) and measured["parameters"]["head"] == 0
-    assert measured["steps"] == 2 and measured["train_tokens"] > 0 and measured["peak_memory_mb"] > 50
-    assert measured["scores"] == {"bleu": 0.5, "nist": None}  # NaN is "no score", never a number
+    run_record = one_run.run(config(tmp_path))
+    assert run_record["status"] in ("finished", "collapsed") and run_record["schema"] == 1
+    measures, where = run_record["measured"], run_record["where"]
+    assert measures["parameters"]["method"] == 2 * 4 * ((32 + 32) + (32 + 16)) and measures["parameters"]["head"] == 0
+    assert measures["steps"] == 2 and measures["train_tokens"] > 0 and measures["peak_memory_mb"] > 50
+    assert measures["scores"] == {"bleu": 0.5, "nist": None}  # NaN is "no score", never a number
     assert {"git_sha", "dirty", "finished_at", "versions", "device", "kernels", "precision", "backbone", "data"} <= set(where)
     assert where["batching"] == "packed" and where["batch_sizes"]["eval"] > 0 and where["batch_sizes"]["decode"] > 0
     assert "synthetic" in where["data"]["caption"] and where["data"]["hashes"]
-    folder = tmp_path / "smoke" / found["signature"]
+    folder = tmp_path / "smoke" / run_record["signature"]
     predictions = record.load_predictions(folder / "predictions.jsonl")
     assert len(predictions) == 4 and {"key", "output", "words"} <= set(predictions[0])
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -77,7 +77,7 @@ def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, mo
     ]
     before = files(folder)
     monkeypatch.setattr(one_run, "measure", lambda *a: pytest.fail("measured again"))
-    assert one_run.run(config(tmp_path)) == found and files(folder) == before
+    assert one_run.run(config(tmp_path)) == run_record and files(folder) == before
 
 
 @pytest.mark.usefixtures("quick_scores")
@@ -99,23 +99,23 @@ def test_a_run_leaves_a_complete_record_and_is_never_repeated(tmp_path: Path, mo
     ],
 )
 def test_every_row_runs_and_so_do_both_decoder_families(tmp_path: Path, backbone: str, row: str) -> None:
-    found = one_run.run(config(tmp_path, f"backbone={backbone}", row=row))
-    assert found["row"]["name"] == row and found["measured"]["scores"]["bleu"] == 0.5
-    counts = found["measured"]["parameters"]
+    run_record = one_run.run(config(tmp_path, f"backbone={backbone}", row=row))
+    assert run_record["row"]["name"] == row and run_record["measured"]["scores"]["bleu"] == 0.5
+    counts = run_record["measured"]["parameters"]
     assert (counts["method"] + counts["head"] > 0) == (row not in ("untuned", "human"))
 
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_run_interrupted_in_decoding_does_not_train_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = one_run.run(config(tmp_path / "whole"))
+    reference = one_run.run(config(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(one_run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             one_run.run(config(tmp_path / "cut"))
     monkeypatch.setattr("lora_repro.run.stages.train", lambda *a: pytest.fail("trained again"))
-    resumed = one_run.run(config(tmp_path / "cut"))
-    name = whole["signature"]
-    assert resumed["measured"]["dev_loss"] == whole["measured"]["dev_loss"]
+    continuation = one_run.run(config(tmp_path / "cut"))
+    name = reference["signature"]
+    assert continuation["measured"]["dev_loss"] == reference["measured"]["dev_loss"]
     assert (tmp_path / "cut/smoke" / name / "predictions.jsonl").read_bytes() == (
         tmp_path / "whole/smoke" / name / "predictions.jsonl"
     ).read_bytes()
@@ -133,15 +133,15 @@ def test_a_run_does_not_go_on_with_other_data(
             one_run.run(config(tmp_path, row=row))
     load = E2E.load
     monkeypatch.setattr(E2E, "load", lambda *a: replace(load(*a), hashes={"rows/test": "other"}))
-    trained, answered = [], []
+    trainings, answers = [], []
     answer = one_run.answer
-    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
-    monkeypatch.setattr(one_run, "answer", lambda *a: answered.append(1) or answer(*a))
-    found = one_run.run(config(tmp_path, row=row))
-    assert (len(trained), len(answered)) == (row == "lora", 1)
-    assert found["where"]["data"]["hashes"] == {"rows/test": "other"}
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a, own=stages.train: trainings.append(1) or own(*a))
+    monkeypatch.setattr(one_run, "answer", lambda *a: answers.append(1) or answer(*a))
+    run_record = one_run.run(config(tmp_path, row=row))
+    assert (len(trainings), len(answers)) == (row == "lora", 1)
+    assert run_record["where"]["data"]["hashes"] == {"rows/test": "other"}
     assert "the data or the backbone changed since this run began, so it begins anew" in capsys.readouterr().err
-    assert not (tmp_path / "smoke" / found["signature"] / run_folder.INPUTS).exists()
+    assert not (tmp_path / "smoke" / run_record["signature"] / run_folder.INPUTS).exists()
 
 
 @pytest.mark.usefixtures("quick_scores")
@@ -150,28 +150,28 @@ def test_a_run_goes_on_with_its_backbone_s_files_alone(
 ) -> None:
     """A tokenizer or configuration of the same weights counts; what an older version did not note is no difference."""
     folder = tmp_path / "model"
-    made = tiny_backbone("llama")
-    made.model.save_pretrained(folder)  # type: ignore[operator]
-    made.tokenizer.save_pretrained(folder)
+    backbone = tiny_backbone("llama")
+    backbone.model.save_pretrained(folder)  # type: ignore[operator]
+    backbone.tokenizer.save_pretrained(folder)
     mine = ["backbone=random_llama", "backbone.source=folder", f"backbone.hub_id={folder}"]
     with monkeypatch.context() as patch:
         patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
         with pytest.raises(UserError, match="no Java"):
             one_run.run(config(tmp_path / "runs", *mine))
-    (noted,) = (tmp_path / "runs").glob(f"smoke/*/{run_folder.INPUTS}")
-    inputs = {key: value for key, value in json.loads(noted.read_text())["inputs"].items() if key != "backbone_files"}
+    (inputs_file,) = (tmp_path / "runs").glob(f"smoke/*/{run_folder.INPUTS}")
+    inputs = {key: value for key, value in json.loads(inputs_file.read_text())["inputs"].items() if key != "backbone_files"}
     shutil.copytree(tmp_path / "runs", tmp_path / "old")
     (old,) = (tmp_path / "old").glob(f"smoke/*/{run_folder.INPUTS}")
     write_json(old, sealed({"inputs": inputs}))
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02'))
-    trained: list[int] = []
-    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a, own=stages.train: trained.append(1) or own(*a))
-    found = one_run.run(config(tmp_path / "runs", *mine))
-    assert trained == [1] and "begins anew" in capsys.readouterr().err
-    assert found["where"]["backbone"]["files_sha256"] != found["where"]["backbone"]["sha256"]
+    trainings: list[int] = []
+    monkeypatch.setattr("lora_repro.run.stages.train", lambda *a, own=stages.train: trainings.append(1) or own(*a))
+    run_record = one_run.run(config(tmp_path / "runs", *mine))
+    assert trainings == [1] and "begins anew" in capsys.readouterr().err
+    assert run_record["where"]["backbone"]["files_sha256"] != run_record["where"]["backbone"]["sha256"]
     one_run.run(config(tmp_path / "old", *mine))
-    assert trained == [1] and "begins anew" not in capsys.readouterr().err
+    assert trainings == [1] and "begins anew" not in capsys.readouterr().err
 
 
 def test_a_training_that_is_refused_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,27 +216,27 @@ def test_a_run_resumed_after_its_training_answers_in_the_same_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recomputing decides the batching; it was switched on by the training alone."""
-    asked = config(tmp_path, "train.recompute=true")
+    settings = config(tmp_path, "train.recompute=true")
     with monkeypatch.context() as patch:
         patch.setattr(one_run, "answer", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            one_run.run(asked)
-    assert one_run.run(asked)["where"]["batching"] == "padded"
+            one_run.run(settings)
+    assert one_run.run(settings)["where"]["batching"] == "padded"
 
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_run_that_failed_in_scoring_keeps_what_was_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = one_run.run(config(tmp_path / "whole"))
+    reference = one_run.run(config(tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(E2E, "score", lambda *a: (_ for _ in ()).throw(UserError("no Java")))
         with pytest.raises(UserError, match="no Java"):
             one_run.run(config(tmp_path / "cut"))
     monkeypatch.setattr(one_run, "answer", lambda *a: pytest.fail("decoded again"))
-    resumed = one_run.run(config(tmp_path / "cut"))
-    name = whole["signature"]
+    continuation = one_run.run(config(tmp_path / "cut"))
+    name = reference["signature"]
     same = [tmp_path / part / "smoke" / name / "predictions.jsonl" for part in ("whole", "cut")]
     assert same[0].read_bytes() == same[1].read_bytes()
-    assert resumed["measured"]["forward_calls"] == whole["measured"]["forward_calls"]
+    assert continuation["measured"]["forward_calls"] == reference["measured"]["forward_calls"]
     assert not (tmp_path / "cut" / "smoke" / name / run_folder.ANSWERS).exists()
 
 
@@ -250,10 +250,10 @@ def test_a_run_that_goes_on_under_other_code_says_so(tmp_path: Path, monkeypatch
         with pytest.raises(KeyboardInterrupt):
             one_run.run(config(tmp_path))
     monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "b" * 40, "dirty": False})
-    found = one_run.run(config(tmp_path))
-    assert (found["where"]["git_sha"], found["where"]["dirty"]) == ("b" * 40, True)
-    assert found["measured"]["peak_memory_mb"] == 123456
-    assert "code" not in found["measured"]
+    rerun = one_run.run(config(tmp_path))
+    assert (rerun["where"]["git_sha"], rerun["where"]["dirty"]) == ("b" * 40, True)
+    assert rerun["measured"]["peak_memory_mb"] == 123456
+    assert "code" not in rerun["measured"]
 
 
 @pytest.mark.usefixtures("quick_scores")
@@ -267,14 +267,14 @@ def test_answers_of_other_code_are_said_so(row: str, tmp_path: Path, monkeypatch
             one_run.run(config(tmp_path, row=row))
     monkeypatch.setattr(provenance, "_IMPORTED", {"git_sha": "b" * 40, "dirty": False})
     monkeypatch.setattr(one_run, "answer", lambda *a: pytest.fail("decoded again"))
-    found = one_run.run(config(tmp_path, row=row))
-    assert (found["where"]["git_sha"], found["where"]["dirty"]) == ("b" * 40, True) and "code" not in found["measured"]
+    rerun = one_run.run(config(tmp_path, row=row))
+    assert (rerun["where"]["git_sha"], rerun["where"]["dirty"]) == ("b" * 40, True) and "code" not in rerun["measured"]
 
 
 @pytest.mark.usefixtures("quick_scores")
 def test_a_diverged_run_is_recorded_as_such_without_scores(tmp_path: Path) -> None:
-    found = one_run.run(config(tmp_path, "train.lr=1e38", "train.epochs=3", "train.warmup=0", row="full"))
-    assert found["status"] == "diverged" and "scores" not in found["measured"]
+    run_record = one_run.run(config(tmp_path, "train.lr=1e38", "train.epochs=3", "train.warmup=0", row="full"))
+    assert run_record["status"] == "diverged" and "scores" not in run_record["measured"]
 
 
 @pytest.mark.usefixtures("quick_scores")
@@ -282,11 +282,11 @@ def test_a_tracker_changes_nothing_that_is_kept(tmp_path: Path, monkeypatch: pyt
     for name in ("CONFIG", "CACHE", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
     plain = one_run.run(config(tmp_path / "plain", "train.epochs=4"))
-    tracked = one_run.run(config(tmp_path / "tracked", "train.epochs=4", "tracker=wandb"))
+    tracker_record = one_run.run(config(tmp_path / "tracked", "train.epochs=4", "tracker=wandb"))
     assert all(mirror.join(300) for mirror in list(unfinished))
     name = plain["signature"]
-    assert tracked["signature"] == name
-    assert all(tracked["measured"][key] == plain["measured"][key] for key in ("dev_losses", "train_losses"))
+    assert tracker_record["signature"] == name
+    assert all(tracker_record["measured"][key] == plain["measured"][key] for key in ("dev_losses", "train_losses"))
     assert plain["measured"]["train_losses"][-1][0] == plain["measured"]["steps"]
     ours, theirs = (tmp_path / kind / "smoke" / name for kind in ("plain", "tracked"))
     for name_ in ("adapter.safetensors", "predictions.jsonl", "metrics.jsonl"):
@@ -336,9 +336,9 @@ def test_runs_may_lie_behind_a_link_and_leave_the_same_files(tmp_path: Path) -> 
     (tmp_path / "disk").mkdir()
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "smoke").symlink_to(tmp_path / "disk")
-    found = one_run.run(config(tmp_path / "linked", "train.checkpoint_every=1"))
+    run_record = one_run.run(config(tmp_path / "linked", "train.checkpoint_every=1"))
     one_run.run(config(tmp_path / "plain", "train.checkpoint_every=1"))
-    behind, plain = (folder / str(found["signature"]) for folder in (tmp_path / "disk", tmp_path / "plain" / "smoke"))
+    behind, plain = (folder / str(run_record["signature"]) for folder in (tmp_path / "disk", tmp_path / "plain" / "smoke"))
     assert files(behind).keys() == files(plain).keys() and not (behind / "checkpoints").exists()
     assert (behind / "adapter.safetensors").read_bytes() == (plain / "adapter.safetensors").read_bytes()
 
@@ -355,18 +355,18 @@ def command(tmp_path: Path, *overrides: str) -> list[str]:
 
 def test_the_command_line_sweeps_refuses_in_one_line_and_finds_again(tmp_path: Path) -> None:
     """In a fork; real processes of a sweep are `test_sweep`'s."""
-    asked = ["experiment=glue", "task=sentiment", "seed=0", "row/glue=lora", "method.rank=2,99"]  # e2e would start METEOR's Java
-    first = forked(command(tmp_path, *asked), ROOT, tmp_path)
+    words = ["experiment=glue", "task=sentiment", "seed=0", "row/glue=lora", "method.rank=2,99"]  # e2e would start METEOR's Java
+    first = forked(command(tmp_path, *words), ROOT, tmp_path)
     errors = [line for line in first.stderr.splitlines() if line.startswith("error:")]
     assert first.returncode == 2 and len(errors) == 1 and "rank 99 exceeds" in errors[0] and "Traceback" not in first.stderr
     assert first.stdout.startswith("profile smoke is for tests")
     assert "glue at profile smoke: 2 runs" in first.stdout
-    told = r"^LoRA, method.rank=2, sentiment, seed 0: (finished|collapsed) in \d+ s  accuracy \d.*  \S*/smoke/[0-9a-f]{16}$"
-    assert re.search(told, first.stdout, re.M)
+    pattern = r"^LoRA, method.rank=2, sentiment, seed 0: (finished|collapsed) in \d+ s  accuracy \d.*  \S*/smoke/[0-9a-f]{16}$"
+    assert re.search(pattern, first.stdout, re.M)
     texts = ("LoRA, ", "1 of 2 runs are done", "profile smoke. ", "To reproduce: ")
     places = [first.stdout.index(text) for text in texts]
     assert places == sorted(places) and "1 of 2 runs asked for are recorded" in first.stdout
-    again = forked(command(tmp_path, *asked[:-1], "method.rank=2"), ROOT, tmp_path)
+    again = forked(command(tmp_path, *words[:-1], "method.rank=2"), ROOT, tmp_path)
     assert again.returncode == 0 and "1 already here" in again.stdout and again.stdout.count(" already recorded ") == 1
 
 
@@ -388,8 +388,8 @@ def test_every_mistake_is_one_line(
     monkeypatch.setattr(sys, "argv", command(tmp_path, "hydra.mode=RUN", *overrides))
     with pytest.raises(SystemExit) as left:
         run.main()
-    printed = capsys.readouterr().err
-    assert left.value.code == 2 and printed.startswith("error:") and printed.count("\n") == 1 and message in printed
+    output = capsys.readouterr().err
+    assert left.value.code == 2 and output.startswith("error:") and output.count("\n") == 1 and message in output
 
 
 FUSION = ["experiment=fusion", "row/fusion=fusion", "sources=[sentiment]"]
@@ -413,12 +413,12 @@ def test_what_a_method_needs_and_has_not_is_one_line_and_leaves_no_run(
 ) -> None:  # fmt: skip
     """`left`: runs of their own that it started from."""
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as where it is not installed
-    asked = ["lora_repro.run", "profile=smoke", "task=entailment", f"paths.runs={tmp_path}", "hydra.mode=RUN", *overrides]
-    monkeypatch.setattr(sys, "argv", asked)
-    with pytest.raises(SystemExit) as caught:
+    arguments = ["lora_repro.run", "profile=smoke", "task=entailment", f"paths.runs={tmp_path}", "hydra.mode=RUN", *overrides]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as error:
         run.main()
-    *progress, said = capsys.readouterr().err.splitlines()
-    assert caught.value.code == code and said.startswith("error: ") and message in said
+    *progress, error_line = capsys.readouterr().err.splitlines()
+    assert error.value.code == code and error_line.startswith("error: ") and message in error_line
     assert all(not line or "step/s" in line for line in progress)  # of a run that it started from
     assert len(list(tmp_path.glob("smoke/*"))) == len(list(tmp_path.glob("smoke/*/record.json"))) == left
 
@@ -437,8 +437,8 @@ def test_killed_outright_a_run_resumes_to_the_same_predictions(tmp_path: Path, o
     assert process.exitcode == -signal.SIGKILL and not list((tmp_path / "cut").glob("smoke/*/record.json"))
     one_run.run(config(tmp_path / "cut", *overrides))
     for file in ("adapter.safetensors", "predictions.jsonl"):
-        (whole,), (cut,) = ((tmp_path / name).glob(f"smoke/*/{file}") for name in ("whole", "cut"))
-        assert whole.read_bytes() == cut.read_bytes()
+        (reference,), (cut,) = ((tmp_path / name).glob(f"smoke/*/{file}") for name in ("whole", "cut"))
+        assert reference.read_bytes() == cut.read_bytes()
     steps = [json.loads(line)["step"] for line in (cut.parent / "metrics.jsonl").read_text().splitlines()]
     assert sorted(set(steps)) == list(range(1, 21)) and steps == sorted(steps)
 
@@ -455,9 +455,9 @@ def test_an_experiment_that_trains_nothing_says_its_own_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["run", "experiment=latency", "profile=smoke"])
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as error:
         run.main()
-    assert caught.value.code == 2
+    assert error.value.code == 2
     assert capsys.readouterr().err == "error: experiment latency trains nothing; run: lora-repro latency\n"
 
 
@@ -490,26 +490,26 @@ def test_a_second_sigterm_is_no_traceback_out_of_what_python_ends_with(monkeypat
 def test_beside_its_score_stands_what_training_rows_and_one_answer_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answered: list[list[str]] = []
+    keys: list[list[str]] = []
     real = one_run.answer
 
     def answer(*settings: Any) -> Any:
         examples = settings[6]
-        answered.append([example.key for example in examples])
+        keys.append([example.key for example in examples])
         return real(*settings)
 
     monkeypatch.setattr(one_run, "answer", answer)
-    asked = ["experiment=glue", "row/glue=lora", "task=sentiment", "profile=smoke", f"paths.runs={tmp_path}"]
+    arguments = ["experiment=glue", "row/glue=lora", "task=sentiment", "profile=smoke", f"paths.runs={tmp_path}"]
     # Whatever the table: another may show the gap of the same run.
-    config = compose([*asked, "data.n_test=7", "data.n_train_scored=9"])
-    measured = one_run.run(config)["measured"]
-    assert set(measured["train_scores"]) == set(measured["scores"]) == set(measured["one_answer_scores"])
+    config = compose([*arguments, "data.n_test=7", "data.n_train_scored=9"])
+    measures = one_run.run(config)["measured"]
+    assert set(measures["train_scores"]) == set(measures["scores"]) == set(measures["one_answer_scores"])
     splits, data = one_run.read(one_run.build(config.task), None), one_run.build(config.data)
     trained_on = subset(splits.train, data.n_train, data.subset_seed)
-    some = [example for example in trained_on if example.key in answered[1]]
-    assert len(some) == measured["train_scored"] == 9 and some != trained_on[:9]  # a sample: files may be sorted
-    seen = [example.target for example in some]
+    some = [example for example in trained_on if example.key in keys[1]]
+    assert len(some) == measures["train_scored"] == 9 and some != trained_on[:9]  # a sample: files may be sorted
+    targets = [example.target for example in some]
     asked_of_test = [example.references[0] for example in subset(splits.test, data.n_test, data.subset_seed)]
-    usual = max(set(seen), key=seen.count)
-    assert measured["one_answer_scores"]["accuracy"] == pytest.approx(asked_of_test.count(usual) / len(asked_of_test))
-    assert "one_answer_scores" not in one_run.run(compose([*asked, "seed=1", "data.n_train_scored=0"]))["measured"]
+    usual = max(set(targets), key=targets.count)
+    assert measures["one_answer_scores"]["accuracy"] == pytest.approx(asked_of_test.count(usual) / len(asked_of_test))
+    assert "one_answer_scores" not in one_run.run(compose([*arguments, "seed=1", "data.n_train_scored=0"]))["measured"]

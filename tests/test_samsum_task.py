@@ -80,8 +80,8 @@ def test_a_chat_loses_its_first_utterances_then_first_words() -> None:
     task, example = SAMSum("embedded"), Example("k", written("A: one two\nB: three four"), "", ("s",))
     assert task.fit(example, lambda _: True) is example
     assert [shorter.input for shorter in task.shorter(example)] == ["B: three four\n\n", "three four\n\n", "four\n\n"]
-    shortened = task.fit(example, lambda e: len(e.input) <= 13)
-    assert shortened == Example("k", "three four\n\n", "", ("s",))
+    rest = task.fit(example, lambda e: len(e.input) <= 13)
+    assert rest == Example("k", "three four\n\n", "", ("s",))
     refused(lambda: task.fit(example, lambda _: False), "the first utterances", "data.max_length")
 
 
@@ -101,8 +101,8 @@ def test_nothing_of_the_corpus_is_published() -> None:
 
 
 def test_ask() -> None:
-    asked = SAMSum("embedded").ask("Ann: Hi! / Bob: Hello.")
-    assert asked.input == "Ann: Hi!\nBob: Hello.\n\n" == SAMSum("embedded").ask("Ann: Hi!\\nBob: Hello.").input
+    example = SAMSum("embedded").ask("Ann: Hi! / Bob: Hello.")
+    assert example.input == "Ann: Hi!\nBob: Hello.\n\n" == SAMSum("embedded").ask("Ann: Hi!\\nBob: Hello.").input
     refused(lambda: SAMSum("embedded").ask("  "), "Ann: Hello!")
 
 

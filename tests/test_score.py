@@ -52,9 +52,9 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_scorer_case_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     paths = ["--references", str(CASE / "references.txt"), "--predictions", str(CASE / "predictions.txt")]
     assert main(["e2e", *paths, "--json"]) == 0
-    printed, mistakes = capsys.readouterr()
-    assert printed.count("\n") == 1 and not mistakes
-    scores = json.loads(printed)
+    output, mistakes = capsys.readouterr()
+    assert output.count("\n") == 1 and not mistakes
+    scores = json.loads(output)
     assert list(scores) == ["bleu", "nist", "meteor", "rouge_l", "cider"]
     assert scores == pytest.approx(json.loads((CASE / "expected.json").read_text()), abs=1e-9)
 
@@ -62,9 +62,9 @@ def test_scorer_case_prints_one_json_object(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.usefixtures("fake_scores")
 def test_table_names_metrics_and_n(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(files("a\nb\n", "a\nc\n\nb\n")) == 0
-    printed = capsys.readouterr().out
-    assert "BLEU      0.5000\n" in printed and "CIDEr     0.5000\n" in printed
-    assert printed.endswith("n = 2 outputs, 3 references; higher is better\n")
+    output = capsys.readouterr().out
+    assert "BLEU      0.5000\n" in output and "CIDEr     0.5000\n" in output
+    assert output.endswith("n = 2 outputs, 3 references; higher is better\n")
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_bad_files_are_one_line(
 ) -> None:
     arguments = files(predictions, references)
     assert main(arguments) == 2
-    printed, mistakes = capsys.readouterr()
-    assert not printed and mistakes.count("\n") == 1
+    output, mistakes = capsys.readouterr()
+    assert not output and mistakes.count("\n") == 1
     assert mistakes.startswith("error: " + message.format(p=arguments[2], r=arguments[4]))
 
 
@@ -153,18 +153,18 @@ def test_groups_may_be_parted_by_several_blank_lines(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_a_process_of_its_own_has_no_traceback() -> None:
-    failed = run("e2e", "--references", "none", "--predictions", "none")
-    assert failed.returncode == 2 and not failed.stdout
-    assert failed.stderr == "error: cannot read none: No such file or directory\n"
+    process = run("e2e", "--references", "none", "--predictions", "none")
+    assert process.returncode == 2 and not process.stdout
+    assert process.stderr == "error: cannot read none: No such file or directory\n"
 
 
 @pytest.mark.parametrize(("here", "said"), [("1", False), ("2", True)])
 def test_other_data_than_the_run_s_are_said(
     here: str, said: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scored = SimpleNamespace(values={"accuracy": 1.0})
+    scores = SimpleNamespace(values={"accuracy": 1.0})
     task = SimpleNamespace(
-        load=lambda data: SimpleNamespace(test=["x"], hashes={"dev.tsv": here}), score=lambda outputs, test: scored
+        load=lambda data: SimpleNamespace(test=["x"], hashes={"dev.tsv": here}), score=lambda outputs, test: scores
     )
     config = SimpleNamespace(data=SimpleNamespace(n_test=None, subset_seed=0))
     model = SimpleNamespace(config=config, task=task, hashes={"dev.tsv": "1"}, answer=lambda test: ["y"])

@@ -49,9 +49,9 @@ def literal(backbone: Backbone, row: Encoded) -> torch.Tensor:
     """Logits (T, V) with the embeddings put together by hand."""
     table = backbone.decoder.get_parameter("segments.rows")
     plain = nn.functional.embedding(torch.tensor([row.ids]), backbone.embedding.weight)
-    added = plain + torch.stack([table[segment] for segment in row.segments])
+    embeddings = plain + torch.stack([table[segment] for segment in row.segments])
     hooks, backbone.embedding._forward_hooks = backbone.embedding._forward_hooks, type(backbone.embedding._forward_hooks)()
-    out: torch.Tensor = backbone.model(inputs_embeds=added).logits[0]
+    out: torch.Tensor = backbone.model(inputs_embeds=embeddings).logits[0]
     backbone.embedding._forward_hooks = hooks
     return out
 
@@ -83,15 +83,15 @@ def test_the_whole_line_tells_segments_beside_slots(tmp_path: object) -> None:
     before = [parameter.detach().clone() for parameter in trainable.parameters()]
     train(backbone, trainable, Rows(rows, rows), objective, settings, 0, tmp_path)  # type: ignore[arg-type]
     assert all(not torch.equal(a, b) for a, b in zip(before, trainable.parameters(), strict=True))
-    asked, _ = objective.ask(EXAMPLES, backbone, (2, 1), 99)
-    outputs, calls = objective.answer(backbone, asked, lambda n: None)
+    prompts, _ = objective.ask(EXAMPLES, backbone, (2, 1), 99)
+    outputs, calls = objective.answer(backbone, prompts, lambda n: None)
     assert len(outputs) == 2 and calls > 1 and slots.where is None  # the last call continued from a cache
 
 
 def test_each_attribute_of_e2e_is_a_segment_of_its_own_and_the_text_another() -> None:
     backbone = tiny_backbone("llama")
-    made = Segments(n=9, parts=True)
-    assert made.apply(backbone).counts(backbone.model)["method"] == made.count(Shape.of(tiny_backbone("llama"))) == 9 * 32
+    method = Segments(n=9, parts=True)
+    assert method.apply(backbone).counts(backbone.model)["method"] == method.count(Shape.of(tiny_backbone("llama"))) == 9 * 32
     (row,), _ = Completion(task=TASK).encode([Example("a", MRS[1], "no")], backbone, (0, 0), 99)
     lengths = [len("area : z |"), len(" name : Q |"), len(" near : R"), len("\n"), len(" no") + 1]
     numbers = [2 + TASK.parts.index("area"), 2 + TASK.parts.index("name"), 2 + TASK.parts.index("near"), 0, 1]
@@ -104,14 +104,14 @@ def test_a_token_over_several_letters_is_of_the_part_of_its_last() -> None:
     from transformers import PreTrainedTokenizerFast
 
     words = {word: i for i, word in enumerate(["name", "Ġname", "Ġ:", "ĠAb", "Ġ|", "Ġfood", "Ġx"])}
-    made = Tokenizer(models.WordLevel(words, unk_token="name"))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="name"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backbone = tiny_backbone("llama")
     backbone.reads_parts = 8
-    backbone.tokenizer = PreTrainedTokenizerFast(tokenizer_object=made)
-    found = encode_prompt("name : Ab | food : x", backbone, (1, 1), TASK)
+    backbone.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    prompt = encode_prompt("name : Ab | food : x", backbone, (1, 1), TASK)
     name, food = (2 + TASK.parts.index(part) for part in ("name", "food"))
-    assert found.segments == [0, *[name] * 4, *[food] * 3, 0, 0] and len(backbone.separator) == 1
+    assert prompt.segments == [0, *[name] * 4, *[food] * 3, 0, 0] and len(backbone.separator) == 1
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
@@ -125,9 +125,9 @@ def test_the_versatile_lm_decodes_as_the_oracle(architecture: str) -> None:
     prompts, _ = objective.ask([Example(text, text, "") for text in MRS], backbone, (0, 0), 99)
     outputs, _ = objective.answer(backbone, prompts, lambda n: None)
     for pieces, prompt, output in zip(PIECES, prompts, outputs, strict=True):
-        told = [2 + TASK.parts.index(piece.split()[0]) for piece in pieces for _ in piece] + [0]  # the separator's
+        segments = [2 + TASK.parts.index(piece.split()[0]) for piece in pieces for _ in piece] + [0]  # the separator's
         tokens, _ = beam_oracle.search(
-            backbone.model, backbone.tokenizer, prompt.ids, prompt.virtual, backbone.eos, 3, 7, 0.9, 4, told
+            backbone.model, backbone.tokenizer, prompt.ids, prompt.virtual, backbone.eos, 3, 7, 0.9, 4, segments
         )
         assert output == beam_oracle.text(backbone.tokenizer, tokens, backbone.eos)
 
@@ -141,10 +141,10 @@ def test_with_attributes_it_is_the_released_scheme() -> None:
     words = len(plain.embedding.weight)
     special = {name: words + 1 + number for number, name in enumerate(TASK.parts)} | {"target": words}
     types = [*[special["area"]] * 10, *[special["name"]] * 11, *[special["near"]] * 9, *[special["target"]] * 5]
-    grown = torch.cat([plain.embedding.weight, backbone.decoder.get_parameter("segments.rows")]).detach()
+    embeddings = torch.cat([plain.embedding.weight, backbone.decoder.get_parameter("segments.rows")]).detach()
     plain.model.resize_token_embeddings(words + 9, mean_resizing=False)
     with torch.no_grad():
-        plain.decoder.wte.weight.copy_(grown)  # type: ignore[union-attr]
+        plain.decoder.wte.weight.copy_(embeddings)  # type: ignore[union-attr]
         theirs = plain.decoder(input_ids=torch.tensor([row.ids]), token_type_ids=torch.tensor([types])).last_hidden_state
         batch = collate([row], backbone.pad)
         ours = backbone.decoder(input_ids=batch.ids, attention_mask=batch.attention, segments=batch.segments).last_hidden_state

@@ -132,11 +132,11 @@ def composed(overrides: list[str]) -> Any:
 
 @pytest.mark.parametrize("override", BAD)
 def test_a_bad_setting_is_one_line_that_names_it(override: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         composed([override])
     key = override.lstrip("~").partition("=")[0]
-    assert "\n" not in str(caught.value) and key.split(".")[-1] in str(caught.value), caught.value
-    assert "not supported between" not in str(caught.value) and "__init__" not in str(caught.value)
+    assert "\n" not in str(error.value) and key.split(".")[-1] in str(error.value), error.value
+    assert "not supported between" not in str(error.value) and "__init__" not in str(error.value)
 
 
 @pytest.mark.parametrize("override", [
@@ -164,9 +164,9 @@ def test_the_message_says_name_value_and_range() -> None:
         ("paths.data=/a/(b)", f"cannot read the settings (mismatched input '(' expecting <EOF>); {QUOTES}"),
         ("method.targets=[1]", "method.targets must be a list, each a text, not [1]"),
     ):
-        with pytest.raises(UserError) as caught:
+        with pytest.raises(UserError) as error:
             composed([override])
-        assert str(caught.value) == says
+        assert str(error.value) == says
 
 
 @pytest.mark.parametrize("arguments", [
@@ -183,16 +183,16 @@ def test_a_refused_command_line_is_one_line_and_leaves_nothing(
     monkeypatch.setattr("sys.argv", ["run", "profile=smoke", *runs, *arguments])
     with pytest.raises(SystemExit) as left:
         run.main(["profile=smoke", *runs, *arguments])
-    said = capsys.readouterr()
-    assert left.value.code == 2 and said.err.startswith("error: ") and said.err.count("\n") == 1, said
+    output = capsys.readouterr()
+    assert left.value.code == 2 and output.err.startswith("error: ") and output.err.count("\n") == 1, output
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("asked", [["--cfg", "job"], ["--cfg=job"], ["--info=config"]])
 def test_a_question_for_hydra_is_handed_on(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    handed: list[object] = []
-    monkeypatch.setattr(run, "hydra_program", handed.append)
-    assert run.started(["profile=smoke", *asked]) == 0 and handed == [run.job]
+    jobs: list[object] = []
+    monkeypatch.setattr(run, "hydra_program", jobs.append)
+    assert run.started(["profile=smoke", *asked]) == 0 and jobs == [run.job]
 
 
 @pytest.mark.parametrize("given", ["abc", "", "0", "-1", "1.5"])
@@ -204,11 +204,11 @@ def test_a_junk_number_of_processes_is_one_line(given: str, monkeypatch: pytest.
 
 def nodes() -> dict[str, dict[str, Any]]:
     """One yaml of each component's class, without what it takes from elsewhere."""
-    found = {}
+    configs = {}
     for group, node in components():
         if group not in ("launcher", "sweeper", "tracker") and "${" not in str(node) and "defaults" not in node:
-            found[f"{group}/{node['_target_'].rpartition('.')[2]}"] = node
-    return found
+            configs[f"{group}/{node['_target_'].rpartition('.')[2]}"] = node
+    return configs
 
 
 NODES = nodes()
@@ -248,7 +248,7 @@ def test_a_field_needs_nothing_but_its_type() -> None:
     [("a\x1b[2J", True), ("a\ud800", True), ("https://me:word@host/x", True), ("a\nb\té", False)],
 )
 def test_a_text_that_must_not_be_recorded_is_refused(text: str, refused: bool) -> None:
-    asked = resolved(compose(["profile=smoke"]))
-    asked["backbone"]["label"] = text
+    config = resolved(compose(["profile=smoke"]))
+    config["backbone"]["label"] = text
     with pytest.raises(UserError, match=r"backbone\.label") if refused else nullcontext():
-        check_root(asked)
+        check_root(config)

@@ -30,14 +30,14 @@ def test_cb_is_read_from_json_lines(tmp_path: Path) -> None:
     for split in ("train", "dev"):
         lines = [json.dumps({**row, "label": label}, ensure_ascii=False) for label in ("neutral", "entailment", "contradiction")]
         (tmp_path / "CB" / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    found = small("cb").load(str(tmp_path))
-    assert (len(found.train), len(found.dev), len(found.test)) == (2, 1, 3)
-    one = found.test[1]
+    splits = small("cb").load(str(tmp_path))
+    assert (len(splits.train), len(splits.dev), len(splits.test)) == (2, 1, 3)
+    one = splits.test[1]
     assert (one.input, one.second, one.references) == ("He said: \u2028 maybe", "it is", ("entailment",))
     (tmp_path / "CB" / "train.jsonl.xz").write_bytes(lzma.compress((tmp_path / "CB" / "train.jsonl").read_bytes()))
-    packed = replace(small("cb"), files={"train": "train.jsonl.xz", "dev": "dev.jsonl"})
-    assert packed.load(str(tmp_path)).train == found.train
-    assert found.caption == "CB (SuperGLUE, local files; 1 train rows held out to choose)"
+    task = replace(small("cb"), files={"train": "train.jsonl.xz", "dev": "dev.jsonl"})
+    assert task.load(str(tmp_path)).train == splits.train
+    assert splits.caption == "CB (SuperGLUE, local files; 1 train rows held out to choose)"
 
 
 def test_sick_is_read_by_its_header(tmp_path: Path) -> None:
@@ -45,8 +45,8 @@ def test_sick_is_read_by_its_header(tmp_path: Path) -> None:
     text = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment\n1\tA dog\tNo dog\t3.3\tCONTRADICTION\n"
     for name in ("SICK_train.txt", "SICK_test_annotated.txt"):
         (tmp_path / "SICK" / name).write_text(text + "2\tA\tB\t1\tNEUTRAL\n", encoding="utf-8")
-    found = small("sick").load(str(tmp_path))
-    assert (found.test[0].input, found.test[0].second, found.test[0].references) == ("A dog", "No dog", ("CONTRADICTION",))
+    splits = small("sick").load(str(tmp_path))
+    assert (splits.test[0].input, splits.test[0].second, splits.test[0].references) == ("A dog", "No dog", ("CONTRADICTION",))
 
 
 NULL = '{"premise": null, "hypothesis": "b", "label": "neutral"}'  # str() would make it the text None
@@ -57,6 +57,6 @@ HALF = '{"premise": "\\ud83d", "hypothesis": "b", "label": "neutral"}'  # no UTF
 
 @pytest.mark.parametrize("text", [HALF, "[1]", "{}", '{"premise": "a"', '{"premise": "a", "hypothesis": "b"}', "", NULL])
 def test_what_is_no_such_line_is_named(text: str) -> None:
-    with pytest.raises(UserError, match=r"x\.jsonl") as caught:
+    with pytest.raises(UserError, match=r"x\.jsonl") as error:
         parse_lines(text, COLUMNS, "x.jsonl")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)

@@ -42,10 +42,10 @@ def test_a_signal_is_one_line_and_its_exit_code(stage: str, number: int, code: i
             assert process.stdout is not None and process.stdout.readline() == "importing\n"
             time.sleep(0.05)
             process.send_signal(number)
-            _, said = process.communicate(timeout=20)
+            _, message = process.communicate(timeout=20)
         finally:
             process.kill()  # nothing to one that has ended; left running, its pipes would fail another test
-    assert (process.returncode, said) == (code, f"error: stopped by {name}; run the same command again to resume\n")
+    assert (process.returncode, message) == (code, f"error: stopped by {name}; run the same command again to resume\n")
 
 
 def test_sigterm_inside_a_command_is_75(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,13 +93,13 @@ def test_a_signal_amid_composing_waits_until_nothing_is_half_made(
         monkeypatch.setattr(sys, "argv", ["run", "method=bitfit", f"paths.runs={tmp_path}"])
         with pytest.raises(Terminated):
             compose.hydra_program(lambda config: pytest.fail("it went on"))
-        whole = []
+        steps = []
         with pytest.raises(Terminated), compose._tree():  # all that composes outside a Hydra program
             signal.raise_signal(signal.SIGTERM)
-            whole.append("and what comes next")
+            steps.append("and what comes next")
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert whole and capfd.readouterr().err == ""
+    assert steps and capfd.readouterr().err == ""
 
 
 def test_a_deferred_signal_outlives_the_error_that_it_meets() -> None:

@@ -40,30 +40,30 @@ def test_a_full_text_has_no_error() -> None:
 
 @pytest.mark.parametrize("slot", EDITS)
 def test_deletion_is_missing(slot: str) -> None:
-    said, without, _ = EDITS[slot]
-    found = slot_errors(MR, FULL.replace(said, without))
-    assert (found.slots, found.missing, found.wrong, found.invented) == (8, 1, 0, 0)
-    assert found.details[0].startswith(f"missing {slot}: ")
+    phrase, without, _ = EDITS[slot]
+    counts = slot_errors(MR, FULL.replace(phrase, without))
+    assert (counts.slots, counts.missing, counts.wrong, counts.invented) == (8, 1, 0, 0)
+    assert counts.details[0].startswith(f"missing {slot}: ")
 
 
 @pytest.mark.parametrize("slot", EDITS)
 def test_alteration_is_one_error(slot: str) -> None:
-    said, _, other = EDITS[slot]
-    found = slot_errors(MR, FULL.replace(said, other))
-    assert found.errors == 1 and slot in found.details[0]
-    assert found.wrong == (slot not in ("name", "near"))  # an unknown venue is only known to be missing
+    phrase, _, other = EDITS[slot]
+    counts = slot_errors(MR, FULL.replace(phrase, other))
+    assert counts.errors == 1 and slot in counts.details[0]
+    assert counts.wrong == (slot not in ("name", "near"))  # an unknown venue is only known to be missing
 
 
 @pytest.mark.parametrize("slot", [slot for slot in EDITS if slot != "name"])
 def test_a_slot_that_the_mr_lacks_is_invented(slot: str) -> None:
     rest = " | ".join(part for part in MR.split(" | ") if not part.lower().startswith(f"{slot} :"))
-    found = slot_errors(rest, FULL)
-    assert (found.slots, found.missing, found.wrong, found.invented) == (7, 0, 0, 1)
+    counts = slot_errors(rest, FULL)
+    assert (counts.slots, counts.missing, counts.wrong, counts.invented) == (7, 0, 0, 1)
 
 
 def test_tokenised_and_raw_text_give_the_same() -> None:
-    tokenised = MR.replace("£20", "£ 20"), FULL.replace("-", " - ").replace(".", " . ").replace("£", "£ ")
-    assert slot_errors(*tokenised) == slot_errors(MR, FULL)
+    pair = MR.replace("£20", "£ 20"), FULL.replace("-", " - ").replace(".", " . ").replace("£", "£ ")
+    assert slot_errors(*pair) == slot_errors(MR, FULL)
     assert slot_errors(mr(price="£ 20 - 25"), "Oriel costs £ 20 - 25 .") == slot_errors(
         mr(price="£20-25"), "Oriel costs £20-25."
     )
@@ -158,8 +158,8 @@ def test_empty_and_non_latin_texts() -> None:
 
 @given(st.text(), st.text(min_size=1).filter(lambda name: name.strip() and "|" not in name))
 def test_any_text_and_name_end_in_a_verdict(text: str, name: str) -> None:
-    found = slot_errors(f"name : {name}", text)
-    assert found.slots == 1 and found.missing <= 1 and found.errors == len(found.details)
+    counts = slot_errors(f"name : {name}", text)
+    assert counts.slots == 1 and counts.missing <= 1 and counts.errors == len(counts.details)
 
 
 def test_rate_is_sum_over_sum() -> None:

@@ -43,8 +43,8 @@ def packed(form: str) -> bytes:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     monkeypatch.setattr(download, "PAUSE", 0)
-    with LocalHub({}, {"x.txt": BODY, "a.zip": packed("zip"), "a.tar.bz2": packed("tar")}) as made:
-        yield made
+    with LocalHub({}, {"x.txt": BODY, "a.zip": packed("zip"), "a.tar.bz2": packed("tar")}) as hub:
+        yield hub
 
 
 def sha256(body: bytes) -> str:
@@ -61,14 +61,14 @@ def test_every_source_names_its_licence_and_pins_its_files() -> None:
             by_commit = re.search(r"/[0-9a-f]{40}/", about["url"])
             # GLUE's server has no versions and no published checksums; everything else is pinned twice.
             assert source.name == "glue" or by_commit, path
-    pinned = [about for source in sources.values() for about in source.files.values() if source.name != "glue"]
-    assert all("sha256" in about or "blob" in about or "archive_blob" in about for about in pinned)
+    files = [about for source in sources.values() for about in source.files.values() if source.name != "glue"]
+    assert all("sha256" in about or "blob" in about or "archive_blob" in about for about in files)
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(server: LocalHub, tmp_path: Path) -> None:
     server.faults += [Fault("x.txt", cut=100_000), Fault("x.txt", 503)]
-    found = download.retrieve(f"{server.url}/plain/x.txt", tmp_path, "x.txt", sha256(BODY))
-    assert found.read_bytes() == BODY and len(server.asked) == 3
+    path = download.retrieve(f"{server.url}/plain/x.txt", tmp_path, "x.txt", sha256(BODY))
+    assert path.read_bytes() == BODY and len(server.asked) == 3
     server.faults += [Fault("x.txt", cut=100_000), *(Fault("x.txt", 503) for _ in range(3))]
     with pytest.raises(NotAvailable, match=r"cannot download .*x\.txt \(HTTP 503\): run the same command again to resume"):
         download.retrieve(f"{server.url}/plain/x.txt", tmp_path / "again", "x.txt", sha256(BODY))
@@ -81,9 +81,9 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(server: LocalHub, tmp_p
 
 
 def test_another_content_is_refused(server: LocalHub, tmp_path: Path) -> None:
-    for known in ({"sha256": sha256(b"other")}, {"blob": "0" * 40}):
+    for checksum in ({"sha256": sha256(b"other")}, {"blob": "0" * 40}):
         with pytest.raises(UserError, match="is not the file described in conf/source"):
-            download.retrieve(f"{server.url}/plain/x.txt", tmp_path, "x.txt", **known)
+            download.retrieve(f"{server.url}/plain/x.txt", tmp_path, "x.txt", **checksum)
         assert not (tmp_path / "x.txt").exists()
     blob = hashlib.sha1(b"blob %d\0" % len(BODY) + BODY).hexdigest()
     assert download.retrieve(f"{server.url}/plain/x.txt", tmp_path, "x.txt", blob=blob).read_bytes() == BODY
@@ -142,8 +142,8 @@ def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(_files, "DATA", tmp_path)
     (tmp_path / "e2e").mkdir()  # what a fetch leaves that broke off at once
     (tmp_path / "e2e" / ".train.txt.part").touch()
-    said = r"^E2E is not here: run lora-repro fetch e2e, or name the folder that holds e2e/ with DATA="
-    with pytest.raises(UserError, match=said):
+    message = r"^E2E is not here: run lora-repro fetch e2e, or name the folder that holds e2e/ with DATA="
+    with pytest.raises(UserError, match=message):
         e2e_files.find_files(None, "tokenised")
     with pytest.raises(UserError, match="run lora-repro fetch glue"):
         glue_files.find_files(None, "RTE", {"train": "train.tsv"})
@@ -154,16 +154,16 @@ def test_what_was_fetched_is_where_tasks_look(tmp_path: Path, monkeypatch: pytes
         (tmp_path / name).touch()
     assert e2e_files.find_files(None, "tokenised")["dev"] == tmp_path / "e2e" / "valid.txt"
     assert glue_files.find_files(None, "RTE", {"train": "train.tsv"})["train"] == tmp_path / "RTE" / "train.tsv"
-    for given in (tmp_path, tmp_path / "e2e"):  # a folder of the user's, as fetch lays it out, or E2E's own
-        assert e2e_files.find_files(str(given), "tokenised")["dev"] == tmp_path / "e2e" / "valid.txt"
+    for folder in (tmp_path, tmp_path / "e2e"):  # a folder of the user's, as fetch lays it out, or E2E's own
+        assert e2e_files.find_files(str(folder), "tokenised")["dev"] == tmp_path / "e2e" / "valid.txt"
     with pytest.raises(UserError, match=r"^mine is not here, and fetch does not have it"):
         _files.home(None, "mine", "Mine", "mine")  # a task without conf/source/mine.yaml
 
 
 def test_names_are_listed_and_misspelt_ones_understood(capsys: pytest.CaptureFixture[str]) -> None:
     assert fetch.main([]) == 0
-    said = capsys.readouterr().out
-    assert "CC BY-SA 4.0" in said and re.search(r"gpt2_medium +backbone, from the model hub", said)
+    output = capsys.readouterr().out
+    assert "CC BY-SA 4.0" in output and re.search(r"gpt2_medium +backbone, from the model hub", output)
     assert "random_gpt2" not in availability.known()
     assert fetch.main(["gleu"]) == 2
     assert capsys.readouterr().err == "error: cannot fetch 'gleu': no such data or backbone; did you mean glue?\n"

@@ -50,11 +50,11 @@ def refused(folder: Path, mark: Path, monkeypatch: pytest.MonkeyPatch, capfd: py
     def call(main: Callable[[list[str]], Any], *arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["lora_repro", *arguments])
         assert main(list(arguments)) == 2
-        said = capfd.readouterr()
-        assert said.err.startswith("error: ") and said.err.count("\n") == 1, said.err
+        output = capfd.readouterr()
+        assert output.err.startswith("error: ") and output.err.count("\n") == 1, output.err
         assert not mark.exists()
-        assert not any(secret in said.out + said.err for secret in (SECRET, FOLDER))
-        return said.err
+        assert not any(secret in output.out + output.err for secret in (SECRET, FOLDER))
+        return output.err
 
     return call
 
@@ -120,11 +120,11 @@ def test_launchers_are_those_of_the_docs(folder: Path, refused: Refused) -> None
     write(folder, "defaults: [joblib]\nn_jobs: 2", "hydra/launcher/theirs.yaml")
     write(folder, HEAD + "defaults: [override /hydra/launcher: theirs]")
     assert "no hydra/launcher 'theirs'" in refused(run.started, *ASKED)
-    chosen = "defaults: [override /hydra/launcher: joblib]\n"
-    write(folder, HEAD + chosen + "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1'}}}", "experiment/other.yaml")
-    asked = [*ASKED[:-1], "experiment=other"]  # a process reads a file once
-    assert "joblib" in compose([*asked, "hydra.launcher.n_jobs=2"], hydra_node=True).hydra.launcher._target_
-    assert [job for job in sweep_jobs(asked)[1] if "seed=1" in job]
+    launcher = "defaults: [override /hydra/launcher: joblib]\n"
+    write(folder, HEAD + launcher + "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1'}}}", "experiment/other.yaml")
+    arguments = [*ASKED[:-1], "experiment=other"]  # a process reads a file once
+    assert "joblib" in compose([*arguments, "hydra.launcher.n_jobs=2"], hydra_node=True).hydra.launcher._target_
+    assert [job for job in sweep_jobs(arguments)[1] if "seed=1" in job]
 
 
 CALLBACK = "+hydra.callbacks.x={_target_:distutils.spawn.spawn,cmd:[touch,MARK]}"
@@ -139,10 +139,10 @@ WAYS: dict[str, tuple[Callable[..., Any], list[str]]] = {
 def test_the_command_line_and_a_folder_are_held_to_one_rule(way: str, folder: Path, mark: Path, refused: Refused) -> None:
     main, words = WAYS[way]
     write(folder, "seed: 1")
-    given = ["profile=smoke", "task=sentiment", *words]
-    assert "hydra.callbacks" in refused(main, *given, CALLBACK.replace("MARK", str(mark)))
+    arguments = ["profile=smoke", "task=sentiment", *words]
+    assert "hydra.callbacks" in refused(main, *arguments, CALLBACK.replace("MARK", str(mark)))
     write(folder, f"# @package _global_\nhydra: {{callbacks: {{x: {evil(mark)}}}}}", "tracker/theirs.yaml")
-    assert "hydra.callbacks" in refused(main, *given, "tracker=theirs")
+    assert "hydra.callbacks" in refused(main, *arguments, "tracker=theirs")
 
 
 def test_no_other_option_of_hydra_is_handed_on(refused: Refused, folder: Path) -> None:
@@ -175,8 +175,8 @@ READS = [
 def test_no_value_but_a_path_reads_the_environment(text: str, folder: Path, refused: Refused) -> None:
     write(folder, HEAD + text)
     for main in (run.started, plan_command.main) if "hydra" not in text else (run.started,):
-        said = refused(main, *ASKED)
-        assert any(f"error: {key}" in said for key in [line.partition(":")[0] for line in text.splitlines()])
+        message = refused(main, *ASKED)
+        assert any(f"error: {key}" in message for key in [line.partition(":")[0] for line in text.splitlines()])
 
 
 def test_what_a_sweep_prints_holds_no_key(folder: Path, refused: Refused) -> None:
@@ -187,16 +187,16 @@ def test_what_a_sweep_prints_holds_no_key(folder: Path, refused: Refused) -> Non
 def test_a_path_may_read_the_environment_and_stays_unread_in_the_words_of_a_job(folder: Path) -> None:
     write(folder, HEAD + "paths: {data: '/data/${oc.env:SCRATCH_FOLDER}', runs: '${oc.env:NO_SUCH_VARIABLE,runs}'}")
     assert resolved(compose(ASKED))["paths"] == {"data": f"/data/{FOLDER}", "runs": "runs"}
-    found = []
+    overrides = []
     words = [*ASKED, "paths.data='${oc.env:SCRATCH_FOLDER}'"]
 
     def job(config: Any) -> None:
-        found.extend([*job_overrides(), str(config.paths.data)])
+        overrides.extend([*job_overrides(), str(config.paths.data)])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["lora_repro", *words])
         run.hydra_program(job)
-    assert found == [*words, FOLDER]
+    assert overrides == [*words, FOLDER]
 
 
 LOGINS = ["backbone.hub_id=https://me:TOKEN@host/x", "backbone.hub_id='https://TOKEN@host/x'", "paths.data=https://me:TOKEN@host/x"]
@@ -205,10 +205,10 @@ LOGINS = ["backbone.hub_id=https://me:TOKEN@host/x", "backbone.hub_id='https://T
 @pytest.mark.parametrize("setting", LOGINS)
 def test_a_login_in_a_url_is_never_shown(setting: str, refused: Refused, folder: Path) -> None:
     write(folder, "seed: 1")
-    said = refused(run.started, "profile=smoke", setting)
-    assert setting.partition("=")[0] in said and "TOKEN" not in said
-    said = refused(run.started, "profile=smoke", f"{setting} and more")  # which Hydra's parser does not read
-    assert "TOKEN" not in said
+    message = refused(run.started, "profile=smoke", setting)
+    assert setting.partition("=")[0] in message and "TOKEN" not in message
+    message = refused(run.started, "profile=smoke", f"{setting} and more")  # which Hydra's parser does not read
+    assert "TOKEN" not in message
 
 
 NESTED = "\n".join(f"{'  ' * depth}a:" for depth in range(300))
@@ -243,8 +243,8 @@ def test_a_broken_file_is_named(kind: str, folder: Path, refused: Refused) -> No
 def test_files_that_lead_to_each_other_are_named(folder: Path, refused: Refused) -> None:
     write(folder, HEAD + "defaults: [other]")
     write(folder, HEAD + "defaults: [mine]", "experiment/other.yaml")
-    said = refused(run.started, *ASKED)
-    assert "experiment/mine.yaml" in said or "experiment/other.yaml" in said
+    message = refused(run.started, *ASKED)
+    assert "experiment/mine.yaml" in message or "experiment/other.yaml" in message
 
 
 def test_a_link_out_of_the_folder_is_not_followed(folder: Path, refused: Refused, tmp_path: Path) -> None:
@@ -290,8 +290,8 @@ def test_a_setting_of_hydra_that_it_fails_on_is_one_line(setting: str, key: str,
 ])  # fmt: skip
 def test_a_bad_setting_is_one_line_of_visible_characters(line: str, folder: Path, refused: Refused) -> None:
     write(folder, "seed: 1")
-    said = refused(run.started, "profile=mini", *shlex.split(line))
-    assert said.rstrip("\n").isprintable() and len(said) < 300
+    message = refused(run.started, "profile=mini", *shlex.split(line))
+    assert message.rstrip("\n").isprintable() and len(message) < 300
 
 
 def test_a_file_s_huge_number_is_one_line(folder: Path, refused: Refused) -> None:
@@ -304,13 +304,13 @@ def test_a_variable_that_names_no_folder_is_refused_as_the_option_is(
 ) -> None:
     monkeypatch.setenv(paths.OWN, "/nowhere")
     assert cli.main(["run", "profile=smoke"]) == 2
-    said = capsys.readouterr().err
-    assert paths.OWN in said and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert paths.OWN in message and message.count("\n") == 1
 
 
 def test_an_error_is_one_visible_line_without_a_login() -> None:
-    said = str(UserError("a\nb\x1b[2J\udc80\u202e https://me:TOKEN@host/x and user@host, é → 中"))
-    assert said == "a\\nb\\x1b[2J\\udc80\\u202e https://***@host/x and user@host, é → 中"
+    message = str(UserError("a\nb\x1b[2J\udc80\u202e https://me:TOKEN@host/x and user@host, é → 中"))
+    assert message == "a\\nb\\x1b[2J\\udc80\\u202e https://***@host/x and user@host, é → 中"
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])

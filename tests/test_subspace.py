@@ -57,11 +57,11 @@ def recorded(folder: Path, method: object, **asked: object) -> None:
 @pytest.mark.parametrize("layers, said", [((0, 1), "— in W_q"), ((0,), "100 % in W_q")])
 def test_an_update_of_zero_has_no_top_direction_and_spoils_no_mean(layers: tuple[int, ...], said: str, tmp_path: Path) -> None:
     """As an adapter that was never trained has it, or one of which a layer never moved."""
-    found = {("query", n): Factors(np.eye(1, 4), np.eye(4, 1) * (n not in layers), 1.0) for n in (0, 1)}
-    subspace.draw(found, None, "", tmp_path)
+    updates = {("query", n): Factors(np.eye(1, 4), np.eye(4, 1) * (n not in layers), 1.0) for n in (0, 1)}
+    subspace.draw(updates, None, "", tmp_path)
     assert f"The top direction holds of ‖ΔW‖²: {said} (mean over layers)" in (tmp_path / "subspace_spectrum.svg").read_text()
     mean = "none, for every ΔW is zero" if 1 in layers else "W_q top σ² share 1.00, effective rank 1.0"
-    assert subspace.spectra_table(found, "planted").footnotes[1] == f"Mean over layers: {mean}."
+    assert subspace.spectra_table(updates, "planted").footnotes[1] == f"Mean over layers: {mean}."
 
 
 @pytest.mark.parametrize("kind", ["pissa.Pissa", "dora.Dora"])
@@ -103,9 +103,9 @@ def test_an_altered_run_is_not_analysed(change: Callable[[Path], None], named: s
 
 
 def test_a_run_of_ours_is_read_with_its_scaling(tmp_path: Path) -> None:
-    found = read(ours(tmp_path / "run"))
-    assert set(found) == {(kind, layer) for kind in ("query", "value") for layer in (0, 1)}
-    factors = found["value", 1]
+    updates = read(ours(tmp_path / "run"))
+    assert set(updates) == {(kind, layer) for kind in ("query", "value") for layer in (0, 1)}
+    factors = updates["value", 1]
     assert factors.A.shape == (4, 32) and factors.B.shape == (16, 4) and factors.scaling == 2
     assert np.allclose(factors.update, 2 * factors.B @ factors.A, atol=1e-5)
     assert scaling_of({"alpha": 32, "rank": 16}) == 2 and scaling_of({"alpha": 32, "rank": 16, "scaling": "sqrt_rank"}) == 8
@@ -119,9 +119,9 @@ def test_a_peft_checkpoint_gives_what_peft_computes(tmp_path: Path) -> None:
         if "lora_" in name:
             parameter.data.normal_()
     model.save_pretrained(tmp_path / "peft")
-    found = read(tmp_path / "peft")
+    updates = read(tmp_path / "peft")
     layer = model.base_model.model.model.layers[1].self_attn.q_proj
-    assert np.allclose(found["query", 1].update, layer.get_delta_weight("default").detach().numpy(), atol=1e-5)
+    assert np.allclose(updates["query", 1].update, layer.get_delta_weight("default").detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -135,15 +135,15 @@ def test_a_peft_checkpoint_with_patterns_and_matrices_of_one_name_gives_what_pef
         if "lora_" in name:
             parameter.data.normal_()
     model.save_pretrained(tmp_path / "peft")
-    found = read(tmp_path / "peft")
-    assert {kind for kind, _ in found} == {"attn.c_attn", "output", "mlp.c_proj"} and len(found) == 6
+    updates = read(tmp_path / "peft")
+    assert {kind for kind, _ in updates} == {"attn.c_attn", "output", "mlp.c_proj"} and len(updates) == 6
     for kind, path in (("attn.c_attn", "attn.c_attn"), ("output", "attn.c_proj"), ("mlp.c_proj", "mlp.c_proj")):
         for layer in (0, 1):
             module = model.get_submodule(f"base_model.model.transformer.h.{layer}.{path}")
             expected = module.get_delta_weight("default").detach().numpy().T  # Conv1D: (in, out)
-            assert np.allclose(found[kind, layer].update, expected, atol=1e-5), (kind, layer)
-    assert len(found["mlp.c_proj", 0].A) == 5 and found["output", 1].scaling == 10 and found["output", 0].scaling == 2
-    subspace.draw(found, None, "mixed ranks", tmp_path)  # 5 directions beside 3
+            assert np.allclose(updates[kind, layer].update, expected, atol=1e-5), (kind, layer)
+    assert len(updates["mlp.c_proj", 0].A) == 5 and updates["output", 1].scaling == 10 and updates["output", 0].scaling == 2
+    subspace.draw(updates, None, "mixed ranks", tmp_path)  # 5 directions beside 3
 
 
 def test_every_matrix_of_a_lora_on_the_mlp_is_read(tmp_path: Path) -> None:
@@ -225,9 +225,9 @@ def test_what_is_no_lora_checkpoint_is_one_clear_line(case: str, tmp_path: Path)
         (folder / "record.json").unlink()
     if case == "damaged":
         path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         read(folder)
-    assert "\n" not in str(caught.value) and "run" in str(caught.value)
+    assert "\n" not in str(error.value) and "run" in str(error.value)
 
 
 def test_the_command_writes_sheet_and_figures_for_one_and_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,26 +304,26 @@ def test_spectra_and_overlaps_of_planted_factors() -> None:
 def test_a_figure_of_one_checkpoint_shows_every_layer_and_ends_with_chance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: dict[str, list[list[Heatmap]]] = {}
-    said: dict[str, tuple[float | None, str]] = {}
+    figures: dict[str, list[list[Heatmap]]] = {}
+    captions: dict[str, tuple[float | None, str]] = {}
 
     def save(
         rows: list[list[Heatmap]], title: str, scale: str, stem: Path, top: float | None = None, caption: str = ""
     ) -> list[Path]:
-        kept[stem.name], said[stem.name] = rows, (top, caption)
+        figures[stem.name], captions[stem.name] = rows, (top, caption)
         return []
 
     monkeypatch.setattr(subspace, "save", save)
-    made = {
+    updates = {
         (kind, layer): Factors(RNG.standard_normal((3 + layer % 2, 6)), RNG.standard_normal((6, 3 + layer % 2)), 1.0)
         for kind in ("query", "value") for layer in range(7)
     }  # fmt: skip
-    subspace.draw(made, None, "whose", tmp_path)
-    every = [panel for row in kept["subspace_phi"] for panel in row]
-    assert len(every) == 7 + 2 and said == {"subspace_spectrum": (None, "whose"), "subspace_phi": (1.0, "whose")}
+    subspace.draw(updates, None, "whose", tmp_path)
+    every = [panel for row in figures["subspace_phi"] for panel in row]
+    assert len(every) == 7 + 2 and captions == {"subspace_spectrum": (None, "whose"), "subspace_phi": (1.0, "whose")}
     assert [panel.title for panel in every[-2:]] == ["two Gaussian matrices", "chance, max(i, j)/d"]
     assert every[-2].values.shape == (4, 4)
-    values = kept["subspace_spectrum"][0][0].values  # a layer of a smaller rank has no value where it has no direction
+    values = figures["subspace_spectrum"][0][0].values  # a layer of a smaller rank has no value where it has no direction
     assert values.shape == (7, 4) and np.isnan(values[0, 3]) and not np.isnan(values[1]).any()
 
 
@@ -364,8 +364,8 @@ def probed_run(rank: int | None, seed: int, planted: Array) -> ProbedRun:
 
 
 def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path) -> None:
-    planted = RNG.standard_normal(40)
-    runs = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1)]
+    direction = RNG.standard_normal(40)
+    runs = [probed_run(rank, seed, direction) for rank in (4, 8) for seed in (0, 1)]
     ranks, seeds, weight = subspaces.tables(runs, ("Shared directions, profile test",))
     assert ranks.header[2] == "φ(1, 1)" and all(row[2] == "1.00† (0.03)" and row[-2] == "1" for row in ranks.rows)
     assert max(float(end) for end in ranks.rows[0][-4].split("†")[0].split("–")) < 0.75  # the others are not shared
@@ -374,7 +374,7 @@ def test_a_planted_shared_direction_shows_between_ranks_and_seeds(tmp_path: Path
     paths = subspaces.figures(runs, "title", tmp_path / "subspace")
     stems = {"subspace_ranks", "subspace_ranks_layers", "subspace_seeds", "subspace_seeds_layers", "subspace_weight"}
     assert {path.stem for path in paths} == stems and all(path.stat().st_size for path in paths)
-    more = [probed_run(rank, seed, planted) for rank in (4, 8) for seed in (0, 1, 2, 3)]
+    more = [probed_run(rank, seed, direction) for rank in (4, 8) for seed in (0, 1, 2, 3)]
     ranks, seeds, _ = subspaces.tables(more, ("Shared directions, profile test",))
     assert all(row[2] == "1.00 ± 0.00 (0.03)" for table in (ranks, seeds) for row in table.rows[:4]) and ranks.rows[0][-2] == "2"
     phi = ranks.rows[0][2]
@@ -385,11 +385,11 @@ def test_a_caption_asks_for_the_runs_that_were_asked_for(tmp_path: Path, monkeyp
     where = {"backbone": {"label": "B", "sha256": "1"}, "data": {"caption": "synthetic", "hashes": {}}}
     run = replace(probed_run(4, 0, RNG.standard_normal(40)), record={"asked": {"task": {}}, "where": where})
     monkeypatch.setattr(probed, "probed_runs", lambda found: [run])
-    asked = {"task": {"_target_": "a.B", "name": "x"}, "backbone": {"name": "b", "label": "B"}}
+    config = {"task": {"_target_": "a.B", "name": "x"}, "backbone": {"name": "b", "label": "B"}}
     ask = ReportRequest("subspace", "mini", ("row.rank=4",))
-    ask.__dict__["cells"] = [Cell(Row("lora", "LoRA", 1, 1, True, {}, {}), 0, {}, (), "s", asked, Path("s"))]
-    (shown,) = subspaces.Subspaces("T").exhibits(ask, [Store(PUBLISHED, tmp_path, {})])
-    assert shown.tables[0].facts[-1] == "To reproduce: lora-repro run experiment=subspace profile=mini row.rank=4"
+    ask.__dict__["cells"] = [Cell(Row("lora", "LoRA", 1, 1, True, {}, {}), 0, {}, (), "s", config, Path("s"))]
+    (exhibit,) = subspaces.Subspaces("T").exhibits(ask, [Store(PUBLISHED, tmp_path, {})])
+    assert exhibit.tables[0].facts[-1] == "To reproduce: lora-repro run experiment=subspace profile=mini row.rank=4"
 
 
 def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
@@ -409,8 +409,8 @@ def test_what_two_ranks_of_one_seed_share_stands_aside(tmp_path: Path) -> None:
     assert [cell.value for cell in weight.rows[-1][3:5]] == pytest.approx([0.044, 0.044])  # type: ignore[attr-defined]
     assert ranks.header[-1] == "same seed: φ(1, 1)" and "not evidence" in ranks.footnotes[-1]
     assert {row[2] for row in ranks.rows} == {"0.00† (0.03)"} and {row[-1] for row in ranks.rows} == {"1.00, 1.00"}
-    alone, *_ = subspaces.tables([run for run in runs if run.seed == 0], ("Shared directions, profile test",))
-    assert {row[2] for row in alone.rows} == {"—"} and {row[-1] for row in alone.rows} == {"1.00"}
+    table, *_ = subspaces.tables([run for run in runs if run.seed == 0], ("Shared directions, profile test",))
+    assert {row[2] for row in table.rows} == {"—"} and {row[-1] for row in table.rows} == {"1.00"}
 
 
 class Shown(NamedTuple):
@@ -422,15 +422,15 @@ class Shown(NamedTuple):
 
 def drawn(monkeypatch: pytest.MonkeyPatch, runs: list[ProbedRun], folder: Path) -> dict[str, Shown]:
     """stem -> what a figure is made of."""
-    kept: dict[str, Shown] = {}
+    figures: dict[str, Shown] = {}
 
     def save(rows: list[list[Heatmap]], title: str, scale: str, stem: Path, top: float, caption: str) -> list[Path]:
-        kept[stem.name] = Shown(rows, title, top, caption)
+        figures[stem.name] = Shown(rows, title, top, caption)
         return []
 
     monkeypatch.setattr(subspaces, "save", save)
     assert subspaces.figures(runs, "Shared directions, profile test", folder / "subspace") == []
-    return kept
+    return figures
 
 
 def test_every_figure_has_the_paper_s_form_and_scale_and_what_it_prints(
@@ -438,22 +438,22 @@ def test_every_figure_has_the_paper_s_form_and_scale_and_what_it_prints(
 ) -> None:
     """Figures 3 and 4: a panel a matrix at one layer, Gaussians and chance beside; 6 and 7: every kept layer; 8: W."""
     runs = [probed_run(rank, seed, RNG.standard_normal(40)) for rank in (4, 8) for seed in (0, 1)]
-    found = drawn(monkeypatch, runs, tmp_path)
-    assert {one.top for one in found.values()} == {1.0}
-    assert all("The paper (GPT-3 175B" in one.caption and "profile test" in one.caption for one in found.values())
-    for name, whole in (("ranks", (4, 8)), ("seeds", (8, 8))):
-        (*shown, random), (*near, level) = found[f"subspace_{name}"].rows
-        assert [panel.title for panel in shown] == ["ΔW_q", "ΔW_v"] and "Gaussian" in random.title
-        assert level.title == "chance, max(i, j)/d" and {panel.values.shape for panel in [*shown, random]} == {whole}
+    figures = drawn(monkeypatch, runs, tmp_path)
+    assert {one.top for one in figures.values()} == {1.0}
+    assert all("The paper (GPT-3 175B" in one.caption and "profile test" in one.caption for one in figures.values())
+    for name, shape in (("ranks", (4, 8)), ("seeds", (8, 8))):
+        (*panels, random), (*near, level) = figures[f"subspace_{name}"].rows
+        assert [panel.title for panel in panels] == ["ΔW_q", "ΔW_v"] and "Gaussian" in random.title
+        assert level.title == "chance, max(i, j)/d" and {panel.values.shape for panel in [*panels, random]} == {shape}
         assert {panel.values.shape for panel in [*near, level]} == {(4, 4) if name == "ranks" else (1, 1)}
-        assert np.array_equal(near[0].values, shown[0].values[: near[0].values.shape[0], : near[0].values.shape[1]])
-        layers = found[f"subspace_{name}_layers"].rows
+        assert np.array_equal(near[0].values, panels[0].values[: near[0].values.shape[0], : near[0].values.shape[1]])
+        layers = figures[f"subspace_{name}_layers"].rows
         assert [[panel.title for panel in row] for row in layers] == [
             [f"Δ{kind}, layer {layer}" for layer in (1, 3)] for kind in ("W_q", "W_v")
         ]
-    assert found["subspace_ranks"].rows[1][-1].values[1, 3] == 4 / 40 and "pairs of runs" in found["subspace_ranks"].caption
-    top = found["subspace_ranks"].rows[0][0].values[0, 0]
-    assert f"φ(1, 1) is {top:.2f} in W_q" in found["subspace_ranks"].title
+    assert figures["subspace_ranks"].rows[1][-1].values[1, 3] == 4 / 40 and "pairs of runs" in figures["subspace_ranks"].caption
+    top = figures["subspace_ranks"].rows[0][0].values[0, 0]
+    assert f"φ(1, 1) is {top:.2f} in W_q" in figures["subspace_ranks"].title
 
 
 def test_w_against_the_update_shows_the_top_fifth_of_w(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,9 +489,9 @@ def test_the_amplification_stands_with_and_without_alpha_over_r_beside_random_di
     runs.insert(0, probed_run(2, 0, RNG.standard_normal(40)))  # a rank whose directions were not measured
     assert update_norms.tables(runs, ("Update against weight, profile test",))[0].rows == query.rows
     assert {path.suffix for path in update_norms.figures(runs, "title", tmp_path / "delta_w")} == {".svg", ".png"}
-    drawn: list[Plot] = []
-    monkeypatch.setattr(update_norms, "save", lambda panels, *_, **__: drawn.extend(panels) or [])
+    plots: list[Plot] = []
+    monkeypatch.setattr(update_norms, "save", lambda panels, *_, **__: plots.extend(panels) or [])
     update_norms.figures(runs, "title", tmp_path / "delta_w")
-    for plot in drawn:
+    for plot in plots:
         assert [curve.label for curve in plot.references] == [curve.label for curve in plot.curves]
         assert {spot.y for spot in plot.curves[0].spots} == {4.0} and {spot.y for spot in plot.references[0].spots} == {2.0}

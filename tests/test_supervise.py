@@ -140,9 +140,9 @@ def test_sigterm_marks_the_sweep_as_stopping(program: Path, tmp_path: Path, monk
 
 def test_a_sweep_that_is_gone_stops_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "_signals", [])
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    monkeypatch.setenv(console.MARK, str(tmp_path / f"stop-{ended.pid}"))
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    monkeypatch.setenv(console.MARK, str(tmp_path / f"stop-{process.pid}"))
     assert supervise.stopping()
     monkeypatch.setenv(console.MARK, str(supervise.mark_of(tmp_path)))
     assert not supervise.stopping()
@@ -192,40 +192,40 @@ time.sleep(60)
 
 
 def test_a_run_whose_supervisor_was_killed_outright_stops_in_order(program: Path, tmp_path: Path) -> None:
-    here, gone = tmp_path / "here", tmp_path / "gone"
-    program.write_text(ORPHAN.format(here=str(here), gone=str(gone)))
+    start_file, end_file = tmp_path / "here", tmp_path / "gone"
+    program.write_text(ORPHAN.format(here=str(start_file), gone=str(end_file)))
     start = f"supervise.PRELOADED = {ENOUGH[:1]}; supervise.start('program', [], pathlib.Path({str(tmp_path)!r}), 1)"
     process = subprocess.Popen(
         [sys.executable, "-c", f"import pathlib; from lora_repro.sweep import supervise; {start}"]
     )
     deadline = time.monotonic() + 120
-    while not here.exists() and time.monotonic() < deadline:
+    while not start_file.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert here.exists() and not gone.exists()
+    assert start_file.exists() and not end_file.exists()
     process.kill()
     process.wait()
-    while not gone.exists() and time.monotonic() < deadline:
+    while not end_file.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert gone.exists()
+    assert end_file.exists()
 
 
 def test_a_job_whose_worker_was_killed_waits_for_the_run_that_it_left_behind(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program.write_text(HEAD)
-    real, asked = time.sleep, []
+    real, pauses = time.sleep, []
 
     def sleep(seconds: float) -> None:
         if seconds < 1:  # of the lock itself
             return real(seconds)
-        asked.append(seconds)
-        held.close()
+        pauses.append(seconds)
+        stack.close()
 
     monkeypatch.setattr(time, "sleep", sleep)
-    with ExitStack() as held, supervise.patient(60):
-        held.enter_context(record.lock(tmp_path / "run"))
+    with ExitStack() as stack, supervise.patient(60):
+        stack.enter_context(record.lock(tmp_path / "run"))
         assert supervise.start("program", [], tmp_path / "run", tries=1) == 0
-    assert asked == [1] and starts(program) == ["hydra.mode=RUN"]
+    assert pauses == [1] and starts(program) == ["hydra.mode=RUN"]
 
 
 @pytest.mark.parametrize("apart", [True, False])

@@ -45,8 +45,8 @@ GRID = ["-m", "profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1
 
 
 def test_a_grid_is_listed_in_the_order_of_its_jobs(tmp_path: Path) -> None:
-    found = listed([*GRID, f"paths.runs={tmp_path}"])
-    assert [(cell.row.name, cell.task, cell.seed) for cell in found] == [
+    cells = listed([*GRID, f"paths.runs={tmp_path}"])
+    assert [(cell.row.name, cell.task, cell.seed) for cell in cells] == [
         ("lora", "sentiment", 0),
         ("bitfit", "sentiment", 0),  # seeds are the outer axis: the profile names them first
         ("lora", "sentiment", 1),
@@ -65,39 +65,39 @@ def test_a_grid_is_listed_in_the_order_of_its_jobs(tmp_path: Path) -> None:
     ],
 )
 def test_which_command_lines_are_sweeps(arguments: list[str], expected: bool) -> None:
-    fixed = [item for item in arguments if not item.startswith("-") and "," not in item]
-    assert sweep.wants_sweep(arguments, compose(fixed, hydra_node=True).hydra) is expected
+    overrides = [item for item in arguments if not item.startswith("-") and "," not in item]
+    assert sweep.wants_sweep(arguments, compose(overrides, hydra_node=True).hydra) is expected
 
 
 def test_what_the_starts_need_is_looked_at_before_the_first_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """AdapterFusion on one task starts from adapters of others: hours would pass before the first of them is missed."""
 
     def check(missing: list[dict[str, Any]]) -> None:
-        raise UserError(" ".join(sorted({asked["task"]["name"] for asked in missing})))
+        raise UserError(" ".join(sorted({config["task"]["name"] for config in missing})))
 
     monkeypatch.setattr(sweep.preflight, "check", check)
-    asked = ["experiment=fusion", "profile=smoke", "row/fusion=fusion", "task=sentiment", "seed=0", f"paths.runs={tmp_path}"]
+    arguments = ["experiment=fusion", "profile=smoke", "row/fusion=fusion", "task=sentiment", "seed=0", f"paths.runs={tmp_path}"]
     with pytest.raises(UserError, match=r"entailment .*sentiment"):
-        sweep.sweep(asked, compose(asked, hydra_node=True).hydra)
+        sweep.sweep(arguments, compose(arguments, hydra_node=True).hydra)
 
 
 def test_a_row_without_a_model_hides_no_missing_backbone() -> None:
     missing = ["profile=smoke", "task=e2e", "backbone=smollm2_135m", "backbone.source=folder", "backbone.hub_id=/nowhere"]
-    asked = [resolved(compose([*missing, f"method={name}"])) for name in ("human", "lora")]
-    preflight.check(asked[:1])
+    configs = [resolved(compose([*missing, f"method={name}"])) for name in ("human", "lora")]
+    preflight.check(configs[:1])
     with pytest.raises(UserError, match="there is no folder /nowhere"):
-        preflight.check(asked)
+        preflight.check(configs)
 
 
 def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
     config = compose(overrides)
-    done = cell_of(config, overrides)
+    run_cell = cell_of(config, overrides)
     one_run.run(config)
-    attempts.note(done.folder, -9, "was killed by SIGKILL")
+    attempts.note(run_cell.folder, -9, "was killed by SIGKILL")
 
     def cell(name: str) -> Cell:
-        return replace(done, row=Row(name, name, 1, 1, True, {}, {}), folder=tmp_path / name)
+        return replace(run_cell, row=Row(name, name, 1, 1, True, {}, {}), folder=tmp_path / name)
 
     attempts.note(tmp_path / "wrong", 2, "rank 99 exceeds 32")
     attempts.note(tmp_path / "killed", -9, "was killed by SIGKILL")
@@ -109,7 +109,7 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
     assert sweep.Status.of(cell("crashed")).code == 1  # of a sweep no status that is not documented
     with record.lock(tmp_path / "running"):
         cells = [cell(name) for name in ("wrong", "killed", "stopped", "running", "missing")]
-        statuses = [sweep.Status.of(found) for found in [*cells, done]]
+        statuses = [sweep.Status.of(job) for job in [*cells, run_cell]]
     assert [(s.status, s.code, s.attempts) for s in statuses] == [
         ("failed", 2, 1),
         ("failed", 1, 2),
@@ -129,33 +129,33 @@ def test_the_table_says_what_became_of_each_run(tmp_path: Path) -> None:
 def test_a_record_that_was_refused_or_whose_files_are_damaged_is_no_run_that_is_done(tmp_path: Path) -> None:
     """What refuses to repeat a run, or fails at repeating it, must not find it done when it ends."""
     overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
-    done = cell_of(compose(overrides), overrides)
+    run_cell = cell_of(compose(overrides), overrides)
     one_run.run(compose(overrides))
-    assert sweep.Status.of(done).code == 0
-    changed = replace(done, asked={**done.asked, "train": {**done.asked["train"], "weight_decay": 0.5}})
-    refused = sweep.Status.of(changed)
-    assert (refused.status, refused.code) == ("failed", 2) and "train.weight_decay" in refused.why
-    assert bisection.recorded(changed) is None and bisection.recorded(done) is not None
-    (done.folder / "predictions.jsonl").write_text("{}\n")
-    attempts.note(done.folder, -9, "was killed by SIGKILL")
-    failed = sweep.Status.of(done)
-    assert (failed.status, failed.code, failed.why) == ("failed", 1, "was killed by SIGKILL")
+    assert sweep.Status.of(run_cell).code == 0
+    variant = replace(run_cell, asked={**run_cell.asked, "train": {**run_cell.asked["train"], "weight_decay": 0.5}})
+    refusal = sweep.Status.of(variant)
+    assert (refusal.status, refusal.code) == ("failed", 2) and "train.weight_decay" in refusal.why
+    assert bisection.recorded(variant) is None and bisection.recorded(run_cell) is not None
+    (run_cell.folder / "predictions.jsonl").write_text("{}\n")
+    attempts.note(run_cell.folder, -9, "was killed by SIGKILL")
+    failure = sweep.Status.of(run_cell)
+    assert (failure.status, failure.code, failure.why) == ("failed", 1, "was killed by SIGKILL")
 
 
 def test_a_run_that_another_sweep_ends_while_one_looks_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No record, then no lock: it was written in between, and the run is not missing (met by torture)."""
     overrides = ["profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
-    done = cell_of(compose(overrides), overrides)
+    run_cell = cell_of(compose(overrides), overrides)
     one_run.run(compose(overrides))
-    find, looked = record.find, []
+    find, lookups = record.find, []
 
     def late(folder: Path, *asked: Any) -> dict[str, Any] | None:
-        looked.append(folder)
-        return find(folder, *asked) if len(looked) > 1 else None
+        lookups.append(folder)
+        return find(folder, *asked) if len(lookups) > 1 else None
 
     monkeypatch.setattr(sweep.record, "find", late)
-    assert (done.folder / "lock").exists()
-    assert sweep.Status.of(done).code == 0 and len(looked) == 2
+    assert (run_cell.folder / "lock").exists()
+    assert sweep.Status.of(run_cell).code == 0 and len(lookups) == 2
 
 
 @pytest.mark.parametrize(("kind", "tries", "code"), [(EOFError, 2, 0), (BrokenPipeError, 2, 0), (EOFError, 1, 255)])
@@ -168,7 +168,7 @@ def test_a_server_killed_before_it_forked_is_a_crash_of_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Met by torture: what forks a sweep's runs dies while a run is asked of it, which was a traceback of Python's."""
-    begun = []
+    starts = []
 
     class Process:
         pid, sentinel, exitcode = None, None, 0
@@ -176,14 +176,14 @@ def test_a_server_killed_before_it_forked_is_a_crash_of_the_run(
         def __init__(self, target: object, args: object) -> None: ...
 
         def start(self) -> None:
-            begun.append(1)
-            if len(begun) == 1:
+            starts.append(1)
+            if len(starts) == 1:
                 raise kind("unexpected EOF")
 
     context = SimpleNamespace(Process=Process, set_forkserver_preload=lambda names: None)
     monkeypatch.setattr(supervise.multiprocessing, "get_context", lambda name: context)
     assert supervise.start("lora_repro.run", [], tmp_path, tries) == code
-    assert attempts.attempts(tmp_path)["attempts"] == 1 and len(begun) == tries
+    assert attempts.attempts(tmp_path)["attempts"] == 1 and len(starts) == tries
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -209,62 +209,62 @@ def test_a_sweep_composes_and_repeats_only_what_has_no_record_and_ends_with_its_
     command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It took half a second for each recorded run of a table."""
-    composed: list[str] = []
+    jobs: list[str] = []
     job = sweep.job
 
     def counted(config: Any) -> None:
-        composed.append(f"{config.method.name} {config.seed}")
+        jobs.append(f"{config.method.name} {config.seed}")
         job(config)
 
     monkeypatch.setattr(sweep._launch, "__defaults__", (1, counted))
-    assert command_line(*GRID) == 0 and len(composed) == 4
-    printed = capsys.readouterr().out
-    assert "4 of 4 runs are done" in printed and printed.count("sentiment") == 4
+    assert command_line(*GRID) == 0 and len(jobs) == 4
+    output = capsys.readouterr().out
+    assert "4 of 4 runs are done" in output and output.count("sentiment") == 4
     (again,) = [cell for cell in listed([*GRID, f"paths.runs={tmp_path}"]) if (cell.row.name, cell.seed) == ("bitfit", 1)]
     (again.folder / "record.json").unlink()
-    composed.clear()
-    assert command_line(*GRID) == 0 and composed == ["bitfit 1"]
-    printed = capsys.readouterr().out
-    assert printed.count("already recorded") == 3 and "4 of 4 runs are done" in printed
+    jobs.clear()
+    assert command_line(*GRID) == 0 and jobs == ["bitfit 1"]
+    output = capsys.readouterr().out
+    assert output.count("already recorded") == 3 and "4 of 4 runs are done" in output
     monkeypatch.setattr(sweep, "hydra_program", lambda job: pytest.fail("Hydra composed what is recorded"))
     monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("started again"))
     assert command_line(*GRID) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("already recorded") == 4 and printed.count("sentiment") == 8  # a line when it is met, and the table's
+    output = capsys.readouterr().out
+    assert output.count("already recorded") == 4 and output.count("sentiment") == 8  # a line when it is met, and the table's
 
 
 def test_a_sweep_is_narrowed_to_the_values_that_are_left() -> None:
-    found = listed([*GRID, "data.n_train=4,8"])
-    left = [cell for cell in found if "data.n_train=8" in cell.overrides and "method=lora" in cell.overrides]
-    assert sweep.narrowed(found, left) == ["method=lora", "data.n_train=8"]
-    assert sweep.narrowed(found, found) == []
+    cells = listed([*GRID, "data.n_train=4,8"])
+    left = [cell for cell in cells if "data.n_train=8" in cell.overrides and "method=lora" in cell.overrides]
+    assert sweep.narrowed(cells, left) == ["method=lora", "data.n_train=8"]
+    assert sweep.narrowed(cells, cells) == []
 
 
 def test_options_may_stand_between_settings(command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line("task=sentiment", "-m", "profile=smoke", "method=bitfit") == 0
     assert "1 of 1 runs are done" in capsys.readouterr().out
     assert command_line("task=sentiment", "--cfg", "job", "profile=smoke") == 0
-    printed = capsys.readouterr()
-    assert "profile_name: smoke" in printed.out and not printed.err
+    output = capsys.readouterr()
+    assert "profile_name: smoke" in output.out and not output.err
 
 
 def test_a_table_s_row_without_a_size_is_met_once(
     command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At two sizes it is one run: a second process at its side would be told that another has it."""
-    chosen = ("experiment=params_vs_quality", "row/params_vs_quality=bitfit", "profile=smoke")
+    arguments = ("experiment=params_vs_quality", "row/params_vs_quality=bitfit", "profile=smoke")
     for again in (0, 1):
-        assert command_line(*chosen) == 0
-        printed = capsys.readouterr().out
-        assert "1 of 1 runs are done" in printed and printed.count("already recorded") == again
+        assert command_line(*arguments) == 0
+        output = capsys.readouterr().out
+        assert "1 of 1 runs are done" in output and output.count("already recorded") == again
 
 
 def test_a_missing_run_is_a_non_zero_exit_and_the_others_are_kept(
     command_line: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command_line("-m", "profile=smoke", "task=sentiment", "method.rank=2,99") == 2
-    printed = capsys.readouterr().out
-    assert "1 of 2 runs are done" in printed and "rank 99 exceeds" in printed
+    output = capsys.readouterr().out
+    assert "1 of 2 runs are done" in output and "rank 99 exceeds" in output
 
 
 @pytest.mark.parametrize(
@@ -285,25 +285,25 @@ def test_what_every_run_would_miss_is_one_line_before_the_first(
 ) -> None:
     monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("a run was started"))
     assert command_line(*arguments) == 2
-    found = capsys.readouterr().err.strip()
-    assert message in found and "\n" not in found
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
 
 
 def test_a_stopped_sweep_starts_nothing_more_and_says_come_back(
     command_line: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[Path] = []
+    starts: list[Path] = []
 
     def start(module: str, overrides: list[str], folder: Path, *rest: int) -> int:
-        started.append(folder)
+        starts.append(folder)
         os.kill(os.getpid(), signal.SIGTERM)
         attempts.note(folder, 75, "stopped at step 1 of 4")
         return 75
 
     monkeypatch.setattr(supervise, "start", start)
-    assert command_line(*GRID) == 75 and len(started) == 1
-    printed = capsys.readouterr().out
-    assert "0 of 4 runs are done" in printed and "stopped at step 1 of 4" in printed and printed.count("not started") == 3
+    assert command_line(*GRID) == 75 and len(starts) == 1
+    output = capsys.readouterr().out
+    assert "0 of 4 runs are done" in output and "stopped at step 1 of 4" in output and output.count("not started") == 3
 
 
 SEARCH = ("-m", "hydra/sweeper=learning_rate", "profile=smoke", "method=lora", "task=sentiment")
@@ -316,15 +316,15 @@ OPTUNA_2 = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::Fut
 def test_optuna_finds_the_rate_with_the_best_dev_rows_and_a_second_search_trains_nothing(
     command_line: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = (*SEARCH, "train.select_by=loss", "hydra.sweeper.n_trials=3")
-    assert command_line(*asked) == 0
-    found = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/record.json")]
-    rates = {one["asked"]["train"]["lr"]: one["measured"]["dev_loss"] for one in found}
+    arguments = (*SEARCH, "train.select_by=loss", "hydra.sweeper.n_trials=3")
+    assert command_line(*arguments) == 0
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("smoke/*/record.json")]
+    rates = {one["asked"]["train"]["lr"]: one["measured"]["dev_loss"] for one in records}
     assert len(rates) == 3 and all(1e-4 <= lr <= 3e-2 for lr in rates)
     best = min(rates, key=rates.__getitem__)
     assert f"best: train.lr={best:.4g}  dev loss {rates[best]:.4g}\n" in capsys.readouterr().out
     monkeypatch.setattr(supervise, "start", lambda *a: pytest.fail("a run was started again"))
-    assert command_line(*asked) == 0
+    assert command_line(*arguments) == 0
 
 
 @needs("hydra_optuna_sweeper")
@@ -362,10 +362,10 @@ def test_torchrun_takes_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cores_are_shared_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    for given, jobs, expected in ((None, 3, "2"), (None, 99, "1"), ("5", 2, "5")):
+    for threads, jobs, expected in ((None, 3, "2"), (None, 99, "1"), ("5", 2, "5")):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        if given:
-            monkeypatch.setenv("OMP_NUM_THREADS", given)
+        if threads:
+            monkeypatch.setenv("OMP_NUM_THREADS", threads)
         sweep.share_cores(jobs)
         assert os.environ["OMP_NUM_THREADS"] == expected
 
@@ -407,15 +407,15 @@ class Ray(ModuleType):
         self.cancelled.append(task)
 
     def get(self, task: int) -> Any:
-        work, (job,), given = self.tasks.pop(task)
-        self.patience.append(given["again"])
+        work, (job,), options = self.tasks.pop(task)
+        self.patience.append(options["again"])
         if task in self.cancelled:
             raise self.exceptions.TaskCancelledError
         name = next(item.partition("=")[2] for item in job[1] if item.startswith("method="))
         if self.dies.get(name, 0) > 0:
             self.dies[name] -= 1
             raise self.exceptions.WorkerCrashedError
-        return work(job, **given)
+        return work(job, **options)
 
 
 @pytest.fixture
@@ -442,9 +442,9 @@ def test_jobs_are_tasks_of_a_ray_and_those_that_lose_their_worker_are_tried_agai
 ) -> None:
     ray = Ray(bitfit=1)
     assert on_ray(ray, "hydra.launcher.num_cpus=2", "hydra.launcher.n_jobs=3") == 0
-    said = capsys.readouterr()
-    assert "4 of 4 runs are done" in said.out
-    assert said.err.count("the Ray worker of job 1 was killed; trying again") == 1
+    output = capsys.readouterr()
+    assert "4 of 4 runs are done" in output.out
+    assert output.err.count("the Ray worker of job 1 was killed; trying again") == 1
     assert sorted(ray.patience) == [False] * 4 + [True]  # the second worker waits for what the first one left behind
     assert ray.asked == {"num_cpus": 2, "num_gpus": 0, "max_retries": 0} and ray.most == 3
     assert ray.begun["address"] == "local" and ray.begun["num_cpus"] >= 6
@@ -455,10 +455,10 @@ def test_a_job_that_every_worker_dies_of_is_given_up_and_the_others_are_kept(
 ) -> None:
     ray = Ray(bitfit=99)
     assert on_ray(ray, "launch.tries=3", "hydra.launcher.address=auto", "hydra.launcher.num_gpus=0.5") == 1
-    said = capsys.readouterr()
-    assert "2 of 4 runs are done" in said.out and said.out.count("not started") == 2
-    assert said.err.count("trying again") == 4 and said.err.count("giving up") == 2
-    assert "error: a worker of this sweep was killed; run the same command again to resume" in said.err
+    output = capsys.readouterr()
+    assert "2 of 4 runs are done" in output.out and output.out.count("not started") == 2
+    assert output.err.count("trying again") == 4 and output.err.count("giving up") == 2
+    assert "error: a worker of this sweep was killed; run the same command again to resume" in output.err
     assert ray.begun == {"address": "auto", "logging_level": "ERROR"} and ray.asked["num_gpus"] == 0.5
 
 
@@ -502,10 +502,10 @@ def parent(pid: int) -> int:
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = PATIENCE) -> Any:
     """What `condition` gives once it is true; fails if the process ends before, or the time."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (answer := condition()):
         assert process.poll() is None and time.monotonic() < deadline, "".join(process.communicate(timeout=60))
         time.sleep(0.01)
-    return found
+    return answer
 
 
 # As every interpreter begins: a process that is forked writes down, at its end, the packages that it had to import from.
@@ -551,8 +551,8 @@ def test_kill_9_costs_a_parallel_sweep_one_try_of_one_run(tmp_path: Path) -> Non
     assert "2 of 2 runs are done" in out and "was killed by SIGKILL; trying again" in err
     assert attempts.attempts(lora.folder)["attempts"] == 1 and attempts.attempts(other.folder)["attempts"] == 0
     assert steps(lora.folder) == list(range(1, 161)) == steps(other.folder)
-    found = record.read(lora.folder / "record.json")
-    threads = int(found["where"]["device"].rsplit(" ", 2)[1])
+    run_record = record.read(lora.folder / "record.json")
+    threads = int(run_record["where"]["device"].rsplit(" ", 2)[1])
     assert threads * 2 <= max(2, os.cpu_count() or 1)
     # Each try was forked from a server that had imported for it.
     late = set(" ".join(path.read_text() for path in tmp_path.glob("late-*")).split())
@@ -566,14 +566,14 @@ def test_a_killed_worker_of_ray_costs_a_sweep_one_try_of_one_run(tmp_path: Path)
     process = launch(tmp_path, "hydra/launcher=ray", "hydra.launcher.n_jobs=2", "method=lora,bitfit")
     lora, other = listed([*LONG, "-m", "method=lora,bitfit", f"paths.runs={tmp_path}"])
     wait_for(lambda: list((lora.folder / "checkpoints").glob("step_*")), process)
-    begun = at_work(lora)
-    assert os.getpgid(begun) == begun  # a cluster's Ray kills what is left of a worker's group, a fifth of a second later
-    os.kill(parent(parent(begun)), signal.SIGKILL)  # its parent is the fork server
+    pid = at_work(lora)
+    assert os.getpgid(pid) == pid  # a cluster's Ray kills what is left of a worker's group, a fifth of a second later
+    os.kill(parent(parent(pid)), signal.SIGKILL)  # its parent is the fork server
     out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "2 of 2 runs are done" in out and "the Ray worker of job 0 was killed; trying again" in err
-    found = attempts.attempts(lora.folder)
-    assert found["attempts"] == 1 and "stopped at step" in found["why"], found
+    history = attempts.attempts(lora.folder)
+    assert history["attempts"] == 1 and "stopped at step" in history["why"], history
     assert attempts.attempts(other.folder)["attempts"] == 0
     assert steps(lora.folder) == list(range(1, 161)) == steps(other.folder)
     device = record.read(lora.folder / "record.json")["where"]["device"]
@@ -610,10 +610,10 @@ def test_a_source_that_another_process_trains_is_waited_for(
     answers: list[Any] = [Busy("elsewhere"), Busy("elsewhere"), {"status": "finished"}]
 
     def answer(source: Any, overrides: Any) -> Any:
-        found = answers.pop(0)
-        if isinstance(found, Busy):
-            raise found
-        return found
+        reply = answers.pop(0)
+        if isinstance(reply, Busy):
+            raise reply
+        return reply
 
     monkeypatch.setattr(one_run, "run", answer)
     monkeypatch.setattr(one_run, "WAIT_SECONDS", 0.0)
