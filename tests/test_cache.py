@@ -24,27 +24,27 @@ def test_cache_rows_hold_each_beams_own_prompt_and_tokens() -> None:
         random_prompts(rng, 5),
     )
     longest = max(len(prompt.ids) for prompt in prompts)
-    padded = [[PAD] * (longest - len(p.ids)) + p.ids for p in prompts]
+    contexts = [[PAD] * (longest - len(p.ids)) + p.ids for p in prompts]
     rows: list[list[int]] = []
     model.register_forward_hook(lambda module, *_: rows.extend(module.seen))
-    found = BeamSearch(beam=6, max_new_tokens=40, batch_size=5).decode(model, Pieces(), prompts, EOS, PAD)
+    outputs = BeamSearch(beam=6, max_new_tokens=40, batch_size=5).decode(model, Pieces(), prompts, EOS, PAD)
     for row in rows:
-        assert row[:longest] in padded
-    for i, tokens in enumerate(found.tokens):  # the winner's whole history was the content of a row
-        assert padded[i] + tokens[:-1] in rows
+        assert row[:longest] in contexts
+    for i, tokens in enumerate(outputs.tokens):  # the winner's whole history was the content of a row
+        assert contexts[i] + tokens[:-1] in rows
 
 
 def test_long_searches_outgrow_the_first_cache_block() -> None:
     model = random_model("gpt2", 5, scale=8.0)
     with torch.no_grad():
         model.lm_head.weight[[0, 2, 3, 4, 5]] = 0  # unlikely ends
-    found = agree(
+    outputs = agree(
         BeamSearch(beam=4, max_new_tokens=40, batch_size=3),
         model,
         Pieces(),
         random_prompts(random.Random(5), 3),
     )
-    assert max(map(len, found.tokens)) > 32
+    assert max(map(len, outputs.tokens)) > 32
 
 
 def test_an_attention_that_is_not_plain_is_refused() -> None:

@@ -33,8 +33,8 @@ def test_speed_is_operations_over_time(
 ) -> None:
     task = ["task=sentiment"] if backbone == "random_bert" else []
     config = compose(["profile=smoke", f"backbone={backbone}", f"method={method}", *task])
-    found = build_meta_model(backbone_of(config), build(config.method))
-    work, _ = workload(config, found, build(config.task).load(None))
+    meta = build_meta_model(backbone_of(config), build(config.method))
+    work, _ = workload(config, meta, build(config.task).load(None))
     work = replace(work, micro=2)
     steps = []
 
@@ -45,41 +45,41 @@ def test_speed_is_operations_over_time(
 
     monkeypatch.setattr(hardware, "_time", time)
     before = torch.get_rng_state()
-    rate = hardware.speed(found.shape, found.outline, work, CPU, dtype)
+    rate = hardware.speed(meta.shape, meta.outline, work, CPU, dtype)
     assert torch.equal(before, torch.get_rng_state())
     length = 2 ** round(math.log2(work.length))
-    tuned = found.outline.block if method == "full" else 0
-    one = replace(found.outline, layers=1, depth=1, added=0, head_matrix=0, weights=tuned)
+    weights = meta.outline.block if method == "full" else 0
+    one = replace(meta.outline, layers=1, depth=1, added=0, head_matrix=0, weights=weights)
     row = arithmetic.forward(one, length, 0) + arithmetic.backward(one, length, 0)
     assert rate.rows == pytest.approx(work.micro * row / 0.5)
     assert len(steps) == (2 if work.new else 1)
-    assert hardware.speed(found.shape, found.outline, work, CPU, dtype) == rate and len(steps) == (2 if work.new else 1)
+    assert hardware.speed(meta.shape, meta.outline, work, CPU, dtype) == rate and len(steps) == (2 if work.new else 1)
 
 
 def test_a_speed_is_kept_for_this_machine_and_this_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = compose(["profile=smoke", "backbone=random_gpt2"])
-    found = build_meta_model(backbone_of(config), build(config.method))
-    work, _ = workload(config, found, build(config.task).load(None))
+    meta = build_meta_model(backbone_of(config), build(config.method))
+    work, _ = workload(config, meta, build(config.task).load(None))
     monkeypatch.setattr(hardware, "load_or_make", compose_cache.load_or_make)
     monkeypatch.setattr(compose_cache, "CACHE", tmp_path)
     compose_cache._home.cache_clear()
-    measured: list[float] = []
-    monkeypatch.setattr(hardware, "_time", lambda step, device: measured.append(1.0) or float(len(measured)))
+    timings: list[float] = []
+    monkeypatch.setattr(hardware, "_time", lambda step, device: timings.append(1.0) or float(len(timings)))
 
     def asked() -> hardware.Speed:
         monkeypatch.setattr(hardware, "_known", {})  # as another process
-        return hardware.speed(found.shape, found.outline, work, CPU, None)
+        return hardware.speed(meta.shape, meta.outline, work, CPU, None)
 
     first = asked()
-    once = len(measured)
-    assert asked() == first and len(measured) == once
+    once = len(timings)
+    assert asked() == first and len(timings) == once
     for module, name in ((hardware.platform, "node"), (compose_cache, "_text_of")):
         monkeypatch.setattr(module, name, lambda *_: "another")
-        assert asked() != first and len(measured) > once
-        once = len(measured)
+        assert asked() != first and len(timings) > once
+        once = len(timings)
     monkeypatch.setattr(hardware.time, "time", lambda: 0.0)  # another day
     asked()
-    assert len(measured) > once
+    assert len(timings) > once
     compose_cache._home.cache_clear()
 
 
@@ -104,5 +104,5 @@ def test_a_forecast_is_more_than_loading(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_row_without_a_model_is_scoring_alone() -> None:
     config = compose(["experiment=e2e", "row/e2e=human", "profile=smoke"])
-    found = forecast(config, build(config.task).load(None))
-    assert (found.trained, found.flops) == (0, 0) and found.seconds == arithmetic.LOADING + 4 * arithmetic.SCORING
+    estimate = forecast(config, build(config.task).load(None))
+    assert (estimate.trained, estimate.flops) == (0, 0) and estimate.seconds == arithmetic.LOADING + 4 * arithmetic.SCORING

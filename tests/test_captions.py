@@ -14,9 +14,9 @@ def record(caption: str, n_train: int | None, n_test: int | None = None) -> dict
 
 def test_a_model_trained_with_its_own_and_with_random_weights_is_named_once() -> None:
     labels = ("B (its training)", f"B (its training){captions.DRAWN}", f"C{captions.DRAWN}", "A", "A")
-    shown = [{"where": {"backbone": {"label": label, "sha256": "x"}}} for label in labels]
+    records = [{"where": {"backbone": {"label": label, "sha256": "x"}}} for label in labels]
     nothing = {"where": {"backbone": {"label": "human", "sha256": None}}}
-    assert captions.models([*shown, nothing]) == ["A", "B (its training), also with random weights", f"C{captions.DRAWN}"]
+    assert captions.models([*records, nothing]) == ["A", "B (its training), also with random weights", f"C{captions.DRAWN}"]
 
 
 def test_a_sentence_task_in_a_text_table_is_not_decoded() -> None:
@@ -27,12 +27,12 @@ def test_a_sentence_task_in_a_text_table_is_not_decoded() -> None:
 def test_how_much_of_the_data_is_drawn_is_said_task_by_task(monkeypatch: Any) -> None:
     monkeypatch.setattr(captions, "task_label", lambda cell: cell.label)
     cells: Any = [SimpleNamespace(label=name) for name in ("RTE", "SST-2", "WikiSQL")]
-    shown = [record("RTE (GLUE)", None), record("SST-2 (GLUE)", 6000), record("WikiSQL (its files)", 512, 250)]
-    assert captions.data_of_tasks(cells, shown) == (
+    records = [record("RTE (GLUE)", None), record("SST-2 (GLUE)", 6000), record("WikiSQL (its files)", 512, 250)]
+    assert captions.data_of_tasks(cells, records) == (
         "RTE (GLUE); SST-2 (GLUE; drawn: 6,000 training rows); "
         "WikiSQL (its files; drawn: 512 training rows, 250 test inputs)"
     )
-    assert captions.data_of_tasks(cells[:1], shown[:1]) == "RTE: GLUE"
+    assert captions.data_of_tasks(cells[:1], records[:1]) == "RTE: GLUE"
 
 
 def test_an_axis_of_training_rows_is_a_range_and_a_run_without_test_inputs_draws_none() -> None:

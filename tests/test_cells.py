@@ -14,9 +14,9 @@ from lora_repro.results import ROOT, declared_cells, frame, runs_folder
 
 
 def test_a_table_is_its_declared_cells() -> None:
-    found = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full"])
-    assert {cell.row.name for cell in found} == {"lora", "full"} and len(found) == 2  # smoke asks for seed 0 alone
-    one = next(cell for cell in found if cell.row.name == "lora")
+    runs = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full"])
+    assert {cell.row.name for cell in runs} == {"lora", "full"} and len(runs) == 2  # smoke asks for seed 0 alone
+    one = next(cell for cell in runs if cell.row.name == "lora")
     assert one.folder.name == signature(resolved(compose(["experiment=e2e", "profile=smoke", "row/e2e=lora", "seed=0"])))
 
 
@@ -29,54 +29,54 @@ def test_seeds_and_axes_narrow_or_widen_a_table() -> None:
 
 
 def test_a_grid_is_its_product_and_options_are_not_overrides() -> None:
-    found = cells(["-m", "method=lora,full", "seed=0,1", "profile=smoke", "train.lr=1e-3"])
-    pairs = sorted((cell.row.name, cell.asked["seed"]) for cell in found)
+    runs = cells(["-m", "method=lora,full", "seed=0,1", "profile=smoke", "train.lr=1e-3"])
+    pairs = sorted((cell.row.name, cell.asked["seed"]) for cell in runs)
     assert pairs == [("full", 0), ("full", 1), ("lora", 0), ("lora", 1)]
     twice = cells(["method=lora,full", "method.name=same"])
     assert len(twice) == 2
 
 
 def test_an_axis_that_is_added_by_force_has_its_values() -> None:
-    found = cells(["profile=smoke", "method=lora", "++train.lr=1e-3,2e-3"])
-    assert [cell.axes for cell in found] == [{"train.lr": 1e-3}, {"train.lr": 2e-3}]
+    runs = cells(["profile=smoke", "method=lora", "++train.lr=1e-3,2e-3"])
+    assert [cell.axes for cell in runs] == [{"train.lr": 1e-3}, {"train.lr": 2e-3}]
 
 
 def test_a_run_brings_the_run_that_it_starts_from() -> None:
-    asked = ["experiment=glue", "row/glue=lora", "profile=paper", "backbone=roberta_base", "seed=0"]
-    (rte,) = cells([*asked, "task=rte"])
+    overrides = ["experiment=glue", "row/glue=lora", "profile=paper", "backbone=roberta_base", "seed=0"]
+    (rte,) = cells([*overrides, "task=rte"])
     assert [start.task for start in rte.starts] == ["mnli"] and rte.asked["starts_from"] == [rte.starts[0].signature]
     assert rte.asked == resolved_with_starts(compose(list(rte.overrides)), rte.overrides)
-    alone = with_starts([rte])
-    assert [cell.asked["task"]["name"] for cell in alone] == ["mnli", "rte"]
-    assert alone[0].folder in {cell.folder for cell in cells([*asked, "task=mnli"])}
-    assert alone[1].asked["starts"] == [{"task": "mnli"}] and alone[0].asked["starts"] is None
-    both = with_starts(cells([*asked, "task=mnli,rte"]))
-    assert {cell.folder for cell in both} == {cell.folder for cell in alone}
+    chain = with_starts([rte])
+    assert [cell.asked["task"]["name"] for cell in chain] == ["mnli", "rte"]
+    assert chain[0].folder in {cell.folder for cell in cells([*overrides, "task=mnli"])}
+    assert chain[1].asked["starts"] == [{"task": "mnli"}] and chain[0].asked["starts"] is None
+    both = with_starts(cells([*overrides, "task=mnli,rte"]))
+    assert {cell.folder for cell in both} == {cell.folder for cell in chain}
 
 
 def test_a_cell_is_what_its_overrides_compose_to_at_every_place() -> None:
-    found = cells(["experiment=low_data", "profile=paper", "row/low_data=lora,full", "paths.runs=/r"], every_seed=True)
-    assert {(cell.row.name, cell.seed) for cell in found} == {(row, seed) for row in ("lora", "full") for seed in (0, 1, 2)}
-    assert list(found[0].axes) == ["backbone", "task", "data.n_train"] and varying_axes(found) == ["data.n_train"]
-    for cell in found[::5]:
-        alone = resolved(compose(list(cell.overrides)))
-        assert cell.asked == alone and str(cell.folder) == f"/r/paper/{signature(alone)}"
-        assert cell.axes == {"backbone": "roberta_base", "task": "mnli", "data.n_train": alone["data"]["n_train"]}
+    runs = cells(["experiment=low_data", "profile=paper", "row/low_data=lora,full", "paths.runs=/r"], every_seed=True)
+    assert {(cell.row.name, cell.seed) for cell in runs} == {(row, seed) for row in ("lora", "full") for seed in (0, 1, 2)}
+    assert list(runs[0].axes) == ["backbone", "task", "data.n_train"] and varying_axes(runs) == ["data.n_train"]
+    for cell in runs[::5]:
+        config = resolved(compose(list(cell.overrides)))
+        assert cell.asked == config and str(cell.folder) == f"/r/paper/{signature(config)}"
+        assert cell.axes == {"backbone": "roberta_base", "task": "mnli", "data.n_train": config["data"]["n_train"]}
 
 
 def test_a_run_met_at_several_places_is_one_and_told_by_none_of_them() -> None:
-    found = cells(["experiment=rank", "profile=smoke", "row/rank=lora_q,full"])
-    assert len(found) == 4 and len(runs := unique(found)) == 3 and varying_axes(runs) == ["row.rank"]
+    places = cells(["experiment=rank", "profile=smoke", "row/rank=lora_q,full"])
+    assert len(places) == 4 and len(runs := unique(places)) == 3 and varying_axes(runs) == ["row.rank"]
     assert sorted(run.titled(varying_axes(runs)) for run in runs) == ["full", "lora_q row.rank=1", "lora_q row.rank=32"]
 
 
 def test_seeds_are_those_of_the_command_line_then_the_sweep_s_or_all_that_a_row_asks_for() -> None:
-    asked = ["experiment=e2e", "profile=smoke", "row/e2e=lora,human"]  # the sweep's is 0; human has one
-    assert [cell.seed for cell in cells(asked)] == [0, 0]
-    assert sorted((cell.row.name, cell.seed) for cell in cells(asked, every_seed=True)) == [
+    overrides = ["experiment=e2e", "profile=smoke", "row/e2e=lora,human"]  # the sweep's is 0; human has one
+    assert [cell.seed for cell in cells(overrides)] == [0, 0]
+    assert sorted((cell.row.name, cell.seed) for cell in cells(overrides, every_seed=True)) == [
         ("human", 0), ("lora", 0), ("lora", 1), ("lora", 2),
     ]  # fmt: skip
-    assert [cell.seed for cell in cells([*asked, "seed=1,9"], every_seed=True)] == [1]
+    assert [cell.seed for cell in cells([*overrides, "seed=1,9"], every_seed=True)] == [1]
 
 
 def test_nothing_in_conf_depends_on_the_seed() -> None:
@@ -99,18 +99,18 @@ def test_nothing_in_conf_depends_on_the_seed() -> None:
     ],
 )
 def test_what_does_not_compose_is_one_line(arguments: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as error:
         cells(arguments)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_long_table_has_one_line_a_run_and_metric() -> None:
     """A run that answers nothing has its loss as a score, too: it must not count twice."""
-    found = frame("delta_w", "mini")
-    assert len(found) and not found.duplicated(["source", "signature", "metric"]).any()
+    table = frame("delta_w", "mini")
+    assert len(table) and not table.duplicated(["source", "signature", "metric"]).any()
 
 
 def test_tables_read_where_runs_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    declared = declared_cells("glue", "smoke", ["row/glue=lora", "task=sentiment"])
-    assert runs_folder(declared, ROOT, "smoke") == declared[0].folder.parent.absolute() == tmp_path / "runs" / "smoke"
+    runs = declared_cells("glue", "smoke", ["row/glue=lora", "task=sentiment"])
+    assert runs_folder(runs, ROOT, "smoke") == runs[0].folder.parent.absolute() == tmp_path / "runs" / "smoke"

@@ -18,9 +18,9 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 @pytest.mark.skipif(not (RESULTS / "claims.md").is_file(), reason="the ledger is not published yet: make claims")
 def test_the_published_ledger_is_what_the_records_give() -> None:
-    found = ledger.judge_all(ledger.load(), RESULTS)
-    assert (RESULTS / "claims.md").read_text(encoding="utf-8") == ledger.markdown(found), "make claims writes it again"
-    assert (RESULTS / "claims.csv").read_text(encoding="utf-8") == ledger.comma_separated(found)
+    verdicts = ledger.judge_all(ledger.load(), RESULTS)
+    assert (RESULTS / "claims.md").read_text(encoding="utf-8") == ledger.markdown(verdicts), "make claims writes it again"
+    assert (RESULTS / "claims.csv").read_text(encoding="utf-8") == ledger.comma_separated(verdicts)
 
 
 def test_the_published_list_of_runs_is_what_the_records_give(tmp_path: Path) -> None:

@@ -194,8 +194,8 @@ def test_truncation_equals_a_literal_loop(architecture: str, slots: tuple[int, i
         length = len(start) + sum(slots) + len(between) + 1 + room
         a, b, steps = literal(first, second, room)
         row, cut = row_of(example(first, second), 0.0, backbone, slots, length)
-        held = [256] * slots[0], [256] * slots[1]
-        assert row.ids == [*start, *held[0], *codes(a), *between, *codes(b), *held[1], 256]
+        slot_ids = [256] * slots[0], [256] * slots[1]
+        assert row.ids == [*start, *slot_ids[0], *codes(a), *between, *codes(b), *slot_ids[1], 256]
         assert cut == steps
         assert len(row.ids) <= length and (not cut or len(row.ids) == length)
         assert len(row.virtual) == len(row.segments) == len(row.ids)
@@ -245,10 +245,10 @@ def test_features_are_batched_only_if_every_row_has_them() -> None:
 
 def test_a_batch_moves_as_a_whole_but_for_its_slots_which_are_sought_on_the_host() -> None:
     batch = collate([replace(row, features=torch.zeros(3)) for row in golden_rows()], 9)
-    moved = batch.to(torch.device("meta"))
-    assert torch.equal(moved.virtual, batch.virtual)
+    copy = batch.to(torch.device("meta"))
+    assert torch.equal(copy.virtual, batch.virtual)
     for name in ("ids", "attention", "segments", "targets", "lengths", "labels", "features"):
-        value = getattr(moved, name)
+        value = getattr(copy, name)
         assert value.device.type == "meta"
         assert value.shape == getattr(batch, name).shape and value.dtype == getattr(batch, name).dtype
     assert collate(golden_rows(), 9).to(torch.device("cpu")).features is None
@@ -258,12 +258,12 @@ def test_a_batch_moves_as_a_whole_but_for_its_slots_which_are_sought_on_the_host
 
 
 def test_encode_counts_the_rows_that_were_cut_and_keeps_their_order() -> None:
-    task, given = Classification(LABELS), examples(pairs=False)
-    rows, cut = task.encode(given, shared("gpt2"), (0, 0), 8)
-    assert [row.ids for row in rows] == [[*codes(e.input[:7]), 256] for e in given]
-    assert cut == sum(len(e.input) > 7 for e in given) == 2
+    task, inputs = Classification(LABELS), examples(pairs=False)
+    rows, cut = task.encode(inputs, shared("gpt2"), (0, 0), 8)
+    assert [row.ids for row in rows] == [[*codes(e.input[:7]), 256] for e in inputs]
+    assert cut == sum(len(e.input) > 7 for e in inputs) == 2
     assert [row.label for row in rows] == [0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 0.0, 1.0]
-    assert task.encode(given, shared("gpt2"), (0, 0), 64)[1] == 0
+    assert task.encode(inputs, shared("gpt2"), (0, 0), 64)[1] == 0
     assert [task.count(row) for row in rows] == [1] * 8
 
 
@@ -277,8 +277,8 @@ def test_labels_are_places_in_the_task_s_own_order() -> None:
 
 
 def test_numbers_are_read_from_their_texts() -> None:
-    given = [example("a", target=text) for text in ("5.000", "0.0", "-1.5e-1", "")]
-    rows, _ = Classification(()).encode(given, shared("gpt2", 1), (0, 0), 9)
+    inputs = [example("a", target=text) for text in ("5.000", "0.0", "-1.5e-1", "")]
+    rows, _ = Classification(()).encode(inputs, shared("gpt2", 1), (0, 0), 9)
     assert [row.label for row in rows] == [5.0, 0.0, -0.15, 0.0]
     assert Classification(()).regression and not Classification(LABELS).regression
 
@@ -306,21 +306,21 @@ def test_padding_changes_no_logits(architecture: str, pooling: str, pad: str) ->
     backbone = shared(architecture, pooling=pooling, pad=pad)
     rows = encoded(backbone)
     assert len({len(row.ids) for row in rows}) > 4
-    alone = one_by_one(backbone, rows)
+    logits = one_by_one(backbone, rows)
     assert (
-        alone.shape == (8, 3) and float(alone.std(dim=0).min()) > 1e-3
+        logits.shape == (8, 3) and float(logits.std(dim=0).min()) > 1e-3
     )  # rows differ, so a mix-up would show
     with torch.no_grad():
         batch = collate(rows, backbone.pad)
-        together = logits_of(backbone, features_of(backbone, batch))
-        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+        batch_logits = logits_of(backbone, features_of(backbone, batch))
+        torch.testing.assert_close(batch_logits, logits, atol=1e-5, rtol=0)
         # The same batch without its mask, or with every row's length the longest's, is off by far more.
         wide = replace(
             batch, attention=torch.ones_like(batch.attention), lengths=batch.lengths * 0 + batch.ids.shape[1]
         )
         wrong = logits_of(backbone, features_of(backbone, wide))
     if not (architecture in DECODERS and pooling == "first"):
-        assert float((wrong - alone).abs().max()) > 1e-3
+        assert float((wrong - logits).abs().max()) > 1e-3
 
 
 @every_architecture
@@ -339,11 +339,11 @@ def test_logits_equal_those_of_transformers_own_classifier(architecture: str) ->
 @pytest.mark.parametrize("architecture", [*DECODERS, "bert", "roberta"])
 def test_what_each_pooling_reads(architecture: str) -> None:
     rows = encoded(shared(architecture))[:3]
-    found = {}
+    features = {}
     for pooling in ("first", "last", "mean"):
         backbone = shared(architecture, pooling=pooling)
         with torch.no_grad():
-            found[pooling] = features_of(backbone, collate(rows, backbone.pad))
+            features[pooling] = features_of(backbone, collate(rows, backbone.pad))
     body: Any = shared(architecture).decoder
     for b, row in enumerate(rows):
         extra = {"token_type_ids": torch.tensor([row.segments])} if architecture == "bert" else {}
@@ -351,10 +351,10 @@ def test_what_each_pooling_reads(architecture: str) -> None:
             out = body(input_ids=torch.tensor([row.ids]), **extra)
         hidden = out.last_hidden_state[0]  # (T, d)
         first = out.pooler_output[0] if architecture == "bert" else hidden[0]
-        torch.testing.assert_close(found["first"][b], first, atol=1e-5, rtol=0)
-        torch.testing.assert_close(found["last"][b], hidden[-1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(features["first"][b], first, atol=1e-5, rtol=0)
+        torch.testing.assert_close(features["last"][b], hidden[-1], atol=1e-5, rtol=0)
         mean = sum(hidden[t] for t in range(len(row.ids))) / len(row.ids)
-        torch.testing.assert_close(found["mean"][b], mean, atol=1e-5, rtol=0)
+        torch.testing.assert_close(features["mean"][b], mean, atol=1e-5, rtol=0)
 
 
 def test_what_each_pooling_reads_of_virtual_slots() -> None:
@@ -366,8 +366,8 @@ def test_what_each_pooling_reads_of_virtual_slots() -> None:
         batch = collate(rows, backbone.pad)
         with torch.no_grad():
             features = features_of(backbone, batch)
-            said = position_keywords(backbone, batch)
-            hidden = backbone.hidden(batch.ids, batch.attention, token_type_ids=batch.segments, **said)
+            keywords = position_keywords(backbone, batch)
+            hidden = backbone.hidden(batch.ids, batch.attention, token_type_ids=batch.segments, **keywords)
             for b, row in enumerate(rows):
                 every, text = hidden[b, : len(row.ids)], [place for place, slot in enumerate(row.virtual) if slot < 0]
                 assert len(text) == len(row.ids) - 3
@@ -428,21 +428,21 @@ def test_the_loss_of_classes_is_literal(architecture: str, smoothing: float) -> 
     for logits, row in zip(one_by_one(backbone, rows).double().tolist(), rows, strict=True):
         normaliser = math.log(sum(math.exp(x) for x in logits))
         for c, x in enumerate(logits):
-            wanted = (1 - smoothing) * (c == row.label) + smoothing / 3
-            total -= wanted * (x - normaliser)
-    found = Classification(LABELS).summed(backbone, batch_of(backbone), smoothing)
-    assert found.shape == () and float(found) == pytest.approx(total, rel=1e-4)
+            target = (1 - smoothing) * (c == row.label) + smoothing / 3
+            total -= target * (x - normaliser)
+    loss = Classification(LABELS).summed(backbone, batch_of(backbone), smoothing)
+    assert loss.shape == () and float(loss) == pytest.approx(total, rel=1e-4)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_of_a_number_is_its_squared_error(smoothing: float) -> None:
     backbone = shared("roberta", 1)
     rows = encoded(backbone, regression=True)
-    said = one_by_one(backbone, rows)[:, 0].double().tolist()
-    total = sum((x - row.label) ** 2 for x, row in zip(said, rows, strict=True))
+    predictions = one_by_one(backbone, rows)[:, 0].double().tolist()
+    total = sum((x - row.label) ** 2 for x, row in zip(predictions, rows, strict=True))
     assert [row.label for row in rows[:4]] == [0.5, 3.25, 5.0, 1.75]
-    found = Classification(()).summed(backbone, batch_of(backbone, regression=True), smoothing)
-    assert float(found) == pytest.approx(total, rel=1e-4)
+    loss = Classification(()).summed(backbone, batch_of(backbone, regression=True), smoothing)
+    assert float(loss) == pytest.approx(total, rel=1e-4)
 
 
 @pytest.mark.parametrize("regression", [False, True])
@@ -462,11 +462,11 @@ def test_micro_batches_add_up_to_the_whole_batch(regression: bool) -> None:
             total, start = total + float(loss.detach()), start + size
         return total, head.weight.grad
 
-    whole, gradient = mean([8])
+    full_loss, gradient = mean([8])
     assert float(gradient.abs().max()) > 1e-3
     for sizes in ([4, 4], [1, 5, 2], [1] * 8):
-        found, its_gradient = mean(sizes)
-        assert found == pytest.approx(whole, rel=1e-5)
+        micro_loss, its_gradient = mean(sizes)
+        assert micro_loss == pytest.approx(full_loss, rel=1e-5)
         torch.testing.assert_close(its_gradient, gradient, atol=1e-5, rtol=0)
 
 
@@ -483,22 +483,22 @@ def expected_answers(backbone: Backbone, rows: list[Encoded], regression: bool) 
 @pytest.mark.parametrize(("architecture", "size"), [("gpt2", 1), ("gpt2", 8), ("bert", 3), ("bert", 64)])
 def test_answers_are_in_order_whatever_the_batch_size(architecture: str, size: int) -> None:
     backbone = shared(architecture)
-    rows, seen = encoded(backbone), []
+    rows, sizes = encoded(backbone), []
     expected = expected_answers(backbone, rows, regression=False)
     assert len({*expected}) > 1
-    found, calls = Classification(LABELS, decoder=Labeller(size)).answer(backbone, rows, seen.append)
-    assert found == expected
-    assert calls == len(seen) == math.ceil(8 / size) and sum(seen) == 8
+    answers, calls = Classification(LABELS, decoder=Labeller(size)).answer(backbone, rows, sizes.append)
+    assert answers == expected
+    assert calls == len(sizes) == math.ceil(8 / size) and sum(sizes) == 8
 
 
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_numbers_are_answered_with_four_decimals_in_order(size: int) -> None:
     backbone = shared("bert", 1)
     rows = encoded(backbone, regression=True)
-    found, _ = Classification((), decoder=Labeller(size)).answer(backbone, rows, lambda n: None)
-    assert all(re.fullmatch(r"-?\d+\.\d{4}", text) for text in found) and len({*found}) == 8
+    answers, _ = Classification((), decoder=Labeller(size)).answer(backbone, rows, lambda n: None)
+    assert all(re.fullmatch(r"-?\d+\.\d{4}", text) for text in answers) and len({*answers}) == 8
     expected = expected_answers(backbone, rows, regression=True)
-    assert [float(text) for text in found] == pytest.approx([float(text) for text in expected], abs=1.01e-4)
+    assert [float(text) for text in answers] == pytest.approx([float(text) for text in expected], abs=1.01e-4)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
@@ -508,7 +508,7 @@ def test_the_untouched_encoder_answers_a_pair_by_the_cosine_of_its_sentences_eac
     texts = [("one two", "three"), ("a longer sentence", "one two"), ("x", "x"), ("so", "another sentence")]
     examples = [Example(f"{i}", one, "1", second=other) for i, (one, other) in enumerate(texts)]
     rows, _ = Classification(()).ask(examples, backbone, (0, 0), 64)
-    found, _ = Classification((), decoder=Labeller(3)).answer(backbone, rows, lambda n: None)
+    answers, _ = Classification((), decoder=Labeller(3)).answer(backbone, rows, lambda n: None)
 
     def vector(text: str) -> torch.Tensor:
         ids = torch.tensor([[*backbone.cls, *token_ids([text], backbone.tokenizer)[0], backbone.eos]])
@@ -516,7 +516,7 @@ def test_the_untouched_encoder_answers_a_pair_by_the_cosine_of_its_sentences_eac
             return backbone.model.base_model(ids).last_hidden_state[0].mean(0)
 
     literal = [float(torch.nn.functional.cosine_similarity(vector(one), vector(other), dim=0)) for one, other in texts]
-    assert [float(answer) for answer in found] == pytest.approx(literal, abs=1e-4) and found[2] == "1.0000"
+    assert [float(answer) for answer in answers] == pytest.approx(literal, abs=1e-4) and answers[2] == "1.0000"
     single = [replace(examples[0], second=None)]
     refused(lambda: Classification(LABELS).ask(examples, backbone, (0, 0), 64), "method=cosine", "task=stsb")
     refused(lambda: Classification(()).ask(single, backbone, (0, 0), 64), "method=cosine", "task=stsb")
@@ -526,10 +526,10 @@ def test_the_untouched_encoder_answers_a_pair_by_the_cosine_of_its_sentences_eac
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_validation_is_a_mean_over_rows_whatever_the_batch_size(regression: bool, size: int) -> None:
     backbone = shared("roberta", 1 if regression else 3)
-    rows, asked = encoded(backbone, regression, n=7), []
+    rows, pairs = encoded(backbone, regression, n=7), []
 
     def score(answers: list[str], gold: list[str]) -> float:
-        asked.append((answers, gold))
+        pairs.append((answers, gold))
         return 0.25
 
     logits = one_by_one(backbone, rows).double()
@@ -541,10 +541,10 @@ def test_validation_is_a_mean_over_rows_whatever_the_batch_size(regression: bool
         expected = float(-logits.log_softmax(1)[torch.arange(7), labels.long()].mean())
         gold = [e.target for e in examples(n=7)]
     task = Classification(() if regression else LABELS, score)
-    found = task.validate(backbone, rows, size)
-    assert found == {"dev_loss": pytest.approx(expected, rel=1e-4)} | dict.fromkeys(("dev_score", *HALVES), 0.25)
-    answers, right = asked[0]
-    assert asked[1:] == [(answers[half::2], right[half::2]) for half in (0, 1)]
+    metrics = task.validate(backbone, rows, size)
+    assert metrics == {"dev_loss": pytest.approx(expected, rel=1e-4)} | dict.fromkeys(("dev_score", *HALVES), 0.25)
+    answers, right = pairs[0]
+    assert pairs[1:] == [(answers[half::2], right[half::2]) for half in (0, 1)]
     assert answers == task.answer(backbone, rows, lambda n: None)[0]
     assert ([float(text) for text in right] if regression else right) == gold
     assert replace(task, score=None).validate(backbone, rows, size).keys() == {"dev_loss"}
@@ -553,8 +553,8 @@ def test_validation_is_a_mean_over_rows_whatever_the_batch_size(regression: bool
 def test_one_held_out_row_has_a_score_and_half_of_it_none() -> None:
     backbone = shared("bert", 2)
     task = Classification(LABELS, lambda answers, gold: len(answers) / len(gold))
-    found = task.validate(backbone, encoded(backbone)[:1], 4)
-    assert found["dev_score"] == found[HALVES[0]] == 1 and math.isnan(found[HALVES[1]])
+    metrics = task.validate(backbone, encoded(backbone)[:1], 4)
+    assert metrics["dev_score"] == metrics[HALVES[0]] == 1 and math.isnan(metrics[HALVES[1]])
 
 
 def test_nothing_is_differentiated_while_answering() -> None:
@@ -564,8 +564,8 @@ def test_nothing_is_differentiated_while_answering() -> None:
     rows = encoded(backbone)
     task = Classification(LABELS)
     assert task.summed(backbone, batch_of(backbone), 0.0).requires_grad
-    kept = task.frozen(backbone, rows, 4, 1)
-    assert not any(row.features.requires_grad for row in kept if row.features is not None)
+    cache = task.frozen(backbone, rows, 4, 1)
+    assert not any(row.features.requires_grad for row in cache if row.features is not None)
     task.validate(backbone, rows, 4)
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
 
@@ -575,8 +575,8 @@ def test_the_best_checkpoint_has_the_highest_score_or_else_the_lowest_loss() -> 
     assert by_loss.figure({"dev_loss": 0.75}) == 0.75
     assert by_score.figure({"dev_loss": 0.75, "dev_score": 0.5}) == -0.5
     # An undefined correlation is worse than the worst one, and never equal to anything better.
-    undefined = by_score.figure({"dev_loss": 0.0, "dev_score": math.nan})
-    assert undefined == math.inf > by_score.figure({"dev_loss": 9.0, "dev_score": -1.0})
+    nan_figure = by_score.figure({"dev_loss": 0.0, "dev_score": math.nan})
+    assert nan_figure == math.inf > by_score.figure({"dev_loss": 9.0, "dev_score": -1.0})
     numbers, backbone = Classification((), lambda answers, gold: math.nan), shared("bert", 1)
     assert math.isnan(numbers.validate(backbone, encoded(backbone, regression=True), 4)["dev_score"])
 
@@ -586,8 +586,8 @@ def test_predictions_that_are_no_numbers_are_not_scored(monkeypatch: pytest.Monk
     backbone = shared("bert", 1)
     task = Classification((), lambda answers, gold: pytest.fail("scored"))
     monkeypatch.setattr(Classification, "_logits", lambda self, backbone, batch: torch.full((len(batch.labels), 1), math.nan))
-    found = task.validate(backbone, encoded(backbone, regression=True), 4)
-    assert list(found) == ["dev_loss"] and math.isnan(found["dev_loss"])
+    metrics = task.validate(backbone, encoded(backbone, regression=True), 4)
+    assert list(metrics) == ["dev_loss"] and math.isnan(metrics["dev_loss"])
 
 
 def test_a_batch_size_below_one_is_refused() -> None:
@@ -605,15 +605,15 @@ def test_cached_rows_give_the_same_logits_without_the_body(architecture: str, si
     backbone = classifier(architecture)
     task, rows = Classification(LABELS), encoded(backbone)
     before, expected = task.validate(backbone, rows, 3), one_by_one(backbone, rows)
-    kept = task.frozen(backbone, rows, size, 1)
-    assert [replace(row, features=None) for row in kept] == rows
-    assert all(row.features is not None and row.features.shape == (32,) for row in kept)
+    cache = task.frozen(backbone, rows, size, 1)
+    assert [replace(row, features=None) for row in cache] == rows
+    assert all(row.features is not None and row.features.shape == (32,) for row in cache)
     assert all(row.features is None for row in rows)
     backbone.decoder = Recorder()  # whose features are zeros of another width
     with torch.no_grad():
-        found = task._logits(backbone, collate(kept, backbone.pad))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert task.validate(backbone, kept, 3) == {"dev_loss": pytest.approx(before["dev_loss"], rel=1e-5)}
+        logits = task._logits(backbone, collate(cache, backbone.pad))
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+    assert task.validate(backbone, cache, 3) == {"dev_loss": pytest.approx(before["dev_loss"], rel=1e-5)}
     assert backbone.decoder.given == {}
 
 
@@ -623,12 +623,12 @@ def test_cached_features_have_no_dropout_and_the_mode_comes_back() -> None:
     expected = one_by_one(backbone, rows)
     for mode in (True, False):
         backbone.model.train(mode)
-        kept = task.frozen(backbone, rows, 4, 1)
+        cache = task.frozen(backbone, rows, 4, 1)
         assert backbone.model.training is mode and backbone.decoder.training is mode
         backbone.model.eval()
         with torch.no_grad():
-            found = task._logits(backbone, collate(kept, backbone.pad))
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+            logits = task._logits(backbone, collate(cache, backbone.pad))
+        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
 
 
 def test_a_head_is_drawn_alike_wherever_the_model_is() -> None:

@@ -43,20 +43,20 @@ def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 def test_a_reader_that_has_gone_leaves_no_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)  # as `| head` does once it has its lines
-    with os.fdopen(writing, "wb") as gone:
-        told = subprocess.run([sys.executable, "-m", "lora_repro"], cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, check=False)
-    assert (told.returncode, told.stderr) == (141, b"")
+    with os.fdopen(writing, "wb") as pipe:
+        process = subprocess.run([sys.executable, "-m", "lora_repro"], cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE, check=False)
+    assert (process.returncode, process.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("words", [["lora_repro.run"], *(["lora_repro", verb] for verb in cli.VERBS)], ids=" ".join)
 def test_help_is_quick_and_has_examples_and_exit_codes(words: list[str]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    done = call("-c", PROBE, *words, "--help")
-    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    assert done.returncode == 0, done.stderr
-    text, _, loaded = done.stdout.partition("LOADED ")
-    assert loaded.strip() == "[]"  # nothing heavy: what makes it quick on any machine
-    assert used < 1  # of processor time: a tenth of it is Python's own start
+    process = call("-c", PROBE, *words, "--help")
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    assert process.returncode == 0, process.stderr
+    text, _, modules = process.stdout.partition("LOADED ")
+    assert modules.strip() == "[]"  # nothing heavy: what makes it quick on any machine
+    assert seconds < 1  # of processor time: a tenth of it is Python's own start
     verb = "run" if words[-1] == "lora_repro.run" else words[-1]
     assert re.search(rf"^ +([A-Z_]+=\S+ )?(lora-repro {verb}|make)( |$)", text, re.M)
     assert "--quiet" in text and "--verbose" in text
@@ -67,11 +67,11 @@ def test_help_is_quick_and_has_examples_and_exit_codes(words: list[str]) -> None
 def test_help_fits_the_terminal_and_leaves_commands_whole(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     text = cli.help_of(cli.VERBS[verb]) if verb else cli.overview()
-    shown = cli.fitted(text)
-    assert shown.split() == text.split()
+    page = cli.fitted(text)
+    assert page.split() == text.split()
     entries = [line[:16] for line in text.splitlines() if re.match(r"  \S|$", line)]  # an argument, an exit code; a gap
-    assert [line[:16] for line in shown.splitlines() if re.match(r"  \S|$", line)] == entries
-    assert all(len(line) <= 80 for line in shown.splitlines() if not re.match(r" +(python|lora-repro|make|eval) ", line))
+    assert [line[:16] for line in page.splitlines() if re.match(r"  \S|$", line)] == entries
+    assert all(len(line) <= 80 for line in page.splitlines() if not re.match(r" +(python|lora-repro|make|eval) ", line))
     assert cli.fitted(text, 200) == text
 
 
@@ -87,8 +87,8 @@ def test_help_lists_every_argument_that_the_parser_takes(verb: str) -> None:
 
 
 def test_the_front_door_lists_every_command_and_says_what_was_meant() -> None:
-    whole, wrong, strange = call("-m", "lora_repro"), call("-m", "lora_repro", "exprot"), call("-m", "lora_repro", "zzz")
-    assert whole.returncode == 0 and all(f"\n  {verb} " in whole.stdout for verb in cli.VERBS)
+    overview, wrong, strange = call("-m", "lora_repro"), call("-m", "lora_repro", "exprot"), call("-m", "lora_repro", "zzz")
+    assert overview.returncode == 0 and all(f"\n  {verb} " in overview.stdout for verb in cli.VERBS)
     assert wrong.returncode == 2 and wrong.stderr == "error: no command 'exprot'; did you mean export?\n"
     assert strange.returncode == 2 and "choose from run, " in strange.stderr
 
@@ -130,28 +130,28 @@ def test_where_memory_ends_it_is_one_line(
 
     def job() -> int:
         os.chdir(tmp_path)
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (taken + (more << 20), resource.RLIM_INFINITY))
+        memory = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (memory + (more << 20), resource.RLIM_INFINITY))
         return cli.main(words if words[0] != "run" else [*words, f"paths.runs={tmp_path / 'runs'}"])
 
     code = interrupted(job, tmp_path, 0)
-    said = capfd.readouterr().err
-    told = [line for line in said.splitlines() if "error: " in line]
-    assert code == NotAvailable.exit_code and len(told) == 1 and "not enough memory" in told[0], said[-2000:]
-    assert "Traceback" not in said and not list(tmp_path.rglob("record.json"))
+    stderr = capfd.readouterr().err
+    messages = [line for line in stderr.splitlines() if "error: " in line]
+    assert code == NotAvailable.exit_code and len(messages) == 1 and "not enough memory" in messages[0], stderr[-2000:]
+    assert "Traceback" not in stderr and not list(tmp_path.rglob("record.json"))
 
 
 def test_a_profile_that_nobody_has_is_not_answered_with_run_something_first(tmp_path: Path) -> None:
-    for given in (["publish", "profile=labtop"], ["runs", "profile=labtop", f"paths.runs={tmp_path}"]):
-        done = call("-m", "lora_repro", *given)
-        assert (done.returncode, done.stderr) == (2, "error: no profile 'labtop'; did you mean laptop?\n")
+    for arguments in (["publish", "profile=labtop"], ["runs", "profile=labtop", f"paths.runs={tmp_path}"]):
+        process = call("-m", "lora_repro", *arguments)
+        assert (process.returncode, process.stderr) == (2, "error: no profile 'labtop'; did you mean laptop?\n")
     assert hydra_errors.empty_profile_message("smoke", "run something first") == "run something first"
 
 
 def test_the_documented_exit_codes_are_those_of_the_errors() -> None:
-    listed = set(re.findall(r"^  (\d+) ", errors.__doc__ or "", re.M))
-    raised = [UserError(""), Busy(""), NotAvailable(""), Preempted("", 2), Preempted("", 15)]
-    assert {str(error.exit_code) for error in raised} | {"0", "1", "141"} == listed
+    codes = set(re.findall(r"^  (\d+) ", errors.__doc__ or "", re.M))
+    exceptions = [UserError(""), Busy(""), NotAvailable(""), Preempted("", 2), Preempted("", 15)]
+    assert {str(error.exit_code) for error in exceptions} | {"0", "1", "141"} == codes
 
 
 def test_the_help_of_a_run_lists_every_choice_but_aliases() -> None:
@@ -184,7 +184,7 @@ def test_quiet_leaves_notes_out_and_verbose_adds_the_traceback(
         raise Busy("elsewhere")
     except Busy as error:
         assert console.report_error(error) == 75
-        assert "Traceback" in (said := capsys.readouterr().err) and said.endswith("error: elsewhere\n")
+        assert "Traceback" in (stderr := capsys.readouterr().err) and stderr.endswith("error: elsewhere\n")
         monkeypatch.delenv(console.VARIABLE)
         assert console.report_error(error) == 75
     assert capsys.readouterr().err == "error: elsewhere\n"
@@ -224,20 +224,20 @@ def test_colours_on_terminals_only(
 
 def test_the_settings_of_a_run_stand_for_options() -> None:
     keys = {"paths.data": "--data", "task": "--task"}
-    given = ["name[a=b]", "task=e2e", "paths.data='/some where'", "x=1", "task=", "--data", "y"]
-    assert console.options(given, keys) == ["name[a=b]", "--task=e2e", "--data=/some where", "x=1", "--task=", "--data", "y"]
+    arguments = ["name[a=b]", "task=e2e", "paths.data='/some where'", "x=1", "task=", "--data", "y"]
+    assert console.options(arguments, keys) == ["name[a=b]", "--task=e2e", "--data=/some where", "x=1", "--task=", "--data", "y"]
 
 
 def test_an_unknown_option_of_a_parser_is_refused() -> None:
-    done = call("-m", "lora_repro", "publish", "--quit")
-    assert done.returncode == 2 and "--quit" in done.stderr
+    process = call("-m", "lora_repro", "publish", "--quit")
+    assert process.returncode == 2 and "--quit" in process.stderr
 
 
 def test_a_terminal_without_an_arrow_still_gets_its_table(tmp_path: Path) -> None:
     command = ("render", "experiment=rank", "profile=mini", f"paths.runs={tmp_path}")
-    done = call("-m", "lora_repro", *command, PYTHONIOENCODING="ascii")
-    assert done.returncode == 0 and "Traceback" not in done.stderr
-    assert "Rank of the update" in done.stdout and "r 1 ?" in done.stdout
+    process = call("-m", "lora_repro", *command, PYTHONIOENCODING="ascii")
+    assert process.returncode == 0 and "Traceback" not in process.stderr
+    assert "Rank of the update" in process.stdout and "r 1 ?" in process.stdout
 
 
 def test_a_setting_is_no_package_to_trust() -> None:
@@ -246,9 +246,9 @@ def test_a_setting_is_no_package_to_trust() -> None:
 
 
 def test_hydra_shows_a_configuration_without_running_it(tmp_path: Path) -> None:
-    asked = ["experiment=e2e", "row/e2e=lora", "hydra.mode=RUN", f"paths.runs={tmp_path}/runs", "--cfg", "job"]
-    done = call("-m", "lora_repro.run", *asked)
-    assert done.returncode == 0 and "rank: 4" in done.stdout, done.stderr
+    arguments = ["experiment=e2e", "row/e2e=lora", "hydra.mode=RUN", f"paths.runs={tmp_path}/runs", "--cfg", "job"]
+    process = call("-m", "lora_repro.run", *arguments)
+    assert process.returncode == 0 and "rank: 4" in process.stdout, process.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -304,9 +304,9 @@ def test_a_folder_of_ones_own_is_known_to_every_command(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("arguments", [["runs", "--al"], ["publish", "--emit"], ["export"]])
 def test_a_wrong_argument_is_one_line_that_names_the_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.endswith(f"; see lora-repro {arguments[0]} --help\n")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.endswith(f"; see lora-repro {arguments[0]} --help\n")
+    assert message.count("\n") == 1
 
 
 def test_the_wheel_carries_what_lies_beside_the_package() -> None:
@@ -342,8 +342,8 @@ def test_a_command_on_a_profile_takes_a_name_and_no_folder(said: str) -> None:
 
 def test_options_and_settings_are_one_grammar() -> None:
     """`runs --profile NAME` was accepted and `run --profile NAME` was not."""
-    said = cli.apply_common_options(["--profile", "smoke", "--method=lora", "--train.lr", "1e-3", "--cfg", "job", "-m"])
-    assert said == ["profile=smoke", "method=lora", "train.lr=1e-3", "--cfg", "job", "-m"]
+    arguments = cli.apply_common_options(["--profile", "smoke", "--method=lora", "--train.lr", "1e-3", "--cfg", "job", "-m"])
+    assert arguments == ["profile=smoke", "method=lora", "train.lr=1e-3", "--cfg", "job", "-m"]
     with pytest.raises(UserError, match="--profile needs a value"):
         cli.apply_common_options(["--profile"])
 

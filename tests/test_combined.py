@@ -58,58 +58,58 @@ def out(backbone: Backbone, method: AbstractMethod) -> torch.Tensor:
 @pytest.mark.parametrize("pair", [(LORA, PROMPT), (PROMPT, LORA), (LORA, PREFIX), (PREFIX, LORA), (LORA, AdapterH(bottleneck=2))])
 def test_lora_at_zero_leaves_the_other_alone(architecture: str, pair: tuple[AbstractMethod, AbstractMethod]) -> None:
     (other,) = (method for method in pair if method is not LORA)
-    alone, both = tiny_backbone(architecture), tiny_backbone(architecture)
-    drawn(alone, other)
-    joined = Combined(methods=pair)
-    values = list(drawn(alone_too := tiny_backbone(architecture), other).values())
-    trainable = joined.apply(both)
+    single, both = tiny_backbone(architecture), tiny_backbone(architecture)
+    drawn(single, other)
+    combination = Combined(methods=pair)
+    values = list(drawn(twin := tiny_backbone(architecture), other).values())
+    trainable = combination.apply(both)
     with torch.no_grad():
         rest = [parameter for name, parameter in trainable.method.items() if ".parts." not in name]
         for parameter, value in zip(rest, values, strict=True):
             parameter.copy_(value)
-    torch.testing.assert_close(out(both, joined), out(alone, other), rtol=0, atol=0)
-    assert torch.equal(out(alone, other), out(alone_too, other))
+    torch.testing.assert_close(out(both, combination), out(single, other), rtol=0, atol=0)
+    assert torch.equal(out(single, other), out(twin, other))
     with torch.no_grad():
         for name, parameter in trainable.method.items():
             if name.endswith(".B"):
                 parameter.fill_(0.5)
-    assert (out(both, joined) - out(alone, other)).abs().max() > 1e-4
+    assert (out(both, combination) - out(single, other)).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert"])
 def test_a_prefix_and_a_prompt_each_keep_their_own_positions(architecture: str) -> None:
     """[2 of the prompt][1 of the prefix] context [1 of the prompt][2 of the prefix]: swapped values, a swapped sequence."""
-    joined, turned = Combined(methods=[PROMPT, PREFIX]), Combined(methods=[PREFIX, PROMPT])
-    assert joined.virtual_tokens == turned.virtual_tokens == (3, 3)
+    combination, reverse = Combined(methods=[PROMPT, PREFIX]), Combined(methods=[PREFIX, PROMPT])
+    assert combination.virtual_tokens == reverse.virtual_tokens == (3, 3)
     backbone = tiny_backbone(architecture)
-    drawn(backbone, joined)
-    seen: dict[int, torch.Tensor] = {}
+    drawn(backbone, combination)
+    inputs: dict[int, torch.Tensor] = {}
 
     def keep(layer: nn.Module, args: tuple[torch.Tensor, ...], kwargs: object) -> None:
-        seen[len(seen)] = args[0].detach()
+        inputs[len(inputs)] = args[0].detach()
 
     for layer in backbone.layers:
         layer.register_forward_pre_hook(keep, with_kwargs=True)  # after the method's own
-    out(backbone, joined)
+    out(backbone, combination)
     prompt, prefix = backbone.decoder.prompt_tuning.values, backbone.decoder.prelayer.values  # type: ignore[union-attr]
     mine, others = [0, 1, 8], [2, 9, 10]  # 3 slots, 5 tokens, 3 slots
     for layer in range(2):
-        torch.testing.assert_close(seen[layer][0, others], prefix[layer], rtol=0, atol=0)  # type: ignore[index]
+        torch.testing.assert_close(inputs[layer][0, others], prefix[layer], rtol=0, atol=0)  # type: ignore[index]
     if architecture == "llama":  # no positions are added, and no LayerNorm comes before the first block
-        torch.testing.assert_close(seen[0][0, mine], prompt, rtol=0, atol=0)
+        torch.testing.assert_close(inputs[0][0, mine], prompt, rtol=0, atol=0)
 
 
 def test_keys_before_the_sequence_and_a_prompt_in_it() -> None:
-    joined, backbone = Combined(methods=[KEYS, PROMPT]), tiny_backbone("llama")
-    drawn(backbone, joined)
-    whole = out(backbone, joined)
-    inputs = sequence(joined)
+    combination, backbone = Combined(methods=[KEYS, PROMPT]), tiny_backbone("llama")
+    drawn(backbone, combination)
+    logits = out(backbone, combination)
+    inputs = sequence(combination)
     with torch.no_grad():
         cut = {name: value[:, :10] for name, value in inputs.items()}
         first = backbone.model(**cut, use_cache=True)
         name = "cache" if "cache" in first else "past_key_values"
         rest = backbone.model(input_ids=inputs["input_ids"][:, 10:], **{name: first[name]}).logits[0]
-    torch.testing.assert_close(rest, whole[10:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rest, logits[10:], rtol=1e-4, atol=1e-5)
 
 
 def test_counts_are_sums_and_heads_are_counted_once() -> None:
@@ -117,10 +117,10 @@ def test_counts_are_sums_and_heads_are_counted_once() -> None:
     for architecture in ("gpt2", "llama", "bert"):
         backbone = tiny_backbone(architecture)
         shape = Shape.of(backbone)
-        joined = Combined(methods=methods)
-        counts = joined.apply(backbone).counts(backbone.model)
-        assert counts["method"] == joined.count(shape) == sum(method.count(shape) for method in methods)
-        assert counts["head"] == joined.count_head(shape) == LinearProbe().count_head(shape)
+        combination = Combined(methods=methods)
+        counts = combination.apply(backbone).counts(backbone.model)
+        assert counts["method"] == combination.count(shape) == sum(method.count(shape) for method in methods)
+        assert counts["head"] == combination.count_head(shape) == LinearProbe().count_head(shape)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "bert"])
@@ -152,8 +152,8 @@ def test_clashes_are_refused(methods: list[AbstractMethod], says: str) -> None:
 
 
 def test_the_configuration_holds_whole_methods() -> None:
-    made = build(compose(["method=combined"]).method)
-    assert made == Combined(methods=[Lora(), PromptTuning()])
+    method = build(compose(["method=combined"]).method)
+    assert method == Combined(methods=[Lora(), PromptTuning()])
 
 
 def test_positions_are_those_of_virtual_tokens_and_of_keys_and_values() -> None:

@@ -123,16 +123,16 @@ def test_it_writes_an_experiment_that_every_command_takes(
     )
     declare(request)
     monkeypatch.setenv(paths.OWN, str(request.configs))
-    found = cells([f"row/{request.name}=glob(*)", f"experiment={request.name}", *SMOKE])
-    names = list(dict.fromkeys(cell.row.name for cell in sorted(found, key=lambda cell: cell.row.order)))
+    runs = cells([f"row/{request.name}=glob(*)", f"experiment={request.name}", *SMOKE])
+    names = list(dict.fromkeys(cell.row.name for cell in sorted(runs, key=lambda cell: cell.row.order)))
     variants = [f"r{rank}_{those}" for rank in (1, 4) for those in ("query", "query_value")]
     assert names == [
         "full",
         *(f"{name}_{one}" for name in ("lora", "dora") for one in variants),
         "linear_probe",
     ]
-    assert len(found) == 2 * len(names)
-    (one,) = (cell for cell in found if cell.row.name == "lora_r4_query" and not cell.seed)
+    assert len(runs) == 2 * len(names)
+    (one,) = (cell for cell in runs if cell.row.name == "lora_r4_query" and not cell.seed)
     method = one.asked["method"]
     assert (method["rank"], list(method["targets"]), one.row.label) == (4, ["query"], "lora, rank 4, query")
     assert one.guess == pytest.approx(one.asked["train"]["lr"]) and one.row.paper == {}
@@ -176,10 +176,10 @@ def plan(folder: Path, seconds: dict[str, float], seeds: int = 3, rows: int = 80
     request = requested([*words, "profile=smoke", "task.held_out=10", "task.max_train=null"])[0]
     declare(request)
     lines: list[Line] = []
-    whole = budget.Plan(request, tuple(lines), 7)
+    full_plan = budget.Plan(request, tuple(lines), 7)
     costs = [budget.Cost(name, value, value, value) for name, value in seconds.items()]
-    object.__setattr__(whole, "_costs", costs)
-    return whole
+    object.__setattr__(full_plan, "_costs", costs)
+    return full_plan
 
 
 @pytest.mark.parametrize(
@@ -195,35 +195,35 @@ def plan(folder: Path, seconds: dict[str, float], seeds: int = 3, rows: int = 80
 def test_a_budget_gives_up_seeds_then_rows_then_methods(
     seconds: float, seeds: int, share: float, methods: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = plan(folder, {"full": 500.0, "lora": 500.0, "adapter_h": 2000.0})
+    full_plan = plan(folder, {"full": 500.0, "lora": 500.0, "adapter_h": 2000.0})
     monkeypatch.setattr(budget.Plan, "costs", property(lambda self: self._costs))
-    fitted = budget.fit(whole, seconds / budget.ROOM)
-    cut = [item for item in fitted.request.overrides if item.startswith("task.max_train=")][1:]
-    train = len(whole.request.data.parts.train)
-    assert fitted.request.seeds == seeds
+    short_plan = budget.fit(full_plan, seconds / budget.ROOM)
+    cut = [item for item in short_plan.request.overrides if item.startswith("task.max_train=")][1:]
+    train = len(full_plan.request.data.parts.train)
+    assert short_plan.request.seeds == seeds
     assert bool(cut) == (share < 1)
-    assert len(fitted.request.data.parts.train) == pytest.approx(share * train, abs=2)
-    assert len(fitted.request.variants) == methods and {"full", "lora"} <= {
-        one.name for one in fitted.request.variants
+    assert len(short_plan.request.data.parts.train) == pytest.approx(share * train, abs=2)
+    assert len(short_plan.request.variants) == methods and {"full", "lora"} <= {
+        one.name for one in short_plan.request.variants
     }
-    assert len(fitted.given_up) >= (seeds < 3) + (share < 1) + (methods < 3)
-    assert 3 <= fitted.most <= 7
+    assert len(short_plan.given_up) >= (seeds < 3) + (share < 1) + (methods < 3)
+    assert 3 <= short_plan.most <= 7
 
 
 def test_what_a_budget_gave_up_is_kept_for_the_same_request_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an interruption less is left to do, so that more would fit: other rows would be other runs, and nothing resumed."""
-    whole = plan(folder, {"full": 500.0, "lora": 500.0, "adapter_h": 2000.0})
+    full_plan = plan(folder, {"full": 500.0, "lora": 500.0, "adapter_h": 2000.0})
     monkeypatch.setattr(budget.Plan, "costs", property(lambda self: self._costs))
-    request = whole.request.shorter(seconds=9000.0)
-    decided = budget.fit(whole, 9000.0)
-    budget.keep(decided, request)
-    again = budget.decided_before(replace(whole, request=request))
+    request = full_plan.request.shorter(seconds=9000.0)
+    short_plan = budget.fit(full_plan, 9000.0)
+    budget.keep(short_plan, request)
+    again = budget.decided_before(replace(full_plan, request=request))
     assert again is not None and (again.request.seeds, again.request.overrides, again.most, again.given_up) == (
-        2, decided.request.overrides, decided.most, decided.given_up)  # fmt: skip
+        2, short_plan.request.overrides, short_plan.most, short_plan.given_up)  # fmt: skip
     for other in (request.shorter(seconds=8000.0), request.shorter(seeds=4), request.shorter(ranks=(8,))):
-        assert budget.decided_before(replace(whole, request=other)) is None
+        assert budget.decided_before(replace(full_plan, request=other)) is None
     (request.folder / budget.FILE).write_text("{", encoding="utf-8")
-    assert budget.decided_before(replace(whole, request=request)) is None
+    assert budget.decided_before(replace(full_plan, request=request)) is None
 
 
 def test_fewer_rows_save_no_answering() -> None:
@@ -256,27 +256,27 @@ def test_a_comparison_from_files_to_answer(
         "train.epochs=1",
         "launch.together=1",
     ]
-    kept = [console.MARK, console.TOGETHER, console.VARIABLE, "OMP_NUM_THREADS", "TQDM_DISABLE"]
-    environment = [*map(os.environ.get, kept)]
-    killed = [folder / "compare-train" / name for name in (".comparison.json.{}.tmp", "conf/row/.compare_train.yaml.{}.tmp")]
-    for path, process in itertools.product(killed, (2**22 + 1, os.getppid())):  # no process has a number above 2^22
+    variables = [console.MARK, console.TOGETHER, console.VARIABLE, "OMP_NUM_THREADS", "TQDM_DISABLE"]
+    environment = [*map(os.environ.get, variables)]
+    leftovers = [folder / "compare-train" / name for name in (".comparison.json.{}.tmp", "conf/row/.compare_train.yaml.{}.tmp")]
+    for path, process in itertools.product(leftovers, (2**22 + 1, os.getppid())):  # no process has a number above 2^22
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(path.name.format(process)).touch()
-    found = compare(asked(*words))
+    answer = compare(asked(*words))
     assert sorted(path.name.split(".")[-2] for path in (folder / "compare-train").rglob(".*.tmp")) == 2 * [str(os.getppid())]
-    assert [*map(os.environ.get, kept)] == environment  # what silences its runs must not silence those that follow
-    said = capsys.readouterr().out
-    assert found is not None and [row.name for row in found.rows] == ["lora", "linear_probe"]
-    assert "test rows also stand in train" in said and "LEAK" in said
+    assert [*map(os.environ.get, variables)] == environment  # what silences its runs must not silence those that follow
+    output = capsys.readouterr().out
+    assert answer is not None and [row.name for row in answer.rows] == ["lora", "linear_probe"]
+    assert "test rows also stand in train" in output and "LEAK" in output
     assert paths.own() == ""
     place = folder / "compare-train"
-    written = json.loads((place / "comparison.json").read_text(encoding="utf-8"))
-    assert [row["row"] for row in written["rows"]] == ["lora", "linear_probe"] and all(
-        row["n"] == 2 for row in written["rows"]
+    summary = json.loads((place / "comparison.json").read_text(encoding="utf-8"))
+    assert [row["row"] for row in summary["rows"]] == ["lora", "linear_probe"] and all(
+        row["n"] == 2 for row in summary["rows"]
     )
-    assert written["advice"] and all(line in said for line in written["advice"])
-    assert written["data"]["test_rows"] == 8  # task.max_test at smoke
-    if found.best.name == "lora":  # peft has no linear probe
+    assert summary["advice"] and all(line in output for line in summary["advice"])
+    assert summary["data"]["test_rows"] == 8  # task.max_test at smoke
+    if answer.best.name == "lora":  # peft has no linear probe
         assert "## Comparison" in (place / "best" / "README.md").read_text(encoding="utf-8")
         assert (place / "best" / "adapter_config.json").is_file()
     text = "".join(path.read_text(encoding="utf-8") for path in place.glob("comparison.*"))
@@ -289,7 +289,7 @@ def test_a_comparison_from_files_to_answer(
     again = api.compare("random_bert", "train.csv", "test.csv", methods=["lora", "linear_probe"], seeds=2,
                         settings=[*SMOKE, "tune.most=3", "train.epochs=1", "launch.together=1"])  # fmt: skip
     assert {path: path.stat().st_mtime_ns for path in place.rglob("record.json")} == times
-    assert list(again["accuracy"]) == pytest.approx([row.mean.mean for row in found.rows])
+    assert list(again["accuracy"]) == pytest.approx([row.mean.mean for row in answer.rows])
     capsys.readouterr()
     write_csv(folder / "train.csv", REVIEWS[::-1], "text", "label")
     said_if_changed(asked(*words))
@@ -309,8 +309,8 @@ def test_dry_run_trains_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
         )
         == 0
     )
-    said = capsys.readouterr().out
-    assert "untuned, full" in said and "5 methods with 2 seeds, 10 runs" in said
+    output = capsys.readouterr().out
+    assert "untuned, full" in output and "5 methods with 2 seeds, 10 runs" in output
     assert not (folder / "compare-texts" / "runs").exists()
     assert partial(command.main, ["--model", "random_gpt2"])() == 2
 
@@ -339,8 +339,8 @@ def test_numbers_are_compared_at_given_rates_even_where_a_model_gives_a_constant
     write_csv(folder / "numbers.csv", [(f"text {n}", str(n / 7)) for n in range(30)], "text", "score")
     write_csv(folder / "test.csv", [(f"more {n}", "1.5") for n in range(6)], "text", "score")
     words = ("--methods", "lora,linear_probe", "--seeds", "1", "--test", "test.csv")
-    found = compare(asked(*words, "train.lr=1e-9", train="numbers.csv"))
-    assert found is not None and found.constant == 0.0 and {row.mean.mean for row in found.rows} == {0.0}
-    told = json.loads((folder / "compare-numbers" / "comparison.json").read_text(encoding="utf-8"))
-    assert told["constant"] == 0.0
+    answer = compare(asked(*words, "train.lr=1e-9", train="numbers.csv"))
+    assert answer is not None and answer.constant == 0.0 and {row.mean.mean for row in answer.rows} == {0.0}
+    summary = json.loads((folder / "compare-numbers" / "comparison.json").read_text(encoding="utf-8"))
+    assert summary["constant"] == 0.0
     assert "no rate is to be chosen" in capsys.readouterr().out

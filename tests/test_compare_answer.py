@@ -38,7 +38,7 @@ def planted(
             place.mkdir(parents=True)
             lines = [{"key": str(key), "correct": int(one)} for key, one in enumerate(right)]
             (place / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-            asked = {
+            config = {
                 "task": {"name": "own_labels", "metrics": ["accuracy"], "held_out": 100},
                 "train": {"lr": 1e-3, "select_by": "score"},
                 "method": {
@@ -50,11 +50,11 @@ def planted(
                 "seed": seed,
             }
             counts = {"method": 1000 * (order + 1), "head": 10, "total": 10**6}
-            found = {
+            record = {
                 "schema": 1,
                 "signature": signature,
                 "status": "finished",
-                "asked": asked,
+                "asked": config,
                 "row": {"table": "t", "name": name, "label": name},
                 "measured": {
                     "scores": {"accuracy": float(np.mean(right))},
@@ -67,10 +67,10 @@ def planted(
                     "backbone": {"label": "b", "sha256": "0"},
                 },
             }
-            seal(place, found)
+            seal(place, record)
             records[signature] = json.loads((place / "record.json").read_text())
             row = Row(name, name, order, 9, True, {}, {})
-            cells.append(Cell(row, seed, {}, (f"row/t={name}",), signature, asked, place))
+            cells.append(Cell(row, seed, {}, (f"row/t={name}",), signature, config, place))
     return cells, Store(OWN, folder, records)
 
 
@@ -82,9 +82,9 @@ def answered(
 ) -> Answer:
     cells, store = planted(folder, correct, **measured)
     monkeypatch.setattr(answering, "_learnt", lambda rows, metric: (50.0, {}))
-    found = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
-    assert found is not None
-    return found
+    comparison = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
+    assert comparison is not None
+    return comparison
 
 
 def alike(chance: np.ndarray, generator: np.random.Generator, seeds: int = 3) -> list[list[bool]]:
@@ -106,9 +106,9 @@ def test_of_methods_that_are_the_same_almost_never_one_wins(
     for repeat in range(20):
         chance = generator.beta(4, 1, ROWS)
         runs = {name: alike(chance, generator) for name in ("a", "b", "c", "d")}
-        found = answered(tmp_path / str(repeat), runs, monkeypatch)
-        winners += not found.rivals
-        pairwise += any(one.low > 0 for one in found.pairs.values())
+        comparison = answered(tmp_path / str(repeat), runs, monkeypatch)
+        winners += not comparison.rivals
+        pairwise += any(one.low > 0 for one in comparison.pairs.values())
     print(f"{winners} winners, {pairwise} with an uncorrected interval above 0, of 20")
     assert winners <= 1, f"{winners} of 20 comparisons of equal methods name a winner"
     assert winners <= pairwise  # correcting for all pairs never makes more of them
@@ -118,23 +118,23 @@ def test_a_method_that_is_better_wins(tmp_path: Path, monkeypatch: pytest.Monkey
     generator = np.random.default_rng(1)
     chance = generator.beta(4, 1, ROWS)
     runs = {"good": alike(chance, generator), "bad": alike(chance - 0.25, generator)}
-    found = answered(tmp_path, runs, monkeypatch)
-    assert found.best.name == "good" and not found.rivals
-    assert found.better(found.best, found.rows[1]) and not found.better(found.rows[1], found.best)
-    assert any("good" in line and "better than bad" in line for line in advice(found))
-    assert "good" in markdown([table(found)])
+    comparison = answered(tmp_path, runs, monkeypatch)
+    assert comparison.best.name == "good" and not comparison.rivals
+    assert comparison.better(comparison.best, comparison.rows[1]) and not comparison.better(comparison.rows[1], comparison.best)
+    assert any("good" in line and "better than bad" in line for line in advice(comparison))
+    assert "good" in markdown([table(comparison)])
 
 
 def test_with_one_seed_nothing_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(1)
     chance = generator.beta(4, 1, ROWS)
-    found = answered(
+    comparison = answered(
         tmp_path,
         {"good": alike(chance, generator, 1), "bad": alike(chance - 0.25, generator, 1)},
         monkeypatch,
     )
-    assert [row.name for row in found.rivals] == ["bad"]
-    assert any("seed" in line for line in advice(found))
+    assert [row.name for row in comparison.rivals] == ["bad"]
+    assert any("seed" in line for line in advice(comparison))
 
 
 def test_what_still_rises_is_neither_better_nor_worse(
@@ -144,9 +144,9 @@ def test_what_still_rises_is_neither_better_nor_worse(
     chance = generator.beta(4, 1, ROWS)
     rising = [[10, 0.6], [20, 0.7], [30, 0.9]]
     runs = {"good": alike(chance, generator), "bad": alike(chance - 0.25, generator)}
-    found = answered(tmp_path, runs, monkeypatch, dev_scores=rising)
-    assert found.rivals and all("rising" in row.doubt for row in found.rows)
-    assert any("train longer" in line for line in advice(found))
+    comparison = answered(tmp_path, runs, monkeypatch, dev_scores=rising)
+    assert comparison.rivals and all("rising" in row.doubt for row in comparison.rows)
+    assert any("train longer" in line for line in advice(comparison))
 
 
 def test_the_cheapest_of_those_that_are_not_worse_is_named(
@@ -159,8 +159,8 @@ def test_the_cheapest_of_those_that_are_not_worse_is_named(
         "large": alike(chance, generator),
         "bad": alike(chance - 0.3, generator),
     }
-    found = answered(tmp_path, runs, monkeypatch)
-    words = advice(found)
+    comparison = answered(tmp_path, runs, monkeypatch)
+    words = advice(comparison)
     assert any("small trains the fewest values (1,010)" in line for line in words)
     assert not any("bad" in line for line in words)
     assert any("would decide it" in line for line in words)
@@ -196,9 +196,9 @@ def test_noise_is_not_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return answering.from_constant(rows, metric, 0.5, constant)
 
     monkeypatch.setattr(answering, "_learnt", learnt)
-    found = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
-    assert found is not None and found.nothing_learnt
-    assert advice(found)[0].startswith("Nothing is learnt")
+    comparison = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
+    assert comparison is not None and comparison.nothing_learnt
+    assert advice(comparison)[0].startswith("Nothing is learnt")
 
 
 def test_texts_are_learnt_where_two_seeds_lie_far_above_the_untuned_model(tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def test_texts_are_learnt_where_two_seeds_lie_far_above_the_untuned_model(tmp_pa
     for cell in cells:
         if cell.row.name == "untuned":
             store.records[cell.signature]["measured"]["parameters"] |= {"method": 0, "head": 0}
-    found = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
-    assert found is not None and found.constant is None and len(found.learnt) == 4
-    assert not found.nothing_learnt and not advice(found)[0].startswith("Nothing")
-    assert all(found.learnt[name].p < found.pairs[name, "untuned"].p for name in found.learnt)
+    comparison = answer("planted", cells, store, {}, {"accuracy"}.__contains__)
+    assert comparison is not None and comparison.constant is None and len(comparison.learnt) == 4
+    assert not comparison.nothing_learnt and not advice(comparison)[0].startswith("Nothing")
+    assert all(comparison.learnt[name].p < comparison.pairs[name, "untuned"].p for name in comparison.learnt)
 
 
 def test_the_frame_has_a_line_for_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

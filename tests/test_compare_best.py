@@ -21,20 +21,20 @@ def answer(signature: str) -> Any:
 
 @pytest.fixture
 def exported(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    made: list[Path] = []
+    folders: list[Path] = []
 
     def export(run: Path, target: Path) -> None:
         if target.exists() and any(target.iterdir()):
             raise UserError(f"{target} is not empty: give a new folder")
         target.mkdir(exist_ok=True)
-        made.append(target)
-        (target / ORIGIN).write_text(f'{{"record": {{"signature": "s{len(made)}"}}}}')
+        folders.append(target)
+        (target / ORIGIN).write_text(f'{{"record": {{"signature": "s{len(folders)}"}}}}')
         (target / "README.md").write_text("# Card\n")
 
     monkeypatch.setattr(best, "export", export)
     monkeypatch.setattr(best, "table", lambda found: found)
     monkeypatch.setattr(best, "markdown", lambda tables: "| a table |\n")
-    return made
+    return folders
 
 
 def test_the_card_has_the_comparison_once(exported: list[Path], tmp_path: Path) -> None:

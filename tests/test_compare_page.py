@@ -88,9 +88,9 @@ def ran(
 ) -> Made:
     """The answer of planted runs. right[row][seed]: which test rows that run had right. change: row -> of what was measured."""
     runs, records, cells = request.folder / "runs", {}, []
-    tested = request.data.parts.test
+    test_rows = request.data.parts.test
     for order, (name, seeds) in enumerate(right.items()):
-        asked = {
+        config = {
             "profile_name": "laptop", "paths": {"runs": str(runs), "data": None},
             "task": {"_target_": "lora_repro.tasks.own.classes.OwnLabels", "name": "own_labels", "metrics": [metric]},
             "train": {"_target_": "lora_repro.train.loop.TrainConfig", "lr": 3e-3, "select_by": "score"},
@@ -98,49 +98,49 @@ def ran(
             "backbone": {"source": "random", "name": "b"}, "data": {},
         }  # fmt: skip
         by = "score" if metric == "accuracy" else "loss"
-        plant_search(runs, asked, trials if name != "untuned" else (), by)
+        plant_search(runs, config, trials if name != "untuned" else (), by)
         for seed, each in enumerate(seeds):
             signature = f"{name}{seed}"
             place = runs / "laptop" / signature
             place.mkdir(parents=True)
-            lines = [line(row, bool(one), metric, request.with_texts) for row, one in zip(tested, each, strict=True)]
+            lines = [line(row, bool(one), metric, request.with_texts) for row, one in zip(test_rows, each, strict=True)]
             (place / "predictions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
-            told = dict((change or {}).get(name, {}))
-            status = told.pop("status", "finished")
+            extra = dict((change or {}).get(name, {}))
+            status = extra.pop("status", "finished")
             counts = {"method": COUNTS[name], "head": 66 * bool(COUNTS[name]), "total": 10**6}
-            measured = {"scores": {metric: float(np.mean(each))}, "parameters": counts, **STEPS, **told}
-            found = {
-                "schema": 1, "signature": signature, "status": status, "asked": {**asked, "seed": seed},
-                "row": {"table": "t", "name": name, "label": LABELS.get(name, name)}, "measured": measured,
+            metrics = {"scores": {metric: float(np.mean(each))}, "parameters": counts, **STEPS, **extra}
+            record = {
+                "schema": 1, "signature": signature, "status": status, "asked": {**config, "seed": seed},
+                "row": {"table": "t", "name": name, "label": LABELS.get(name, name)}, "measured": metrics,
                 "where": {"data": {"caption": "own", "hashes": {}, "found": {"classes": [*MARKS[1:]]}},
                           "backbone": {"label": "a BERT", "sha256": "ab" * 32}, "device": "a CPU", "precision": "fp32",
                           "git_sha": "cd" * 20, "dirty": True, "finished_at": "2026-12-01T10:00:00Z"},
             }  # fmt: skip
-            seal(place, found)
+            seal(place, record)
             records[signature] = json.loads((place / "record.json").read_text())
-            declared = Row(name, LABELS.get(name, name), order, 9, True, {}, {})
-            cells.append(Cell(declared, seed, {}, (), signature, {**asked, "seed": seed}, place, guess=1e-3))
+            table_row = Row(name, LABELS.get(name, name), order, 9, True, {}, {})
+            cells.append(Cell(table_row, seed, {}, (), signature, {**config, "seed": seed}, place, guess=1e-3))
     guesses = {name: Guess(1e-3, 10.0, 4) for name in right}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answering, "_learnt", lambda rows, metric: (constant, {}))
         title = f"a BERT on {request.data.names['train']}, by {len(right)} methods"
-        found_answer = answer(title, cells, Store(OWN, runs / "laptop", records), guesses, {metric}.__contains__)
-    assert found_answer is not None
-    return Made(request, found_answer)
+        comparison = answer(title, cells, Store(OWN, runs / "laptop", records), guesses, {metric}.__contains__)
+    assert comparison is not None
+    return Made(request, comparison)
 
 
 def plant_search(runs: Path, asked: dict[str, Any], trials: Sequence[tuple[float, float | None]], by: str) -> None:
     """A search that chose the best of these (rate, held-out score or loss); None diverged."""
     if not trials:
         return
-    told = [{"lr": lr, "dev_score": value if by == "score" else None, "dev_loss": None if value is None else 1 - value}
+    rows = [{"lr": lr, "dev_score": value if by == "score" else None, "dev_loss": None if value is None else 1 - value}
             for lr, value in trials]  # fmt: skip
-    one = {"length": 1.0, "seed": 1000, "by": by, "chosen": 3e-3, "edge": "high", "trials": told}
+    one = {"length": 1.0, "seed": 1000, "by": by, "chosen": 3e-3, "edge": "high", "trials": rows}
     setting = rates.setting_signature(asked)
-    kept = {"schema": 1, "setting": setting, "chosen": 3e-3, "edge": "high", "length": 1.0, "searches": [one]}
+    record = {"schema": 1, "setting": setting, "chosen": 3e-3, "edge": "high", "length": 1.0, "searches": [one]}
     path = rates.own_path(runs, "laptop", setting)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, sealed(kept))
+    write_json(path, sealed(record))
 
 
 def line(row: Any, right: bool, metric: str, with_texts: bool) -> dict[str, Any]:
@@ -182,8 +182,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def drawings(html: str) -> list[str]:
     """The SVGs of the page, as text; a PNG has no text."""
     sources = [one["src"] for one in Seen(html).of("img")]
-    coded = [source.partition("base64,")[2] for source in sources if source.startswith("data:image/svg+xml")]
-    return [base64.b64decode(one).decode() for one in coded]
+    payloads = [source.partition("base64,")[2] for source in sources if source.startswith("data:image/svg+xml")]
+    return [base64.b64decode(one).decode() for one in payloads]
 
 
 def titles(html: str) -> list[str]:
@@ -191,12 +191,12 @@ def titles(html: str) -> list[str]:
 
 
 def test_the_advice_stands_first(made: Made, html: str) -> None:
-    said = [text.strip() for text in Seen(html).texts if text.strip()]
+    texts = [text.strip() for text in Seen(html).texts if text.strip()]
     words = advice(made.answer)
-    start = said.index(words[0])
-    assert said[start : start + len(words)] == words
+    start = texts.index(words[0])
+    assert texts[start : start + len(words)] == words
     assert html.index("<h1>") < html.index('class="lead"') < html.index("<table")
-    assert "by 3 methods" in said[start - 1]
+    assert "by 3 methods" in texts[start - 1]
 
 
 def test_its_numbers_are_those_of_the_frame(made: Made, html: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,31 +204,31 @@ def test_its_numbers_are_those_of_the_frame(made: Made, html: str, monkeypatch: 
     scores = html[html.index('id="scores"') : html.index('id="costs"')]
     lines = scores.split("<tr>")[2:]  # the first is the header's
     assert len(lines) == 3
-    for told, (_, row) in zip(lines, frame.iterrows(), strict=True):
-        numbers = [float(one) for one in re.findall(r'data-n="([^"]+)"', told)]
+    for html_row, (_, row) in zip(lines, frame.iterrows(), strict=True):
+        numbers = [float(one) for one in re.findall(r'data-n="([^"]+)"', html_row)]
         assert numbers[0] == round(row["accuracy"], 1)
         assert int(row["trained"]) in numbers and round(row["step_ms"]) in map(round, numbers)
         assert row["lr"] in numbers
         assert row["row"] == "full" or round(row["difference"], 1) in numbers
-    drawn: list[Panel] = []
-    monkeypatch.setattr(points, "save", lambda panels, *_, **__: drawn.extend(panels))
+    plots: list[Panel] = []
+    monkeypatch.setattr(points, "save", lambda panels, *_, **__: plots.extend(panels))
     monkeypatch.setattr(pictures, "embed_figure", lambda stem: pictures.PageFigure("", "", "", 0, 0))
     pictures.trade_offs(made.answer)
     scale = {"trained": 1.0, "memory_mb": 2**20 / 1e6, "step_ms": 1.0}
-    assert len(drawn) == len(scale)
-    for panel, (column, factor) in zip(drawn, scale.items(), strict=True):
+    assert len(plots) == len(scale)
+    for panel, (column, factor) in zip(plots, scale.items(), strict=True):
         places = [(point.x, point.y, point.sd) for point in panel.points if point.x]
         expected = zip(factor * frame[column], frame["accuracy"], frame["accuracy_sd"], strict=True)
         assert np.allclose(places, list(expected))
 
 
 def test_it_loads_nothing(html: str) -> None:
-    seen = Seen(html)
-    for one in [attributes for _, attributes in seen.tags]:
+    document = Seen(html)
+    for one in [attributes for _, attributes in document.tags]:
         assert one.get("src", "data:").startswith("data:")
         assert one.get("href", "comparison.csv").startswith("comparison.")
-    assert not seen.of("link", "iframe", "object", "embed", "base", "form", "video", "audio")
-    assert "default-src 'none'" in html and len(seen.of("script", "style")) == 2
+    assert not document.of("link", "iframe", "object", "embed", "base", "form", "video", "audio")
+    assert "default-src 'none'" in html and len(document.of("script", "style")) == 2
     assert len(drawings(html)) >= 5
     for text in [html, *drawings(html)]:
         assert not re.search(r"url\((?!#)|@import|(?:href|src)=[\"']?(?:https?:)?//", text)
@@ -244,8 +244,8 @@ def test_foreign_text_stays_text(html: str) -> None:
 
 
 def test_it_tells_nothing_of_the_data_unasked(made: Made, html: str) -> None:
-    kept = (made.answer.best.median_run.predictions).read_text()
-    assert "okapi" in kept  # so leaving it out is the page's doing
+    predictions = (made.answer.best.median_run.predictions).read_text()
+    assert "okapi" in predictions  # so leaving it out is the page's doing
     for text in (html, *drawings(html)):
         assert not [word for word in MARKS if word in text]
 
@@ -253,33 +253,33 @@ def test_it_tells_nothing_of_the_data_unasked(made: Made, html: str) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_texts_are_shown_if_they_were_kept(tmp_path: Path) -> None:
     request = asked_for(tmp_path, with_texts=True)
-    shown = ran(request, {"full": hits(0.5), "lora": hits(0.9)}, metric="exact_match").html
-    assert "zebra test 2" in shown and "okapi &lt;b&gt;" in shown and "okapi <b>" not in shown
+    document = ran(request, {"full": hits(0.5), "lora": hits(0.9)}, metric="exact_match").html
+    assert "zebra test 2" in document and "okapi &lt;b&gt;" in document and "okapi <b>" not in document
 
 
 def test_the_rows_of_disagreement(tmp_path: Path) -> None:
     """On rows 0 to 9 both are right; on 10 to 29 LoRA alone, on 30 in one of its seeds; full alone on the last."""
     lora = [[number < 30 or (number == 30 and seed == 0) for number in range(40)] for seed in range(2)]
     full = [[number < 10 or number == 39 for number in range(40)] for _ in range(2)]
-    made = ran(asked_for(tmp_path), {"full": full, "lora": lora})
-    found = disagreements(made.answer, made.request)
-    assert found is not None and found.table is not None
-    assert "differs on 22 of 40 test rows" in found.said
-    assert f"{LABELS['lora']} is better on 21, Full fine-tuning on 1" in found.said
-    assert len(found.table.rows) == SHOWN
-    places = [row[0] for row in found.table.rows]
+    report = ran(asked_for(tmp_path), {"full": full, "lora": lora})
+    section = disagreements(report.answer, report.request)
+    assert section is not None and section.table is not None
+    assert "differs on 22 of 40 test rows" in section.said
+    assert f"{LABELS['lora']} is better on 21, Full fine-tuning on 1" in section.said
+    assert len(section.table.rows) == SHOWN
+    places = [row[0] for row in section.table.rows]
     assert places == [f"test.csv, line {number + 2}" for number in range(10, 10 + SHOWN)]  # a header, then row 0
-    tested = made.request.data.parts.test
-    assert [row[1] for row in found.table.rows] == [example_key(tested[n].input) for n in range(10, 10 + SHOWN)]
-    assert {row[2:] for row in found.table.rows} == {("100.0", "0.0")} and found.table.header[2] == LABELS["lora"]
+    test_rows = report.request.data.parts.test
+    assert [row[1] for row in section.table.rows] == [example_key(test_rows[n].input) for n in range(10, 10 + SHOWN)]
+    assert {row[2:] for row in section.table.rows} == {("100.0", "0.0")} and section.table.header[2] == LABELS["lora"]
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_methods_that_answer_alike_disagree_nowhere(tmp_path: Path) -> None:
-    made = ran(asked_for(tmp_path), {"full": hits(0.5), "lora": hits(0.5)})
-    found = disagreements(made.answer, made.request)
-    assert found is not None and found.table is None and "differs on 0 of 40" in found.said
-    assert "differs on 0 of 40" in made.html
+    report = ran(asked_for(tmp_path), {"full": hits(0.5), "lora": hits(0.5)})
+    section = disagreements(report.answer, report.request)
+    assert section is not None and section.table is None and "differs on 0 of 40" in section.said
+    assert "differs on 0 of 40" in report.html
 
 
 def test_the_front_holds_what_no_other_beats_in_both() -> None:
@@ -304,16 +304,16 @@ def test_searches_say_how_far_the_rate_lies_from_its_first_guess(made: Made, htm
     assert "Full fine-tuning: 0.003, 3 times its first guess" in html
     one = pictures.tried(made.answer.rows[0])
     assert one is not None and dict(one.rates) == {1e-3: pytest.approx(70), 3e-3: pytest.approx(80), 9e-3: None}
-    said = pictures._how(one)
-    assert "times 10 (median of 4 published" in said and "diverged" in said and "highest tried" in said
+    caption = pictures._how(one)
+    assert "times 10 (median of 4 published" in caption and "diverged" in caption and "highest tried" in caption
     lower = pictures.Tried(one.row, "score", one.rates, 1e-3, 9e-3, "", 0, False)
     assert lower.distance == "1/9 of its first guess" and "No rate did better" in pictures._how(lower)
     assert pictures.Tried(one.row, "score", one.rates, 1e-3, 1e-3, "", 0, True).distance == "its first guess"
 
 
 def test_how_it_was_made(made: Made, html: str) -> None:
-    for said in ("a BERT, SHA-256 abab", "cdcd", "uncommitted", "a CPU", "1 of 3 seeds", "test.csv", "keep their licences"):
-        assert said in html
+    for phrase in ("a BERT, SHA-256 abab", "cdcd", "uncommitted", "a CPU", "1 of 3 seeds", "test.csv", "keep their licences"):
+        assert phrase in html
     for digest in made.request.data.sha256.values():
         assert digest in html
     table = html[html.index('id="files"') :]
@@ -322,53 +322,53 @@ def test_how_it_was_made(made: Made, html: str) -> None:
 
 
 def test_its_command_asks_for_the_same_comparison(tmp_path: Path) -> None:
-    asked = asked_for(
+    request = asked_for(
         tmp_path, columns={"text": "sentence", "label": "label"}, methods=("full", "lora"), ranks=(1, 8), seeds=3,
         targets=(("query", "value"), ("query",)), metric="accuracy", revision="abc", with_texts=True,
     )  # fmt: skip
-    found = ran(asked, {"full": hits(0.5), "lora": hits(0.6)}).answer
-    words = shlex.split(command(asked, found))
+    comparison = ran(request, {"full": hits(0.5), "lora": hits(0.6)}).answer
+    words = shlex.split(command(request, comparison))
     assert words[:2] == ["lora-repro", "compare"]
     again, _ = requested(words[2:])
-    kept = "model files columns methods ranks targets seeds metric revision with_texts overrides".split()
-    for name in kept:
-        assert getattr(again, name) == getattr(asked, name), name
-    shorter = command(asked.shorter(without=("lora_r8",)), found)
-    assert shorter.startswith("lora-repro run --config-dir") and f"experiment={asked.name}" in shorter
+    fields = "model files columns methods ranks targets seeds metric revision with_texts overrides".split()
+    for name in fields:
+        assert getattr(again, name) == getattr(request, name), name
+    shorter = command(request.shorter(without=("lora_r8",)), comparison)
+    assert shorter.startswith("lora-repro run --config-dir") and f"experiment={request.name}" in shorter
 
 
 def test_one_seed_a_diverged_run_and_memory_that_was_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = {"lora": {"status": "diverged", "scores": None, "dev_scores": [], "dev_losses": [], "peak_memory_mb": None}}
-    made = ran(asked_for(tmp_path), {"full": hits(0.7, 1), "lora": hits(0.1, 1), "bitfit": hits(0.5, 1)}, change)
-    curves = [figure.title for figure in pictures.learning(made.answer, 5)]
+    report = ran(asked_for(tmp_path), {"full": hits(0.7, 1), "lora": hits(0.1, 1), "bitfit": hits(0.5, 1)}, change)
+    curves = [figure.title for figure in pictures.learning(report.answer, 5)]
     assert len(curves) == 2 and all("Full fine-tuning: held-out" in title for title in curves)
-    frame = made.answer.frame().set_index("row")
+    frame = report.answer.frame().set_index("row")
     assert frame.loc["lora", "accuracy"] == 0 and np.isnan(frame.loc["lora", "memory_mb"])
-    first, memory, _ = (figure.title for figure in pictures.trade_offs(made.answer))
+    first, memory, _ = (figure.title for figure in pictures.trade_offs(report.answer))
     assert first.startswith("Full fine-tuning: accuracy 70.0") and "LoRA" not in memory
     for name in ("trade_offs", "learning", "searches"):
         monkeypatch.setattr(pages.pictures, name, lambda *_: [])
-    shown = made.html
-    assert "diverged" in shown and "1 a method of the 3 asked for" in shown
+    document = report.html
+    assert "diverged" in document and "1 a method of the 3 asked for" in document
 
 
 def test_texts_of_which_only_the_loss_is_known(tmp_path: Path) -> None:
     """The untuned model trains nothing, so it has no curve, no rate and no cost of training."""
     change = {name: {"dev_scores": []} for name in ("full", "lora")}
-    untrained = {"steps": 0, "train_seconds": 0, "train_losses": [], "dev_scores": [], "dev_losses": []}
-    made = ran(
+    baseline = {"steps": 0, "train_seconds": 0, "train_losses": [], "dev_scores": [], "dev_losses": []}
+    report = ran(
         asked_for(tmp_path),
         {"untuned": hits(0.2), "full": hits(0.7), "lora": hits(0.75)},
-        {**change, "untuned": untrained},
+        {**change, "untuned": baseline},
         metric="exact_match",
         constant=None,
         trials=((1e-3, 0.1), (3e-3, 0.3)),
     )
-    names = titles(made.html)
+    names = titles(report.html)
     assert sum("held-out loss" in name for name in names) == 1
     assert not any("held-out exact match" in name for name in names)
     assert sum(": rate " in name for name in names) == 2 and len(names) == 3 + 1 + 2
-    one = pictures.tried(made.answer.rows[1])
+    one = pictures.tried(report.answer.rows[1])
     assert one is not None and one.by == "loss" and one.rates[3e-3] == pytest.approx(0.7)

@@ -64,19 +64,19 @@ def test_a_row_that_the_backbone_has_no_positions_for_is_refused(prefix: int, si
 
 
 def test_a_run_on_texts_that_are_too_long_is_one_line(tmp_path: Path) -> None:
-    asked = ["experiment=e2e", "row/e2e=prelayer_key_value", "profile=smoke", f"paths.runs={tmp_path}"]
-    asked += ["backbone=random_gpt2", "method.prefix=450"]
+    overrides = ["experiment=e2e", "row/e2e=prelayer_key_value", "profile=smoke", f"paths.runs={tmp_path}"]
+    overrides += ["backbone=random_gpt2", "method.prefix=450"]
     with pytest.raises(UserError, match=r"and 450 of prelayer, but this backbone has \d+ positions: lower data.max_length"):
-        run.run(compose(asked))
+        run.run(compose(overrides))
 
 
 def test_padding_to_any_length_changes_nothing() -> None:
     backbone = tiny_backbone("gpt2")
     long = text_row([65] * 120, 119)
-    alone, _ = summed_loss(backbone, collate(ROWS, 256), 0.1)
-    padded, _ = summed_loss(backbone, collate([*ROWS, long], 256), 0.1)
+    loss, _ = summed_loss(backbone, collate(ROWS, 256), 0.1)
+    total, _ = summed_loss(backbone, collate([*ROWS, long], 256), 0.1)
     extra, _ = summed_loss(backbone, collate([long], 256), 0.1)
-    assert float(padded) == pytest.approx(float(alone) + float(extra), abs=1e-4)
+    assert float(total) == pytest.approx(float(loss) + float(extra), abs=1e-4)
 
 
 def test_validation_loss_is_a_mean_over_tokens_without_smoothing() -> None:
@@ -89,10 +89,10 @@ def test_validation_loss_is_a_mean_over_tokens_without_smoothing() -> None:
 
 def test_a_beam_wider_than_the_vocabulary_is_refused_with_the_prompts() -> None:
     """They are encoded before the training."""
-    backbone, asked = tiny_backbone("gpt2"), [Example("a", "x", "y")]
-    assert Completion(BeamSearch(beam=257)).ask(asked, backbone, (0, 0), 99)[1] == 0
+    backbone, examples = tiny_backbone("gpt2"), [Example("a", "x", "y")]
+    assert Completion(BeamSearch(beam=257)).ask(examples, backbone, (0, 0), 99)[1] == 0
     with pytest.raises(UserError, match=r"decode\.beam=258 exceeds the vocabulary of 257 tokens"):
-        Completion(BeamSearch(beam=258)).ask(asked, backbone, (0, 0), 99)
+        Completion(BeamSearch(beam=258)).ask(examples, backbone, (0, 0), 99)
 
 
 def test_what_does_not_fit_is_cut_by_the_task_s_rule_and_counted() -> None:
@@ -104,8 +104,8 @@ def test_what_does_not_fit_is_cut_by_the_task_s_rule_and_counted() -> None:
     rows, cut = objective.encode(examples, backbone, (0, 0), 22)
     assert cut == 1 and [len(row.ids) for row in rows] == [22, 15]
     assert backbone.tokenizer.decode(rows[0].ids[:16]) == "B: three four\n\n\n"
-    asked, cut = objective.ask(examples, backbone, (2, 0), 23)
-    assert cut == 1 and [len(row.ids) for row in asked] == [18, 11]
+    prompts, cut = objective.ask(examples, backbone, (2, 0), 23)
+    assert cut == 1 and [len(row.ids) for row in prompts] == [18, 11]
     assert objective.encode(examples, backbone, (0, 0), 99)[1] == 0
     with pytest.raises(UserError, match="only the first utterances may be cut"):
         objective.ask(examples, backbone, (0, 0), 6)
@@ -117,19 +117,19 @@ def test_kept_hidden_states_give_the_loss_and_the_gradient_of_the_whole_pass() -
     for architecture in ("gpt2", "llama"):
         backbone = tiny_backbone(architecture)
         method = LinearProbe().apply(backbone)
-        kept = Completion().frozen(backbone, ROWS, 1, 2)
-        assert [replace(row, features=None) for row in kept] == ROWS
-        found = []
-        for rows in (ROWS[::-1], kept[::-1]):
+        cache = Completion().frozen(backbone, ROWS, 1, 2)
+        assert [replace(row, features=None) for row in cache] == ROWS
+        passes = []
+        for rows in (ROWS[::-1], cache[::-1]):
             loss, _ = summed_loss(backbone, collate(rows, backbone.pad), 0.1)
             loss.backward()
             (weight,) = method.parameters()
             assert weight.grad is not None
-            found.append((loss.detach(), weight.grad.clone()))
+            passes.append((loss.detach(), weight.grad.clone()))
             weight.grad = None
-        torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(passes[1], passes[0], rtol=1e-5, atol=1e-5)
         with silent_body(backbone):  # which is not run again
-            assert Completion().validate(backbone, kept, 2)["dev_loss"] > 0
+            assert Completion().validate(backbone, cache, 2)["dev_loss"] > 0
 
 
 @contextmanager

@@ -31,8 +31,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def forget() -> None:
     """As if this were another process."""
-    for kept in (composing._chosen, composing._axes, composing.compose_cached, cells._run, compose_cache._home):
-        kept.cache_clear()
+    for function in (composing._chosen, composing._axes, composing.compose_cached, cells._run, compose_cache._home):
+        function.cache_clear()
 
 
 def no_hydra(*_: object, **__: object) -> None:
@@ -68,13 +68,13 @@ def test_what_is_remembered_is_what_hydra_composes(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
-    whole = plain(composing.compose(ASKED))
+    config = plain(composing.compose(ASKED))
     (path,) = composed(tmp_path)
     text = path.read_text(encoding="utf-8")
     for bad in (text.replace("sst2", "sst3"), text[:-4], "", "\x00"):
         path.write_text(bad, encoding="utf-8")
         forget()
-        assert plain(composing.compose(ASKED)) == whole
+        assert plain(composing.compose(ASKED)) == config
         assert path.read_text(encoding="utf-8") == text
 
 
@@ -111,12 +111,12 @@ def test_the_paper_s_numbers_are_part_of_conf(monkeypatch: pytest.MonkeyPatch, t
 def test_what_other_code_decides_is_made_anew_when_it_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     monkeypatch.setattr(compose_cache, "LIBRARY", tmp_path)
-    made = []
+    calls = []
 
     def value(text: str) -> int:
         (tmp_path / "methods" / "lora.py").write_text(text)
         compose_cache._text_of.cache_clear()
-        return compose_cache.load_or_make(["sizes"], lambda: made.append(text) or len(made), ("methods",))
+        return compose_cache.load_or_make(["sizes"], lambda: calls.append(text) or len(calls), ("methods",))
 
     assert [value("a"), value("a"), value("b"), value("a")] == [1, 1, 2, 1]
     compose_cache._text_of.cache_clear()
@@ -128,10 +128,10 @@ def test_the_oldest_files_go_when_there_are_too_many(monkeypatch: pytest.MonkeyP
         compose_cache.load_or_make([str(n)], lambda: 0)
     for age, path in enumerate(files(tmp_path)):
         os.utime(path, (age, age))
-    kept = files(tmp_path)[-2:]
+    survivors = files(tmp_path)[-2:]
     forget()
     compose_cache._home()
-    assert files(tmp_path) == kept
+    assert files(tmp_path) == survivors
 
 
 def test_an_editor_s_lock_is_no_file_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -154,30 +154,30 @@ def test_where_nothing_can_be_kept_it_is_composed(monkeypatch: pytest.MonkeyPatc
 def test_what_an_environment_variable_gives_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("/first", "/second"):
         monkeypatch.setenv("WHERE", folder)
-        (found,) = cells.cells(["task=rte", "method=lora", "paths.data='${oc.env:WHERE}/glue'"])
-        assert found.asked["paths"]["data"] == f"{folder}/glue"
+        (cell,) = cells.cells(["task=rte", "method=lora", "paths.data='${oc.env:WHERE}/glue'"])
+        assert cell.asked["paths"]["data"] == f"{folder}/glue"
         forget()
 
 
 def test_runs_are_remembered_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the runs that they start from, their axes and their rows."""
-    asked = ["experiment=fusion", "profile=mini", "row/fusion=fusion,lora", "data.n_test=7"]
-    made = cells.cells(asked)
+    overrides = ["experiment=fusion", "profile=mini", "row/fusion=fusion,lora", "data.n_test=7"]
+    runs = cells.cells(overrides)
     forget()
     for name in ("compose", "starts_of"):
         monkeypatch.setattr(cells, name, no_hydra)
-    assert cells.cells(asked) == made and any(cell.starts for cell in made)
+    assert cells.cells(overrides) == runs and any(cell.starts for cell in runs)
 
 
 def test_a_remembered_run_takes_the_rate_that_is_searched_today(unsearched: Path) -> None:
-    asked = ["experiment=rank", "profile=mini", "row/rank=lora_q", "row.rank=4"]
-    (before,) = cells.cells(asked)
+    overrides = ["experiment=rank", "profile=mini", "row/rank=lora_q", "row.rank=4"]
+    (before,) = cells.cells(overrides)
     assert before.unsearched and before.asked["train"]["lr"] == before.guess
     forget()
     path = rates.trials_path("mini", rates.setting_signature(before.asked))
     write_json(path, {"schema": record.SCHEMA, "chosen": 0.125})
     note(unsearched)
-    (after,) = cells.cells(asked)
+    (after,) = cells.cells(overrides)
     assert after.asked["train"]["lr"] == 0.125 and after.signature != before.signature and not after.unsearched
 
 

@@ -48,29 +48,29 @@ def test_the_walk_finds_the_tree() -> None:
 @pytest.mark.parametrize("group, name", BUILT)
 def test_every_component_builds(group: str, name: str) -> None:
     family = ["task=sentiment"] if name in ("labels", "glue") else []  # each kind of task has its own
-    built = build(compose([*family, f"{group}={name}"])[group])
+    component = build(compose([*family, f"{group}={name}"])[group])
     if group == "backbone":
-        assert isinstance(built, BackboneSpec)
+        assert isinstance(component, BackboneSpec)
     if group == "task":
-        assert built.attribution, "where real texts are shown, it must be said whose they are"
+        assert component.attribution, "where real texts are shown, it must be said whose they are"
 
 
 @pytest.mark.parametrize("group, name", [*COMPONENTS, ("probe", "updates"), ("data", ""), ("bench", "")])
 def test_every_field_of_a_component_stands_in_its_yaml(group: str, name: str) -> None:
     """So the command line takes and completes all of them."""
     family = ["task=sentiment"] if name in ("labels", "glue") else []
-    asked = [f"{group}={name}"] if name else ["experiment=latency", "row/latency=plain"]
-    node = compose([*family, *asked])[group]
+    overrides = [f"{group}={name}"] if name else ["experiment=latency", "row/latency=plain"]
+    node = compose([*family, *overrides])[group]
     assert set(fields(node["_target_"])) <= set(node)
 
 
 def test_options_that_most_runs_leave_alone_are_accepted() -> None:
-    asked = resolved(
+    config = resolved(
         "task=sentiment", "train.steps=5", "train.select_by=score", "train.group_by_length=true", "tune.length=0.5",
         "starts=[{task:entailment}]",
     )  # fmt: skip
-    assert (asked["train"]["steps"], asked["train"]["select_by"], asked["train"]["group_by_length"]) == (5, "score", True)
-    assert asked["tune"]["length"] == 0.5 and asked["starts"] == [{"task": "entailment"}]
+    assert (config["train"]["steps"], config["train"]["select_by"], config["train"]["group_by_length"]) == (5, "score", True)
+    assert config["tune"]["length"] == 0.5 and config["starts"] == [{"task": "entailment"}]
 
 
 @pytest.mark.parametrize("task", ["webnlg", "dart"])
@@ -78,8 +78,8 @@ def test_a_protocol_is_a_choice_of_the_tasks_that_have_two(task: str) -> None:
     assert build(compose([f"task={task}"]).task).protocol == "paper"
     official = compose([f"experiment={task}", f"row/{task}=lora", "protocol=official"])
     assert build(official.task).protocol == "official" and "protocol" not in official
-    asked = [resolved(f"task={task}", f"{key}=official") for key in ("protocol", "task.protocol")]
-    assert signature(asked[0]) == signature(asked[1])
+    configs = [resolved(f"task={task}", f"{key}=official") for key in ("protocol", "task.protocol")]
+    assert signature(configs[0]) == signature(configs[1])
     with pytest.raises(UserError, match=r"official.*paper"):
         compose([f"task={task}", "protocol=both"])
     with pytest.raises(UserError, match="not a setting of E2E"):
@@ -87,18 +87,18 @@ def test_a_protocol_is_a_choice_of_the_tasks_that_have_two(task: str) -> None:
 
 
 def test_a_start_with_a_method_of_its_own_has_none_of_the_settings_of_this_one() -> None:
-    fused = ["task=rte", "method=adapter_fusion", "method.sources=[mnli,sst2]", "method.bottleneck=8", "train.lr=1e-3"]
-    asked = [*fused, "starts=[{task:mnli,method:adapter_p},{task:sst2}]"]
-    (first, said), (second, _) = starts_of(compose(asked), asked)
-    assert said == ("train.lr=1e-3", "starts=null", "task=mnli", "method=adapter_p", "seed=0")
+    fusion = ["task=rte", "method=adapter_fusion", "method.sources=[mnli,sst2]", "method.bottleneck=8", "train.lr=1e-3"]
+    overrides = [*fusion, "starts=[{task:mnli,method:adapter_p},{task:sst2}]"]
+    (first, settings), (second, _) = starts_of(compose(overrides), overrides)
+    assert settings == ("train.lr=1e-3", "starts=null", "task=mnli", "method=adapter_p", "seed=0")
     assert first.method == compose(["method=adapter_p"]).method and first.train.lr == 1e-3
     assert (second.method.name, second.method.sources, second.method.bottleneck) == ("adapter_fusion", ["mnli", "sst2"], 8)
 
 
 def test_a_start_s_own_settings_are_spelled_as_hydra_reads_them() -> None:
     own = {"data.n_train": None, "paths.data": "/data/my glue (v1)", "row.label": "null", "method.targets": ["query", "value"]}
-    asked = ["task=rte", "method=lora", f"starts=[{override_value({'task': 'mrpc', **own})}]"]
-    ((start, _),) = starts_of(compose(asked), asked)
+    overrides = ["task=rte", "method=lora", f"starts=[{override_value({'task': 'mrpc', **own})}]"]
+    ((start, _),) = starts_of(compose(overrides), overrides)
     assert (start.task.name, start.data.n_train, start.paths.data) == ("mrpc", None, "/data/my glue (v1)")
     assert start.row.label == "null" and start.method.targets == ["query", "value"]
 
@@ -115,23 +115,23 @@ def test_every_row_and_every_profile_compose_and_build(row: str, profile: str) -
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("row", ["lora", "prelayer", "adapter_l_large"])
 def test_the_paper_profile_composes_for_every_recipe(row: str, recipe: str, backbone: str) -> None:
-    asked = resolved("experiment=e2e", f"row/e2e={row}", "profile=paper", f"recipe={recipe}", f"backbone={backbone}")
-    assert asked["backbone"]["hub_id"] == "openai-community/" + backbone.replace("_", "-")
-    assert len(asked["backbone"]["revision"]) == 40
-    assert asked["decode"]["length_penalty"] == {"paper": 0.9, "scripts": 0.8}[recipe]
-    assert asked["train"]["select"] == {"paper": "best", "scripts": "last"}[recipe]
-    train = asked["train"]
+    config = resolved("experiment=e2e", f"row/e2e={row}", "profile=paper", f"recipe={recipe}", f"backbone={backbone}")
+    assert config["backbone"]["hub_id"] == "openai-community/" + backbone.replace("_", "-")
+    assert len(config["backbone"]["revision"]) == 40
+    assert config["decode"]["length_penalty"] == {"paper": 0.9, "scripts": 0.8}[recipe]
+    assert config["train"]["select"] == {"paper": "best", "scripts": "last"}[recipe]
+    train = config["train"]
     assert (train["epochs"], train["batch_size"]) == ((5, 5) if row == "adapter_l_large" else (5, 8))
     assert (train["warmup"], train["weight_decay"]) == (500, 0.01)
-    assert asked["task"]["text_form"] == "tokenised" and asked["data"]["n_train"] is None
+    assert config["task"]["text_form"] == "tokenised" and config["data"]["n_train"] is None
 
 
 def test_lora_at_paper_scale_has_the_paper_s_hyper_parameters() -> None:
-    asked = resolved("experiment=e2e", "row/e2e=lora", "profile=paper")
-    assert asked["train"]["lr"] == 2e-4 and asked["train"]["label_smoothing"] == 0.1
-    method = asked["method"]
+    config = resolved("experiment=e2e", "row/e2e=lora", "profile=paper")
+    assert config["train"]["lr"] == 2e-4 and config["train"]["label_smoothing"] == 0.1
+    method = config["method"]
     assert (method["rank"], method["alpha"], method["dropout"], method["targets"]) == (4, 32, 0.1, ["query", "value"])
-    assert (asked["decode"]["beam"], asked["decode"]["no_repeat_ngram"], asked["decode"]["max_new_tokens"]) == (10, 4, 64)
+    assert (config["decode"]["beam"], config["decode"]["no_repeat_ngram"], config["decode"]["max_new_tokens"]) == (10, 4, 64)
 
 
 # Li & Liang (2021), hyper-parameters of E2E: learning rate, epochs, batch size.
@@ -144,18 +144,18 @@ BASELINES = {
 @pytest.mark.parametrize("row", BASELINES)
 def test_the_quoted_e2e_baselines_train_as_their_source_prints(row: str) -> None:
     for recipe in RECIPES:
-        asked = resolved("experiment=e2e", f"row/e2e={row}", "profile=paper", f"recipe={recipe}")
-        assert tuple(asked["train"][key] for key in ("lr", "epochs", "batch_size")) == BASELINES[row]
+        config = resolved("experiment=e2e", f"row/e2e={row}", "profile=paper", f"recipe={recipe}")
+        assert tuple(config["train"][key] for key in ("lr", "epochs", "batch_size")) == BASELINES[row]
     if row == "prelayer_key_value":
-        assert (asked["method"]["form"], asked["method"]["prefix"]) == ("key_value", 5)
+        assert (config["method"]["form"], config["method"]["prefix"]) == ("key_value", 5)
 
 
 def test_a_quoted_prelayer_value_stands_beside_the_form_it_is_of() -> None:
     for table in ("e2e", "webnlg", "dart"):
         for row in choices(f"row/{table}"):
-            asked = resolved(f"experiment={table}", f"row/{table}={row}", "profile=paper")
-            if asked["method"]["name"] == "prelayer" and asked["row"]["paper"]:
-                assert asked["method"]["form"] == "key_value", row
+            config = resolved(f"experiment={table}", f"row/{table}={row}", "profile=paper")
+            if config["method"]["name"] == "prelayer" and config["row"]["paper"]:
+                assert config["method"]["form"] == "key_value", row
 
 
 @pytest.mark.parametrize("name", [name for group, name in BUILT if group == "backbone" and not name.startswith("random")])
@@ -163,8 +163,8 @@ def test_a_backbone_trains_with_its_published_dropout(name: str) -> None:
     config = compose([f"backbone={name}"])
     spec = build(config.backbone)
     kind = (spec.shape or OmegaConf.load(CONF / "plan.yaml").shapes[name])["model_type"]
-    published = AutoConfig.for_model(kind)  # none of these models' own files says otherwise
-    assert {getattr(published, key) for key in ARCHITECTURES[kind].dropouts} == {spec.dropout}
+    defaults = AutoConfig.for_model(kind)  # none of these models' own files says otherwise
+    assert {getattr(defaults, key) for key in ARCHITECTURES[kind].dropouts} == {spec.dropout}
     if spec.shape.get("model_type") == "gpt2":
         assert compose([f"backbone={name}", "recipe=scripts"]).backbone.dropout == 0.0  # their code has none
 
@@ -208,16 +208,16 @@ def test_argument_order_does_not_change_the_identity() -> None:
 
 @pytest.mark.parametrize("profile", sorted(path.parent.name for path in rates.RESULTS.glob("*/trials")))
 def test_a_published_search_is_of_committed_code_bracketed_or_says_so(profile: str) -> None:
-    found = {path: read(path) for path in sorted((rates.RESULTS / profile / "trials").glob("*.json"))}
-    assert found and all(one["setting"] == path.stem for path, one in found.items())
-    assert all(one["chosen"] == one["searches"][-1]["chosen"] for one in found.values())
-    for path, search in ((path, search) for path, one in found.items() for search in one["searches"]):
+    records = {path: read(path) for path in sorted((rates.RESULTS / profile / "trials").glob("*.json"))}
+    assert records and all(one["setting"] == path.stem for path, one in records.items())
+    assert all(one["chosen"] == one["searches"][-1]["chosen"] for one in records.values())
+    for path, search in ((path, search) for path, one in records.items() for search in one["searches"]):
         trials, seeds = search["trials"], search.get("seeds", 1)
         at = [trials[first : first + seeds] for first in range(0, len(trials), seeds)]  # a rate's trials, one a seed
         assert all(len({one["lr"] for one in group}) == 1 and len(group) == seeds for group in at), path
-        done = {place: grid.mean_ranking_key(group, search["by"]) for place, group in enumerate(at)}
-        best = min(done, key=lambda place: (done[place], place))
-        assert at[best][0]["lr"] == search["chosen"] and search["edge"] == grid.edge(done), path
+        ranking = {place: grid.mean_ranking_key(group, search["by"]) for place, group in enumerate(at)}
+        best = min(ranking, key=lambda place: (ranking[place], place))
+        assert at[best][0]["lr"] == search["chosen"] and search["edge"] == grid.edge(ranking), path
         assert 3 <= len(at) <= 7 and (search["edge"] is None or len(at) == 7), path
         assert not any(one["dirty"] for one in trials) and search["seed"] not in range(10), path
 

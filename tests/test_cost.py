@@ -52,11 +52,11 @@ def spec(architecture: str, layers: int = 8) -> BackboneSpec:
 
 def counter_of(backbone: BackboneSpec, method: AbstractMethod) -> int:
     """Operations of one training step, as torch counts them while they are done."""
-    built = backbone.load()
-    method.apply(built)
-    batch = collate([text_row([7] * LENGTH, PROMPT)] * ROWS, built.pad)
+    model = backbone.load()
+    method.apply(model)
+    batch = collate([text_row([7] * LENGTH, PROMPT)] * ROWS, model.pad)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        summed_loss(built, batch, 0.0)[0].backward()  # type: ignore[no-untyped-call]
+        summed_loss(model, batch, 0.0)[0].backward()  # type: ignore[no-untyped-call]
     return counter.get_total_flops()
 
 
@@ -64,12 +64,12 @@ def counter_of(backbone: BackboneSpec, method: AbstractMethod) -> int:
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_a_training_step_costs_what_torch_counts(architecture: str, method: AbstractMethod) -> None:
     o = build_meta_model(spec(architecture), method).outline
-    scored = LENGTH - PROMPT
-    expected = ROWS * (arithmetic.forward(o, LENGTH, scored) + arithmetic.backward(o, LENGTH, scored))
+    targets = LENGTH - PROMPT
+    expected = ROWS * (arithmetic.forward(o, LENGTH, targets) + arithmetic.backward(o, LENGTH, targets))
     # In a frozen base the lowest of the blocks needs no gradient of its own input, and so a part of one backward pass less.
     block = ROWS * (arithmetic.backward(replace(o, depth=1), LENGTH, 0) - arithmetic.backward(replace(o, depth=0), LENGTH, 0))
-    spared = expected - counter_of(spec(architecture), method)
-    assert -0.01 * expected <= spared <= 0.01 * expected + (0 if o.depth in (0, 8) and o.head_trained else block)
+    saving = expected - counter_of(spec(architecture), method)
+    assert -0.01 * expected <= saving <= 0.01 * expected + (0 if o.depth in (0, 8) and o.head_trained else block)
 
 
 def test_full_costs_three_forward_passes_a_frozen_base_two_and_a_probe_one() -> None:
@@ -99,9 +99,9 @@ def test_the_formula_by_hand() -> None:
     validation = 2 * 7 * arithmetic.forward(SMALL, 5, 3)
     prompts = 11 * arithmetic.forward(SMALL, 4, 1)
     token = 2 * (2 * 100 + 4 * (4 + 3) * 4) + 2 * 10 + 2 * 30
-    counted = arithmetic.flops(SMALL, WORK)
-    assert counted.rows == 5 * 4 * (forward + backward) + validation + prompts
-    assert counted.tokens == 11 * 3 * 6 * token and counted.total == counted.rows + counted.tokens
+    flops = arithmetic.flops(SMALL, WORK)
+    assert flops.rows == 5 * 4 * (forward + backward) + validation + prompts
+    assert flops.tokens == 11 * 3 * 6 * token and flops.total == flops.rows + flops.tokens
     assert WORK.train_tokens == 120
 
 
@@ -139,13 +139,13 @@ def test_memory_grows_with_what_is_trained_the_batch_and_the_beams() -> None:
 @pytest.mark.parametrize("double, bits", [(True, 4.127), (False, 4.5)])
 def test_quantised_matrices_take_their_codes_and_all_else_floats(double: bool, bits: float) -> None:
     plain = spec("gpt2")
-    quantised = replace(plain, quantise="nf4", double_quantise=double)
-    floats, codes = (build_meta_model(one, Lora(rank=2)).outline for one in (plain, quantised))
+    nf4 = replace(plain, quantise="nf4", double_quantise=double)
+    floats, codes = (build_meta_model(one, Lora(rank=2)).outline for one in (plain, nf4))
     values = floats.layers * floats.block
     assert codes == replace(floats, quantised=values, bits=codes.bits) and codes.bits == pytest.approx(bits, abs=1e-3)
-    for size, kept in ((4, 4), (2, 2)):
-        saved = arithmetic.memory(floats, WORK, size, process=0) - arithmetic.memory(codes, WORK, size, process=0)
-        assert saved == pytest.approx(values * (kept - bits / 8), rel=1e-3)
+    for size, width in ((4, 4), (2, 2)):
+        saving = arithmetic.memory(floats, WORK, size, process=0) - arithmetic.memory(codes, WORK, size, process=0)
+        assert saving == pytest.approx(values * (width - bits / 8), rel=1e-3)
 
 
 def test_a_model_is_loaded_in_main_memory_whatever_it_trains_on() -> None:
@@ -156,8 +156,8 @@ def test_a_model_is_loaded_in_main_memory_whatever_it_trains_on() -> None:
 
 def test_disk_and_time() -> None:
     assert arithmetic.disk(SMALL) == (80, 80 + 3 * 3 * 80 + 80)
-    counted = arithmetic.Flops(rows=2e9, tokens=1e9)
-    assert arithmetic.seconds(counted, 1e9, 2e9, 100) == pytest.approx(arithmetic.LOADING + 100 * arithmetic.SCORING + 2 + 0.5)
+    flops = arithmetic.Flops(rows=2e9, tokens=1e9)
+    assert arithmetic.seconds(flops, 1e9, 2e9, 100) == pytest.approx(arithmetic.LOADING + 100 * arithmetic.SCORING + 2 + 0.5)
 
 
 def test_an_untuned_method_trains_nothing() -> None:

@@ -39,11 +39,11 @@ def test_hours_are_the_sums_of_records_measurements_and_trials(tmp_path: Path, m
     search["searches"].append({"seeds": 2, "trials": [*trials, *more]})  # the first seed's trials are those of the search before
     path.write_text(json.dumps(search))
     (folder / "measures" / "latency.json").write_text(json.dumps({"where": {"wall_seconds": 360}}))
-    pruned = tmp_path / "pruned.yaml"
+    removals = tmp_path / "pruned.yaml"
     once = "{why: it was wrong, runs: 10, failed: {diverged: 1, collapsed: 2}, hours: 4.0, trials: 5, trial_hours: 1.0}"
-    pruned.write_text(f"laptop: {once}\n")
+    removals.write_text(f"laptop: {once}\n")
 
-    lines = render.page(tmp_path, pruned).splitlines()
+    lines = render.page(tmp_path, removals).splitlines()
 
     (glue,) = (line for line in lines if line.startswith("| mini | glue |"))
     assert glue.endswith(f" | 2 | 1 diverged | 1.5 | {len(trials) + 2} | 1 diverged | 4.0 |")

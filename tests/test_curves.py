@@ -61,9 +61,9 @@ def drawn(plots: list[Plot], columns: int = 1) -> Figure:
 def rank_plot() -> Plot:
     """Three sets of matrices adapted at two ranks, and each in full."""
     ends = [(CurvePoint(1, 50 + n, 1.0), CurvePoint(4, 60 + n, 1.0)) for n in range(len(SETS))]
-    placed = [Curve(f"LoRA on {name}", points, name) for points, name in zip(ends, SETS, strict=True)]
+    lora_curves = [Curve(f"LoRA on {name}", points, name) for points, name in zip(ends, SETS, strict=True)]
     across = [Curve(f"{name} in full", (CurvePoint(None, 70 + n, 2.0),), name) for n, name in enumerate(SETS)]
-    return Plot("title", "r", "score", (*across, *placed), ((1.0, "1"), (4.0, "4")))
+    return Plot("title", "r", "score", (*across, *lora_curves), ((1.0, "1"), (4.0, "4")))
 
 
 def test_a_set_of_matrices_is_one_colour_broken_in_full_and_solid_adapted() -> None:
@@ -71,9 +71,9 @@ def test_a_set_of_matrices_is_one_colour_broken_in_full_and_solid_adapted() -> N
     handles = {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     colours = set()
     for name in SETS:
-        full, adapted = handles[to_mathtext(f"{name} in full")], handles[to_mathtext(f"LoRA on {name}")][0]
-        assert to_hex(full.get_color()) == to_hex(adapted.get_color())
-        assert adapted.get_linestyle() == "-" != full.get_linestyle()
+        full, lora = handles[to_mathtext(f"{name} in full")], handles[to_mathtext(f"LoRA on {name}")][0]
+        assert to_hex(full.get_color()) == to_hex(lora.get_color())
+        assert lora.get_linestyle() == "-" != full.get_linestyle()
         colours.add((to_hex(full.get_color()), full.get_linestyle()))
     assert len({colour for colour, _ in colours}) == len({style for _, style in colours}) == 3  # told apart without colour
 
@@ -87,10 +87,10 @@ def test_a_method_has_one_look_everywhere_and_methods_of_one_figure_have_several
         colours = {n: style.style_of(n).colour for n in order}
         assert {n: to_hex(handles[n.title()][0].get_color()) for n in order} == colours
     # One that stands once keeps its look beside several of another method, which have its colour no more.
-    mixed = style.assign_styles({"q": "lora", "v": "lora", "all": "full"})
-    assert mixed["all"] == style.style_of("full") and len({one.colour for one in mixed.values()}) == 3
-    known = list(style.LOOKS.values())
-    assert len(set(known)) == len(known)
+    styles = style.assign_styles({"q": "lora", "v": "lora", "all": "full"})
+    assert styles["all"] == style.style_of("full") and len({one.colour for one in styles.values()}) == 3
+    looks = list(style.LOOKS.values())
+    assert len(set(looks)) == len(looks)
     new = style.style_of("a_new_one")
     assert new == style.style_of("a_new_one") and new.colour != style.BLUE
 
@@ -113,8 +113,8 @@ def test_eight_methods_have_eight_colours_and_markers() -> None:
 @pytest.mark.parametrize("panels", [1, 2])
 def test_legend_title_notes_and_bars_stay_inside_the_figure(panels: int) -> None:
     plot = rank_plot()
-    named = tuple(replace(curve, label=f"{curve.label}, of another kind") for curve in plot.curves)
-    long = replace(plot, title="A title of many words " * 8, curves=named, absent=("LoRA at r 4 (lost)",) * 9)
+    long_curves = tuple(replace(curve, label=f"{curve.label}, of another kind") for curve in plot.curves)
+    long = replace(plot, title="A title of many words " * 8, curves=long_curves, absent=("LoRA at r 4 (lost)",) * 9)
     figure = drawn([long] * panels, panels)
     canvas = figure.bbox.padded(1)
     over, under = (text.get_window_extent() for text in figure.texts)
@@ -142,15 +142,15 @@ def texts(figure: Figure) -> list[str]:
 def test_a_survivor_says_what_became_of_the_other_seed_and_bars_stay_explained() -> None:
     curve = Curve("AdapterH", (CurvePoint(1, 70, 1.0), CurvePoint(64, 89, None, "1 of 2 collapsed")))
     plot = Plot("t", "x", "y", (curve,), absent=("PreLayer at size 8 (2 of 2 collapsed)",))
-    marked, note = (text.replace("\n", " ") for text in texts(drawn([plot])))
-    assert marked == "1 of 2 collapsed"
+    remark, note = (text.replace("\n", " ") for text in texts(drawn([plot])))
+    assert remark == "1 of 2 collapsed"
     assert "bars ± sd" in note and "hollow: one seed" in note and "not drawn: PreLayer at size 8 (2 of 2 collapsed)" in note
     single = Plot("t", "x", "y", (Curve("LoRA", (CurvePoint(1, 70, None),)),))
-    for lost in (1, 8, 64):  # the remark of a cell at the edge does not lie over the axis' numbers
-        curve = Curve("LoRA", tuple(CurvePoint(x, 70, None, "1 of 1 collapsed" if x == lost else "") for x in (1, 8, 64)))
+    for position in (1, 8, 64):  # the remark of a cell at the edge does not lie over the axis' numbers
+        curve = Curve("LoRA", tuple(CurvePoint(x, 70, None, "1 of 1 collapsed" if x == position else "") for x in (1, 8, 64)))
         (axis,) = drawn([Plot("t", "x", "y", (curve,))]).axes
         box, inside = (each.get_window_extent() for each in (axis.texts[0], axis))
-        assert inside.x0 <= box.x0 and box.x1 <= inside.x1, lost
+        assert inside.x0 <= box.x0 and box.x1 <= inside.x1, position
     assert texts(drawn([single])) == ["hollow: one seed, no spread: supports no verdict"]
     assert texts(drawn([replace(single, spreadless=True)])) == [""]  # rounds have no seeds
 
@@ -174,15 +174,15 @@ def test_a_method_whose_seeds_are_lost_is_named_on_the_figure_of_points() -> Non
         Result("full", "Full fine-tuning", "published", {}),
     )
     caption = Caption("T", "p", ("B",), "D", "1")
-    found = panel(Scores("GLUE", "full FT", "mini", "b", caption, results, (), (average,), average, True, "Score"), quoted=False)
-    assert [point.label for point in found.points] == ["LoRA (RTE: 1 diverged)"]
-    assert found.title == "Not drawn: PreLayer (RTE: 1 collapsed)"
+    figure = panel(Scores("GLUE", "full FT", "mini", "b", caption, results, (), (average,), average, True, "Score"), quoted=False)
+    assert [point.label for point in figure.points] == ["LoRA (RTE: 1 diverged)"]
+    assert figure.title == "Not drawn: PreLayer (RTE: 1 collapsed)"
     rte, mrpc = (Column(Metric(name, name.upper()), "accuracy", name) for name in ("rte", "mrpc"))
     part = Result("adapter", "AdapterH", "published", {"rte": Mean(50, 1, 3)}, 3, 10, 0, lost_notes=("RTE: 1 collapsed",))
     columns = (rte, mrpc, average)
     both = (*results[:1], part)
-    found = panel(Scores("GLUE", "full FT", "mini", "b", caption, both, (), columns, average, True, "Score"), False)
-    assert found.title == ""  # it was not run on MRPC, and its collapsed run has a score
+    figure = panel(Scores("GLUE", "full FT", "mini", "b", caption, both, (), columns, average, True, "Score"), False)
+    assert figure.title == ""  # it was not run on MRPC, and its collapsed run has a score
 
 
 def test_a_layout_that_ends_in_other_last_digits_is_the_same_file(tmp_path: Path) -> None:

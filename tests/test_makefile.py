@@ -35,24 +35,24 @@ def make(*arguments: str, folder: Path = ROOT, stdin: str = "") -> subprocess.Co
 
 
 def commands(*arguments: str) -> list[str]:
-    done = make("-n", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    process = make("-n", *arguments)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.splitlines()
 
 
 def test_help_lists_every_public_target() -> None:
-    shown = make().stdout
-    assert shown == make("help").stdout
+    output = make().stdout
+    assert output == make("help").stdout
     words = "setup fetch test lint type reproduce-% publish tables claims render dashboard clean report"
     for target in words.split():
-        assert f"make {target} " in shown
-    assert max(map(len, shown.splitlines())) <= 80
+        assert f"make {target} " in output
+    assert max(map(len, output.splitlines())) <= 80
 
 
 def test_a_cache_that_make_cannot_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORA_REPRO_CACHE", "/my cache")
-    done = make("help")
-    assert done.returncode == 2 and "LORA_REPRO_CACHE=/my cache has a space" in done.stderr
+    process = make("help")
+    assert process.returncode == 2 and "LORA_REPRO_CACHE=/my cache has a space" in process.stderr
 
 
 def test_what_tells_reproduced_from_not_run_is_not_make() -> None:
@@ -66,23 +66,23 @@ def test_what_tells_reproduced_from_not_run_is_not_make() -> None:
 def test_an_image_that_forbids_byte_code_does_not_slow_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     rule = "said:\n\t@$(PYTHON) -c 'import sys; print(sys.dont_write_bytecode)'\n"
-    said = make("-f", "Makefile", "-f", "-", "said", stdin=rule)
-    assert said.stdout.strip() == "False", said.stderr
+    process = make("-f", "Makefile", "-f", "-", "said", stdin=rule)
+    assert process.stdout.strip() == "False", process.stderr
 
 
 def test_reproduce_is_one_command_that_prints_its_table_itself() -> None:
     lines = [line for line in commands("reproduce-e2e") if "-m lora_repro" in line and " fetch " not in line]
-    asked = [line.partition(" -m ")[2].partition("||")[0].strip() for line in lines]
-    assert asked == ["lora_repro.run experiment=e2e profile=mini"]
+    calls = [line.partition(" -m ")[2].partition("||")[0].strip() for line in lines]
+    assert calls == ["lora_repro.run experiment=e2e profile=mini"]
     assert "experiment=e2e profile=mini all".split() == commands("reproduce-e2e", "ARGS=all")[-1].split()[6:9]
 
 
 def test_the_first_command_is_one_task_with_seeds() -> None:
     """Every run of it is published, so that the time it announces is known."""
-    asked = commands("try")[-1].partition(" -m lora_repro.run ")[2].partition("||")[0].split()
-    found = cells(asked)
-    assert len(found) == 15 and {cell.seed for cell in found} == {0, 1, 2} and len({cell.row.name for cell in found}) == 5
-    assert {cell.signature for cell in found} <= {*published_records("mini")}
+    overrides = commands("try")[-1].partition(" -m lora_repro.run ")[2].partition("||")[0].split()
+    runs = cells(overrides)
+    assert len(runs) == 15 and {cell.seed for cell in runs} == {0, 1, 2} and len({cell.row.name for cell in runs}) == 5
+    assert {cell.signature for cell in runs} <= {*published_records("mini")}
 
 
 @pytest.mark.parametrize(("ends", "status", "said"), [(130, -signal.SIGINT, ""), (3, 2, "Error 3"), (0, 0, "")])
@@ -96,15 +96,15 @@ def test_ctrl_c_ends_make_without_a_line_of_its_own(ends: int, status: int, said
     heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with subprocess.Popen(
         command, cwd=ROOT, text=True, stdin=-1, stdout=-1, stderr=-1, start_new_session=True, preexec_fn=heard
-    ) as done:
-        assert done.stdin and done.stdout and done.stderr
-        done.stdin.write(rule)
-        done.stdin.close()
-        assert done.stdout.readline() == "begun\n"
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(rule)
+        process.stdin.close()
+        assert process.stdout.readline() == "begun\n"
         if ends == 130:
-            os.killpg(done.pid, signal.SIGINT)  # as a terminal does
-        error = done.stderr.read()
-    assert done.returncode == status and (said in error if said else not error)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        error = process.stderr.read()
+    assert process.returncode == status and (said in error if said else not error)
 
 
 def test_reproduce_passes_profile_data_and_arguments() -> None:
@@ -148,8 +148,8 @@ def test_hyphens_of_a_target_are_underscores_of_an_experiment() -> None:
 
 def test_plan_and_doctor_pass_experiment_profile_data_and_arguments() -> None:
     for command in ("plan", "doctor"):
-        given = (command, "EXPERIMENT=low-data", "PROFILE=paper", "DATA=/some where/glue", "ARGS=-m seed=0,1")
-        line = next(line for line in commands(*given) if f"lora_repro {command}" in line)
+        arguments = (command, "EXPERIMENT=low-data", "PROFILE=paper", "DATA=/some where/glue", "ARGS=-m seed=0,1")
+        line = next(line for line in commands(*arguments) if f"lora_repro {command}" in line)
         assert f"""lora_repro {command} experiment=low_data profile=paper "paths.data='/some where/glue'" -m seed=0,1""" in line
         assert any(f"lora_repro {command}  profile=mini" in line for line in commands(command))
 
@@ -158,21 +158,21 @@ def test_what_was_measured_of_costs_is_shown_even_after_a_failure(tmp_path: Path
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "conf" / "backbone").mkdir(parents=True)
-    fetched = ("smollm2_135m", "minilm_l6")
-    for name in fetched:
+    backbones = ("smollm2_135m", "minilm_l6")
+    for name in backbones:
         (tmp_path / "conf" / "backbone" / f"{name}.yaml").touch()
     python = tmp_path / ".venv" / "bin" / "python"  # stands in for the interpreter and says what it is asked to run
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho "$3"\n[ "$3" = latency ] && exit 1\nexit 0\n')
     python.chmod(0o755)
     (tmp_path / ".venv" / ".installed").touch()
-    for name in fetched:
+    for name in backbones:
         manifest = tmp_path / ".cache" / "backbones" / name / "manifest.json"
         manifest.parent.mkdir(parents=True)
         manifest.touch()
-    done = make("reproduce-latency", "LORA_REPRO_CACHE=", folder=tmp_path)
-    assert done.stdout.split() == ["latency", "render"]
-    assert done.returncode == 2, done.stderr
+    process = make("reproduce-latency", "LORA_REPRO_CACHE=", folder=tmp_path)
+    assert process.stdout.split() == ["latency", "render"]
+    assert process.returncode == 2, process.stderr
 
 
 def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -181,8 +181,8 @@ def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
     old = tmp_path / "python2.7"
     old.write_text('#!/bin/sh\nexec python3 -c "import sys; sys.version_info = (3, 10); $2" 2>&1\n')
     old.chmod(0o755)
-    done = make(".venv/.installed", f"PYTHON={old}", folder=tmp_path)
-    assert done.returncode != 0 and "needs Python 3.11 or newer" in done.stdout
+    process = make(".venv/.installed", f"PYTHON={old}", folder=tmp_path)
+    assert process.returncode != 0 and "needs Python 3.11 or newer" in process.stdout
     assert not (tmp_path / ".venv").exists()
 
 

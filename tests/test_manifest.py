@@ -117,23 +117,23 @@ def test_a_record_without_its_hashes_is_refused_whatever_the_manifest_says(
 def damaged_everywhere(results: Path) -> list[str]:
     """Change a score, an output and a stray file, and give each the hash that the manifest asks for; what must be found."""
     with manifest.changing(results) as change:
-        found = json.loads((results / "mini" / "records" / f"{NAME}.json").read_text(encoding="utf-8"))
-        found["measured"]["scores"]["bleu"] += 0.1
-        write_json(change.staged / "mini" / "records" / f"{NAME}.json", sealed(found))
+        run = json.loads((results / "mini" / "records" / f"{NAME}.json").read_text(encoding="utf-8"))
+        run["measured"]["scores"]["bleu"] += 0.1
+        write_json(change.staged / "mini" / "records" / f"{NAME}.json", sealed(run))
         lines = record.load_predictions(results / "mini" / "predictions" / f"{NAME}.jsonl")
         text = "".join(json.dumps({**line, "output": "another"}) + "\n" for line in lines)
         write_text(change.staged / "mini" / "predictions" / f"{NAME}.jsonl", text)
-        other = sealed({**found, "asked": {**found["asked"], "seed": 99}})
+        other = sealed({**run, "asked": {**run["asked"], "seed": 99}})
         write_json(change.staged / "mini" / "records" / "0123456789abcdef.json", other)
     (results / "stray.md").write_text("by hand")
     return ["give bleu", "is not what its run wrote", "another signature", "stray.md was not published"]
 
 
 def test_verify_all_has_a_line_for_each_fault(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = damaged_everywhere(results)
+    faults = damaged_everywhere(results)
     assert verify_command.main(["--all"], results.parent) == 1
     *lines, last = capsys.readouterr().out.splitlines()
-    assert all(sum(said in line for line in lines) >= 1 for said in wanted) and f"{len(lines)} faults" in last
+    assert all(sum(fault in line for line in lines) >= 1 for fault in faults) and f"{len(lines)} faults" in last
     assert verify_command.main(["--all", "profile=mini"], results.parent) == 2
 
 
@@ -216,13 +216,13 @@ def test_the_manifest_is_sorted_and_notes_what_was_written_and_nothing_else(resu
 
 def test_a_record_that_asked_for_something_else_than_its_name_says_is_refused() -> None:
     (cell,) = declared_cells("e2e", "mini", ["row/e2e=lora", "seed=0"])
-    found = {"signature": cell.signature, "asked": signature.identity(cell.asked)}
-    assert runs([cell], Store("published", RESULTS / "mini", {cell.signature: found}))
+    run = {"signature": cell.signature, "asked": signature.identity(cell.asked)}
+    assert runs([cell], Store("published", RESULTS / "mini", {cell.signature: run}))
     for group, key, value in (("train", "lr", 9), ("task", "source", "folder"), ("", "seed", 7)):
-        changed = json.loads(json.dumps(found))
-        (changed["asked"][group] if group else changed["asked"])[key] = value
+        variant = json.loads(json.dumps(run))
+        (variant["asked"][group] if group else variant["asked"])[key] = value
         with pytest.raises(UserError, match=f"{key}={value!r}"):
-            runs([cell], Store("published", RESULTS / "mini", {cell.signature: changed}))
+            runs([cell], Store("published", RESULTS / "mini", {cell.signature: variant}))
 
 
 def test_multi_bleu_s_zero_is_what_outputs_without_a_match_give() -> None:
@@ -236,9 +236,9 @@ def test_multi_bleu_s_zero_is_what_outputs_without_a_match_give() -> None:
 
 @pytest.mark.parametrize("change", [lambda bleu: 0.9, lambda bleu: 100 * bleu, lambda bleu: -3, lambda bleu: bleu + 1e-4])
 def test_a_score_that_the_predictions_do_not_give_is_named(change: Callable[[float], float]) -> None:
-    found = record.read(RESULTS / "mini" / "records" / f"{NAME}.json")
+    run = record.read(RESULTS / "mini" / "records" / f"{NAME}.json")
     lines = record.load_predictions(RESULTS / "mini" / "predictions" / f"{NAME}.jsonl")
-    assert score_mismatch(found, lines) is None
-    found["measured"]["scores"]["bleu"] = change(found["measured"]["scores"]["bleu"])
-    assert "bleu" in str(score_mismatch(found, lines))
+    assert score_mismatch(run, lines) is None
+    run["measured"]["scores"]["bleu"] = change(run["measured"]["scores"]["bleu"])
+    assert "bleu" in str(score_mismatch(run, lines))
     assert score_mismatch(record.read(RESULTS / "mini" / "records" / f"{NAME}.json"), lines[::-1][1:]) is not None

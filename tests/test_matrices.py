@@ -19,18 +19,18 @@ def test_a_gradient_step_on_d_is_that_step_on_w(architecture: str, kinds: list[s
     ours, literal = tiny_backbone(architecture), tiny_backbone(architecture)
     trainable = Matrices(targets=kinds).apply(ours)
     assert torch.equal(ours.model(input_ids=IDS).logits, literal.model(input_ids=IDS).logits)  # D starts at zero
-    places = [found for layer in range(2) for kind in kinds for found in literal.projections(layer, kind)]
-    for found in places:
-        found.module.weight.requires_grad_(True)
+    places = [place for layer in range(2) for kind in kinds for place in literal.projections(layer, kind)]
+    for place in places:
+        place.module.weight.requires_grad_(True)
     for model in (ours.model, literal.model):
         model(input_ids=IDS).logits.square().mean().backward()
     with torch.no_grad():
         for parameter in trainable.method.values():  # not the new head
             parameter -= 0.1 * parameter.grad  # type: ignore[operator]
-        for found in places:
-            weight, gradient = found.module.weight, found.module.weight.grad
-            wide = transposed(found.module)
-            (weight.T if wide else weight)[found.rows] -= 0.1 * (gradient.T if wide else gradient)[found.rows]
+        for place in places:
+            weight, gradient = place.module.weight, place.module.weight.grad
+            wide = transposed(place.module)
+            (weight.T if wide else weight)[place.rows] -= 0.1 * (gradient.T if wide else gradient)[place.rows]
     assert torch.allclose(ours.model(input_ids=IDS).logits, literal.model(input_ids=IDS).logits, atol=1e-5)
 
 

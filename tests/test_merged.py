@@ -108,9 +108,9 @@ def test_a_twin_of_random_weights_is_read_from_its_folder_and_not_drawn_again(ar
 
 
 def test_an_adapter_of_a_twin_of_random_weights_has_no_base_to_name(tmp_path: Path) -> None:
-    found: Any = SimpleNamespace(record={"asked": {"backbone": {"pretrained": False, "name": "tiny"}}})
+    run: Any = SimpleNamespace(record={"asked": {"backbone": {"pretrained": False, "name": "tiny"}}})
     with pytest.raises(UserError, match="random weights, which are not published"):
-        export.write(found, tmp_path, "peft")
+        export.write(run, tmp_path, "peft")
     assert not list(tmp_path.iterdir())
 
 
@@ -126,12 +126,12 @@ def test_where_no_class_reads_as_we_do_the_head_lies_apart(architecture: str, tm
     with torch.no_grad():
         torch.testing.assert_close(theirs.eval()(input_ids=IDS).last_hidden_state, hidden, rtol=1e-5, atol=1e-5)
     assert set(load_file(tmp_path / "head.safetensors")) == {*_head(ours)}
-    described = replace(spec(architecture), head="classification", n_labels=3, pooling=pooling)
-    again = merged.load(tmp_path, described)
+    head_spec = replace(spec(architecture), head="classification", n_labels=3, pooling=pooling)
+    again = merged.load(tmp_path, head_spec)
     torch.testing.assert_close(logits(again.model, IDS[:1]), expected, rtol=1e-5, atol=1e-5)
     (tmp_path / "head.safetensors").unlink()
     with pytest.raises(UserError, match="no trained head"):
-        merged.load(tmp_path, described)
+        merged.load(tmp_path, head_spec)
 
 
 def _head(backbone: Any) -> dict[str, Any]:
@@ -141,21 +141,21 @@ def _head(backbone: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", STAYING, ids=lambda method: method.name)
 def test_what_merges_into_nothing_is_refused(method: AbstractMethod, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="this method cannot be merged") as caught:
+    with pytest.raises(UserError, match="this method cannot be merged") as error:
         merged.save(tmp_path, trained(fresh("llama"), method))
-    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("method", [*OURS, IntrinsicDimension(d=300)], ids=lambda method: method.name)
 def test_what_peft_has_not_is_refused_without_a_promise_that_merging_breaks(method: AbstractMethod, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"cannot export {method.name} to peft, .* if the method can be merged, or") as caught:
+    with pytest.raises(UserError, match=f"cannot export {method.name} to peft, .* if the method can be merged, or") as error:
         peft_folder.save(tmp_path, trained(fresh("llama"), method), method, "base")
-    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_no_model_is_one_line(tmp_path: Path) -> None:
     for content in ("{", '{"model_type": "nonsense"}', "{}"):
         (tmp_path / "config.json").write_text(content)
-        with pytest.raises(UserError, match="cannot be read as a model") as caught:
+        with pytest.raises(UserError, match="cannot be read as a model") as error:
             merged.load(tmp_path, spec("llama"))
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)

@@ -61,17 +61,17 @@ def test_a_method_counts_as_its_formula_says(backbone: str, name: str) -> None:
     for key in set(sizes) & set(config.method):
         config.method[key] = sizes[key]
     spec, method = build(config.backbone), build(config.method)
-    found = build_meta_model(spec, method)
+    meta = build_meta_model(spec, method)
     shape = Shape.of(spec.load())
-    assert (found.outline.method, found.outline.head) == (method.count(shape), method.count_head(shape))
-    assert all(parameter.is_meta for parameter in found.backbone.model.parameters())
-    assert found.outline.depth <= found.outline.layers and found.tokenizer_here
+    assert (meta.outline.method, meta.outline.head) == (method.count(shape), method.count_head(shape))
+    assert all(parameter.is_meta for parameter in meta.backbone.model.parameters())
+    assert meta.outline.depth <= meta.outline.layers and meta.tokenizer_here
 
 
 def test_gpt2_medium_s_lora_without_its_weights() -> None:
     config = compose(["experiment=e2e", "row/e2e=lora", "profile=paper", "backbone=gpt2_medium"])
-    found = build_meta_model(build(config.backbone), build(config.method))
-    o = found.outline
+    meta = build_meta_model(build(config.backbone), build(config.method))
+    o = meta.outline
     assert o.method == 24 * 4 * 2 * (1024 + 1024) == o.added and o.depth == o.layers == 24
     assert o.block == 12 * 1024**2 and o.head_matrix == 50257 * 1024 and o.vocabulary == 50257
     assert o.parameters == 354_823_168 + o.method and not o.head_trained
@@ -97,8 +97,8 @@ def test_deberta_keeps_its_attention_scores() -> None:
     config = compose(["task=rte", "profile=paper", "backbone=deberta_v2_xxlarge", "method=bitfit"])
     spec = build(config.backbone)
     small = {**spec.shape, "num_hidden_layers": 1, "hidden_size": 48, "intermediate_size": 96, "vocab_size": 300}
-    found = build_meta_model(replace(spec, shape=small, head="classification", n_labels=2), build(config.method))
-    assert found.outline.score_heads == 24 and found.outline.vocabulary == 0 and found.outline.head_trained
+    meta = build_meta_model(replace(spec, shape=small, head="classification", n_labels=2), build(config.method))
+    assert meta.outline.score_heads == 24 and meta.outline.vocabulary == 0 and meta.outline.head_trained
 
 
 def test_what_a_method_moves_without_training_it_has_a_gradient() -> None:
@@ -116,8 +116,8 @@ def test_a_checkpoint_in_a_folder_has_the_sizes_of_its_config_json(tmp_path: Pat
     """Its yaml says none: it may lie in a folder of one's own, beside conf/."""
     spec = build(compose(["backbone=random_llama"]).backbone)
     spec.load().model.config.save_pretrained(tmp_path)
-    here = replace(spec, source="folder", hub_id=str(tmp_path), shape={})
+    folder_spec = replace(spec, source="folder", hub_id=str(tmp_path), shape={})
     method = build(compose(["method=lora"]).method)
-    assert build_meta_model(here, method).outline == build_meta_model(spec, method).outline
+    assert build_meta_model(folder_spec, method).outline == build_meta_model(spec, method).outline
     with pytest.raises(UserError, match=r"cannot read the config\.json of folder/nowhere"):
-        shape_of(replace(here, hub_id="folder/nowhere"))
+        shape_of(replace(folder_spec, hub_id="folder/nowhere"))

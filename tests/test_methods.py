@@ -40,8 +40,8 @@ ARCHITECTURES = ["gpt2", "llama", "bert"]  # of each kind one; tests/test_archit
 def method_class(stem: str) -> type[AbstractMethod]:
     module = importlib.import_module(f"lora_repro.methods.{stem}")
     own = [x for x in vars(module).values() if isinstance(x, type) and x.__module__ == module.__name__]
-    (found,) = [x for x in own if issubclass(x, AbstractMethod)]
-    return found
+    (cls,) = [x for x in own if issubclass(x, AbstractMethod)]
+    return cls
 
 
 def variants(stem: str) -> list[AbstractMethod]:
@@ -51,20 +51,20 @@ def variants(stem: str) -> list[AbstractMethod]:
     small = cls(**{key: value for key, value in SMALL.items() if key in fields})
     if stem == "adapter_fusion":
         return [cls(sources=("one", "two"), bottleneck=3)]  # type: ignore[call-arg]
-    made = [small]
+    methods = [small]
     if stem == "combined":
         lora, prompt, prefix = Lora(rank=2), PromptTuning(prefix=2, infix=1), PreLayer(prefix=1, infix=2)
         return [Combined(methods=pair) for pair in ((lora, prompt), (prefix, lora), (prompt, prefix))]
     if stem == "lora":
-        made.append(Lora(rank=2, targets=["query", "key", "value", "output", "mlp"], init="gaussian"))
+        methods.append(Lora(rank=2, targets=["query", "key", "value", "output", "mlp"], init="gaussian"))
     if stem == "prelayer":
         forms = [
             {"reparametrise": True, "mid": 5},
             {"reparametrise": False},
             {"reparametrise": False, "init": "gaussian"},
         ]
-        made += [dataclasses.replace(small, form="key_value", infix=0, **form) for form in forms]  # type: ignore[arg-type]
-    return made
+        methods += [dataclasses.replace(small, form="key_value", infix=0, **form) for form in forms]  # type: ignore[arg-type]
+    return methods
 
 
 CASES = [
@@ -119,19 +119,19 @@ def test_only_declared_parameters_train_and_their_count_is_the_formula(method: A
     counts = trainable.counts(backbone.model)
     assert (counts["method"], counts["head"]) == (method.count(shape), method.count_head(shape))
     assert counts["total"] == sum(p.numel() for p in backbone.model.parameters()) >= shape.parameters
-    declared = {**trainable.method, **trainable.head}
-    named = dict(backbone.model.named_parameters())
-    assert {name for name, p in named.items() if p.requires_grad} == set(declared)
-    if not declared:
+    parameters = {**trainable.method, **trainable.head}
+    model_weights = dict(backbone.model.named_parameters())
+    assert {name for name, p in model_weights.items() if p.requires_grad} == set(parameters)
+    if not parameters:
         return
-    old = {name: p.detach().clone() for name, p in named.items()}
+    old = {name: p.detach().clone() for name, p in model_weights.items()}
     step(backbone, method, trainable.parameters())
-    assert all(p.grad is None for name, p in named.items() if name not in declared)
-    changed = {name for name, p in named.items() if not torch.equal(p, old[name])}
-    assert changed and changed <= set(declared)
+    assert all(p.grad is None for name, p in model_weights.items() if name not in parameters)
+    updates = {name for name, p in model_weights.items() if not torch.equal(p, old[name])}
+    assert updates and updates <= set(parameters)
     # LoRA's A waits for B to leave zero, and an unattended weight (a pooler, a last key bias) may have no gradient;
     # whatever has one has moved.
-    assert {n for n, p in declared.items() if p.grad is not None and p.grad.any()} == changed
+    assert {n for n, p in parameters.items() if p.grad is not None and p.grad.any()} == updates
 
 
 @each_case
@@ -154,13 +154,13 @@ def test_the_adapted_state_can_be_saved_and_loaded(method: AbstractMethod, archi
     """A second copy of the method, given the first one's trained values by name, computes the same."""
     one, two = tiny_backbone(architecture), tiny_backbone(architecture)
     torch.manual_seed(1)
-    trained = applied(method, one)
-    if trained.parameters():
-        step(one, method, trained.parameters())
+    trainable = applied(method, one)
+    if trainable.parameters():
+        step(one, method, trainable.parameters())
     torch.manual_seed(2)
     fresh = applied(method, two)
-    assert set(fresh.method) == set(trained.method) and set(fresh.head) == set(trained.head)
-    values = {name: p.detach() for name, p in {**trained.method, **trained.head}.items()}
+    assert set(fresh.method) == set(trainable.method) and set(fresh.head) == set(trainable.head)
+    values = {name: p.detach() for name, p in {**trainable.method, **trainable.head}.items()}
     two.model.load_state_dict(values, strict=False)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -175,8 +175,8 @@ def test_files_and_configs_belong_together(stem: str) -> None:
     text = (ROOT / "conf" / "method" / f"{stem}.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
     assert values["_target_"] == f"lora_repro.methods.{stem}.{cls.__name__}" and values["name"] == stem
-    made = build(OmegaConf.create(values))
-    assert made == cls() or stem == "combined"  # the yaml states every constructor value, and the defaults agree with it
+    default = build(OmegaConf.create(values))
+    assert default == cls() or stem == "combined"  # the yaml states every constructor value, and the defaults agree with it
     assert set(values) - {"_target_"} == {field.name for field in dataclasses.fields(cls)}
     with pytest.raises(TypeError):
         cls(rnak=4)  # type: ignore[call-arg]
@@ -184,11 +184,11 @@ def test_files_and_configs_belong_together(stem: str) -> None:
 
 def test_every_config_has_its_file() -> None:
     """Another yaml is a form of one of them under a name of its own, such as lora_plus."""
-    named = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "conf" / "method").glob("*.yaml")}
-    assert set(STEMS) <= set(named)
-    for stem in set(named) - set(STEMS):
-        form = re.search(r"^(?:defaults: \[|_target_: lora_repro\.methods\.)(\w+)", named[stem], re.M)
-        assert form and form[1] in STEMS and f"name: {stem}" in named[stem], stem
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "conf" / "method").glob("*.yaml")}
+    assert set(STEMS) <= set(texts)
+    for stem in set(texts) - set(STEMS):
+        form = re.search(r"^(?:defaults: \[|_target_: lora_repro\.methods\.)(\w+)", texts[stem], re.M)
+        assert form and form[1] in STEMS and f"name: {stem}" in texts[stem], stem
 
 
 def gpt2_shape(size: str) -> Shape:

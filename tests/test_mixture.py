@@ -21,43 +21,45 @@ ASKED = ["task=mixture", "profile=smoke"]
 
 
 def mixed(*overrides: str) -> Mixture:
-    found = build(compose([*ASKED, *overrides]).task)
-    assert isinstance(found, Mixture)
-    return found
+    task = build(compose([*ASKED, *overrides]).task)
+    assert isinstance(task, Mixture)
+    return task
 
 
 def test_every_row_of_every_task_is_there_under_its_own_label() -> None:
     task = mixed()
-    apart = [build(compose([f"task={name}", "profile=smoke"]).task).load(None) for name in task.names]
-    made = task.load(None)
-    assert [row.input for row in made.train] == [row.input for splits in apart for row in splits.train]
-    assert [row.second for row in made.test] == [row.second for splits in apart for row in splits.test]
+    members = [build(compose([f"task={name}", "profile=smoke"]).task).load(None) for name in task.names]
+    mix = task.load(None)
+    assert [row.input for row in mix.train] == [row.input for splits in members for row in splits.train]
+    assert [row.second for row in mix.test] == [row.second for splits in members for row in splits.test]
     assert task.labels[:4] == tuple(f"{n}: {x}" for n, x in zip(
         ["sentiment"] * 2 + ["entailment"] * 2, ["negative", "positive", "entailment", "not_entailment"], strict=True
     ))  # fmt: skip
     assert task.labels[4:] == tuple(f"similarity: {n}" for n in range(6))
-    numbers = apart[2].train
-    for one, whole in zip(numbers, made.train[-len(numbers) :], strict=True):
-        label = int(whole.target.removeprefix("similarity: "))
+    numbers = members[2].train
+    for one, example in zip(numbers, mix.train[-len(numbers) :], strict=True):
+        label = int(example.target.removeprefix("similarity: "))
         assert abs(label - float(one.target)) <= 0.5
-    assert {row.target for row in made.train} == set(task.labels) and {row.references[0] for row in made.test} <= set(task.labels)
+    assert {row.target for row in mix.train} == set(task.labels) and {row.references[0] for row in mix.test} <= set(task.labels)
 
 
 def test_no_row_that_chooses_for_one_task_is_trained_on_and_none_counts_for_more_than_most() -> None:
     task = mixed("task.most=20", "task.held_out=5")
-    made = task.load(None)
-    assert len(made.train) == 60 and len(made.dev) == 15
-    held = {row.input for name in task.names for row in build(compose([f"task={name}", "profile=smoke"]).task).load(None).dev}
-    assert {row.input for row in made.dev} <= held
-    alone = build(compose(["task=sentiment", "profile=smoke"]).task).load(None)
-    assert {row.input for row in made.train[:20]} <= {row.input for row in alone.train} and made.train == task.load(None).train
+    mix = task.load(None)
+    assert len(mix.train) == 60 and len(mix.dev) == 15
+    inputs = {row.input for name in task.names for row in build(compose([f"task={name}", "profile=smoke"]).task).load(None).dev}
+    assert {row.input for row in mix.dev} <= inputs
+    sentiment = build(compose(["task=sentiment", "profile=smoke"]).task).load(None)
+    assert {row.input for row in mix.train[:20]} <= {row.input for row in sentiment.train} and mix.train == task.load(None).train
 
 
 def test_a_member_that_holds_out_nothing_holds_out_as_many_as_the_mixture() -> None:
     """Else what chooses for the mixture at the paper's scale would be rows that are reported."""
-    asked = ["task=mixture", "profile=paper", "task.names=[mrpc,rte]"]
-    whole, held = (build(resolved(compose([*asked, *more]))["task"]) for more in ([], ["task.held_out=250"]))
-    assert [member.held_out for member in whole.members] == [0, 0] and [member.held_out for member in held.members] == [250, 250]
+    overrides = ["task=mixture", "profile=paper", "task.names=[mrpc,rte]"]
+    default, with_dev = (build(resolved(compose([*overrides, *more]))["task"]) for more in ([], ["task.held_out=250"]))
+    assert [member.held_out for member in default.members] == [0, 0] and [
+        member.held_out for member in with_dev.members
+    ] == [250, 250]
 
 
 def test_its_size_is_known_without_its_data() -> None:
@@ -76,8 +78,8 @@ def test_a_pair_is_asked_as_a_pair_and_a_sentence_as_one() -> None:
 def test_it_is_scored_as_one_task() -> None:
     rows = mixed().load(None).test
     right = [row.references[0] for row in rows]
-    made = mixed().score([*right[:-1], "sentiment: negative"], rows)
-    assert made.values == {"accuracy": pytest.approx(1 - 1 / len(rows))} and len(made.per_input) == len(rows)
+    scores = mixed().score([*right[:-1], "sentiment: negative"], rows)
+    assert scores.values == {"accuracy": pytest.approx(1 - 1 / len(rows))} and len(scores.per_input) == len(rows)
 
 
 @pytest.mark.parametrize(("override", "why"), [
@@ -86,23 +88,23 @@ def test_it_is_scored_as_one_task() -> None:
     ("task.names=[sentiment,nothing]", "nothing"), ("task.metrics=[f1]", "scored by accuracy alone"),
 ])  # fmt: skip
 def test_what_cannot_be_mixed_is_refused_in_a_line(override: str, why: str) -> None:
-    with pytest.raises(UserError, match=why) as caught:
+    with pytest.raises(UserError, match=why) as error:
         build(resolved(compose([*ASKED, override]))["task"])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_one_adapter_of_all_tasks_stays_as_it_is_under_a_new_head(tmp_path: Path) -> None:
-    asked = ["experiment=fusion", "row/fusion=multi_task", "profile=smoke", f"paths.runs={tmp_path}"]
-    found = with_starts(cells([*asked, "task=sentiment,entailment"]))
-    assert [(cell.row.name, cell.task) for cell in found] == [
+    base = ["experiment=fusion", "row/fusion=multi_task", "profile=smoke", f"paths.runs={tmp_path}"]
+    runs = with_starts(cells([*base, "task=sentiment,entailment"]))
+    assert [(cell.row.name, cell.task) for cell in runs] == [
         ("adapter_p", "mixture"), ("multi_task", "sentiment"), ("multi_task", "entailment"),
     ]  # fmt: skip
-    overrides = [*asked, "task=entailment"]
-    made = run.run(compose(overrides), overrides)
-    start, own = (trained_tensors(folder) for folder in (found[0].folder, tmp_path / "smoke" / made["signature"]))
+    overrides = [*base, "task=entailment"]
+    record = run.run(compose(overrides), overrides)
+    start, own = (trained_tensors(folder) for folder in (runs[0].folder, tmp_path / "smoke" / record["signature"]))
     adapters = {name for name in start if ".adapter." in name}
     assert adapters and all(torch.equal(own[name], start[name]) for name in adapters)
-    assert made["measured"]["parameters"]["method"] == 0 and made["measured"]["parameters"]["head"] > 0
+    assert record["measured"]["parameters"]["method"] == 0 and record["measured"]["parameters"]["head"] > 0
     assert any(name not in adapters and own[name].shape != start.get(name, own[name]).shape for name in own)  # 2 classes, not 10
 
 
@@ -112,12 +114,12 @@ def test_frozen_adapters_come_from_one_trained_run() -> None:
     trainable = method.apply(backbone)
     assert not trainable.method and len(trainable.kept) == 8 and method.count(Shape.of(backbone)) == 0
     assert not any(parameter.requires_grad for parameter in trainable.kept.values())
-    given = {name: torch.randn_like(parameter) for name, parameter in trainable.kept.items()}
-    method.begin(trainable, [given])
-    assert all(torch.equal(parameter, given[name]) for name, parameter in trainable.kept.items())
-    untrained = {name: torch.zeros_like(value) if name.endswith(".bias") else value for name, value in given.items()}
+    weights = {name: torch.randn_like(parameter) for name, parameter in trainable.kept.items()}
+    method.begin(trainable, [weights])
+    assert all(torch.equal(parameter, weights[name]) for name, parameter in trainable.kept.items())
+    fresh_weights = {name: torch.zeros_like(value) if name.endswith(".bias") else value for name, value in weights.items()}
     with pytest.raises(UserError, match="that run trained nothing"):
-        method.begin(trainable, [untrained])
+        method.begin(trainable, [fresh_weights])
     for n in (0, 2):
         with pytest.raises(UserError, match=f"needs one run to start from, not {n}"):
             method.check_starts(n)
@@ -126,6 +128,6 @@ def test_frozen_adapters_come_from_one_trained_run() -> None:
 def test_rows_are_drawn_and_not_the_first() -> None:
     """STS-B's and CoLA's files are sorted by source."""
     rows = list(range(100))
-    chosen = drawn(rows, 10)
-    assert list(chosen) == sorted(set(chosen)) and len(chosen) == 10 and list(chosen) != rows[:10] and max(chosen) > 50
-    assert drawn(rows, None) is rows and drawn(rows, 100) is rows and drawn(rows, 10) == chosen
+    sample = drawn(rows, 10)
+    assert list(sample) == sorted(set(sample)) and len(sample) == 10 and list(sample) != rows[:10] and max(sample) > 50
+    assert drawn(rows, None) is rows and drawn(rows, 100) is rows and drawn(rows, 10) == sample

@@ -61,18 +61,18 @@ def levels() -> torch.Tensor:
     outermost = 1 - (1 / 30 + 1 / 32) / 2
     below = -norm.ppf(torch.linspace(outermost, 0.5, 8, dtype=torch.float64)[:-1])
     above = norm.ppf(torch.linspace(outermost, 0.5, 9, dtype=torch.float64)[:-1])
-    found = torch.tensor(sorted([*below, 0.0, *above]), dtype=torch.float64)
-    return found / found.max()
+    values = torch.tensor(sorted([*below, 0.0, *above]), dtype=torch.float64)
+    return values / values.max()
 
 
 def dynamic() -> list[float]:
     """The 256 levels of a scale: 0, 1 and, of both signs, for each power 10^-6 .. 10^0 twice as many means as for the last."""
-    found = [0.0, 1.0]
+    values = [0.0, 1.0]
     for i in range(7):
         edges = torch.linspace(0.1, 1, 2**i + 1, dtype=torch.float32)
         means = (10 ** (i - 6) * (edges[:-1] + edges[1:]) / 2).tolist()
-        found += [*means, *(-mean for mean in means)]
-    return sorted(found)
+        values += [*means, *(-mean for mean in means)]
+    return sorted(values)
 
 
 def nearest(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -108,8 +108,8 @@ def test_codes_are_the_literal_ones_to_the_bit(out: int, inputs: int, double: bo
     w = torch.randn(out, inputs, generator=torch.Generator().manual_seed(out)) * torch.logspace(-3, 0, out)[:, None]
     matrix = nf4.Nf4Matrix(w, double=double)
     codes, scales = quantised(w)
-    packed = [code for byte in matrix.codes.flatten().tolist() for code in (byte >> 4, byte & 15)]
-    assert packed == codes.tolist()
+    nibbles = [code for byte in matrix.codes.flatten().tolist() for code in (byte >> 4, byte & 15)]
+    assert nibbles == codes.tolist()
     if double:
         mean, steps = scales.mean(), torch.tensor(dynamic(), dtype=torch.float32)
         groups = (scales - mean).split(256)
@@ -117,10 +117,10 @@ def test_codes_are_the_literal_ones_to_the_bit(out: int, inputs: int, double: bo
         values = torch.cat([group / most for group, most in zip(groups, outer, strict=True)])
         assert matrix.mean == mean and matrix.outer is not None and torch.equal(matrix.outer, outer)
         # The library finds the nearest of the 256 in a table of 2^16 places: between two levels it may take the other one.
-        chosen = matrix.scales.long()
-        further = (values - steps[chosen]).abs() - (values - steps[nearest(values, steps)]).abs()
-        assert float(further.max()) <= 2**-14 and int((chosen != nearest(values, steps)).sum()) <= 1
-        scales = torch.cat([steps[code] * most for code, most in zip(chosen.split(256), outer, strict=True)]) + mean
+        indices = matrix.scales.long()
+        further = (values - steps[indices]).abs() - (values - steps[nearest(values, steps)]).abs()
+        assert float(further.max()) <= 2**-14 and int((indices != nearest(values, steps)).sum()) <= 1
+        scales = torch.cat([steps[code] * most for code, most in zip(indices.split(256), outer, strict=True)]) + mean
     torch.testing.assert_close(matrix.read(), dequantised(codes, scales).reshape(out, inputs), rtol=1e-6, atol=1e-9)
     assert weights.sizes(matrix) == (inputs, out)
 
@@ -143,9 +143,9 @@ def backbone(architecture: str, quantise: Any = "nf4") -> Backbone:
 
 def as_floats(architecture: str) -> Backbone:
     """The same values as floats, in modules of the architecture's own."""
-    found = backbone(architecture)
-    assert weights.dequantise(found.model) and not weights.dequantise(found.model)
-    return found
+    model = backbone(architecture)
+    assert weights.dequantise(model.model) and not weights.dequantise(model.model)
+    return model
 
 
 ADDITIVE: list[AbstractMethod] = [Lora(rank=2, targets=KINDS), Dora(rank=2), AdapterH(bottleneck=3), AdapterP(bottleneck=3)]
@@ -161,7 +161,7 @@ CHANGING: list[AbstractMethod] = [Full(), TopLayers(n=1), IntrinsicDimension(d=3
 @pytest.mark.parametrize("method", ADDITIVE, ids=lambda method: method.name)
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert"])
 def test_a_step_over_nf4_is_that_over_the_dequantised_floats(architecture: str, method: AbstractMethod) -> None:
-    found = []
+    passes = []
     for model in (backbone(architecture), as_floats(architecture)):
         shape = Shape.of(model)
         torch.manual_seed(0)
@@ -174,8 +174,8 @@ def test_a_step_over_nf4_is_that_over_the_dequantised_floats(architecture: str, 
         virtual[:, :3] = torch.arange(3)
         extra = {"virtual": virtual} if sum(method.virtual_tokens) else {}
         model.model(input_ids=IDS, **extra).logits.square().mean().backward()
-        found.append((shape, counts, {name: p.grad for name, p in trainable.named.items() if p.grad is not None}))
-    (shape, counts, ours), (other, others, theirs) = found
+        passes.append((shape, counts, {name: p.grad for name, p in trainable.named.items() if p.grad is not None}))
+    (shape, counts, ours), (other, others, theirs) = passes
     assert (shape, counts) == (other, others) and ours.keys() == theirs.keys() != set()
     assert any(gradient.any() for gradient in ours.values())
     for name, gradient in ours.items():
@@ -221,9 +221,9 @@ def test_autocast_and_no_grad_compute_the_same_product() -> None:
     expected = F.linear(x, matrix.read(), matrix.bias)
     torch.testing.assert_close(matrix(x), expected)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = matrix(x)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), expected, rtol=0.03, atol=0.1)
+        product = matrix(x)
+    assert product.dtype == torch.bfloat16
+    torch.testing.assert_close(product.float(), expected, rtol=0.03, atol=0.1)
 
 
 @pytest.mark.parametrize("method", [*ADDITIVE, *CHANGING], ids=lambda method: method.name)
@@ -235,8 +235,8 @@ def test_a_plan_refuses_what_its_runs_would_and_counts_the_rest_as_over_floats(m
         with pytest.raises(UserError, match="the backbone's own weights, which are quantised here"):
             build_meta_model(codes, method)
     else:
-        found = build_meta_model(codes, method).outline
-        assert replace(found, quantised=0, bits=32) == replace(build_meta_model(floats, method).outline, bits=32)
+        outline = build_meta_model(codes, method).outline
+        assert replace(outline, quantised=0, bits=32) == replace(build_meta_model(floats, method).outline, bits=32)
 
 
 def test_mistakes_are_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,40 +255,40 @@ def test_a_run_over_nf4_is_exported_as_an_adapter_or_dequantised(tmp_path: Path,
     with pytest.raises(UserError, match="needs --format merged"):
         export(run, tmp_path / "refused", "peft", dequantise=True)
     assert not (tmp_path / "refused").exists()
-    merged = export(run, tmp_path / "merged", "merged", dequantise=True)
+    target = export(run, tmp_path / "merged", "merged", dequantise=True)
     assert "dequantised 8 matrices: the model takes 0.2 MiB instead of 0.1" in capsys.readouterr().out
     export(run, tmp_path / "peft")
     cards = [(tmp_path / form / "README.md").read_text(encoding="utf-8") for form in ("merged", "peft")]
-    said = ("quantising them again would also round the update", "an adapter over the floats computes slightly other logits")
-    assert [[text in card for text in said] for card in cards] == [[True, False], [False, True]]
-    found = [logits(open_checkpoint(folder).backbone.model, IDS) for folder in (run, tmp_path / "peft", merged)]
-    for other in found[1:]:
-        torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)
+    caveats = ("quantising them again would also round the update", "an adapter over the floats computes slightly other logits")
+    assert [[text in card for text in caveats] for card in cards] == [[True, False], [False, True]]
+    outputs = [logits(open_checkpoint(folder).backbone.model, IDS) for folder in (run, tmp_path / "peft", target)]
+    for other in outputs[1:]:
+        torch.testing.assert_close(other, outputs[0], rtol=1e-5, atol=1e-5)
 
 
 def test_the_largest_open_model_joins_any_table_in_4_bits() -> None:
     """The command of docs/scaling.md, as written; nothing is fetched."""
     page = (Path(__file__).resolve().parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^    lora-repro run (.*qwen_coder_1500m.*)$", page, re.M)
-    quantised, floats = (cells(words) for words in (command.split(), command.removesuffix(" backbone.quantise=nf4").split()))
-    assert {cell.row.name for cell in quantised} == {"lora_large"}
-    assert not {cell.signature for cell in quantised} & {cell.signature for cell in floats}
-    spec = build(compose(quantised[0].overrides).backbone)
+    codes, floats = (cells(words) for words in (command.split(), command.removesuffix(" backbone.quantise=nf4").split()))
+    assert {cell.row.name for cell in codes} == {"lora_large"}
+    assert not {cell.signature for cell in codes} & {cell.signature for cell in floats}
+    spec = build(compose(codes[0].overrides).backbone)
     assert (spec.name, spec.source, spec.quantise, spec.double_quantise) == ("qwen_coder_1500m", "wheel", "nf4", True)
 
 
 @pytest.mark.parametrize("experiment, task", [("qlora", "e2e"), ("qlora_glue", "stsb")])
 @pytest.mark.parametrize("row, plain", [("qlora", "lora"), ("qlora_all", "lora_all")])
 def test_qlora_s_rows_are_lora_s_over_nf4_and_nothing_else(experiment: str, task: str, row: str, plain: str) -> None:
-    asked = [
+    configs = [
         resolved(compose([f"experiment={experiment}", f"row/{experiment}={name}", f"task={task}", "profile=laptop"]))
         for name in (row, plain)
     ]
-    assert asked[0]["backbone"]["quantise"] == "nf4" and asked[0]["backbone"]["double_quantise"]
-    for each in asked:
+    assert configs[0]["backbone"]["quantise"] == "nf4" and configs[0]["backbone"]["double_quantise"]
+    for each in configs:
         each["backbone"]["quantise"] = None
         del each["row"], each["train"]["lr"]  # each searched for itself
-    assert asked[0] == asked[1]
+    assert configs[0] == configs[1]
 
 
 @pytest.mark.parametrize("experiment, task", [("qlora", "e2e"), ("qlora_glue", "stsb")])

@@ -167,9 +167,9 @@ def test_what_scored_is_told_once_it_has() -> None:
     jvm.close()
     assert jvm.used() == {}
     jvm.ask("tokenize", "d")
-    used = jvm.used()
-    assert used["java"].split()[-1][0].isdigit()
-    assert used["meteor-1.5.jar"] == sha256(jvm.home() / jvm.METEOR)
+    tools = jvm.used()
+    assert tools["java"].split()[-1][0].isdigit()
+    assert tools["meteor-1.5.jar"] == sha256(jvm.home() / jvm.METEOR)
 
 
 @pytest.mark.parametrize("name", [jvm.METEOR, jvm.PTB, jvm.PARAPHRASES])

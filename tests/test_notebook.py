@@ -17,17 +17,17 @@ AGAIN = "save it with its outputs: jupyter nbconvert --to notebook --execute --i
 def test_the_notebook_runs_as_it_stands_and_shows_what_it_computes() -> None:
     matplotlib.use("Agg")
     cells = [cell for cell in json.loads(PAGE.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-    known: dict[str, Any] = {}
+    namespace: dict[str, Any] = {}
     for cell in cells:
         # What only a notebook understands: the lines for Colab, which are no Python.
         text = "".join(line.replace("%pip", "pass  #") for line in cell["source"])
-        exec(compile(text, str(PAGE), "exec"), known)
+        exec(compile(text, str(PAGE), "exec"), namespace)
     assert all(cell["outputs"] for cell in cells[1:]), AGAIN
-    shown = [output for cell in cells for output in cell["outputs"]]
-    table = next("".join(output["data"]["text/plain"]) for output in shown if "text/html" in output.get("data", {}))
-    assert table.split() == repr(known["scores"]).split(), AGAIN
-    assert sum("image/png" in output.get("data", {}) for output in shown) == 3
-    for losses in (known["losses"], known["full_losses"]):
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    table = next("".join(output["data"]["text/plain"]) for output in outputs if "text/html" in output.get("data", {}))
+    assert table.split() == repr(namespace["scores"]).split(), AGAIN
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    for losses in (namespace["losses"], namespace["full_losses"]):
         assert sum(losses[-5:]) < sum(losses[:5]) - 0.5  # both learn
-    assert known["phi"].shape == (8, 8) and len(known["figure"].axes) == 2
+    assert namespace["phi"].shape == (8, 8) and len(namespace["figure"].axes) == 2
     matplotlib.pyplot.close("all")

@@ -29,16 +29,16 @@ ROWS = {"train": [("a b", None, "1"), ("c d", None, "0")], "dev": [("e f", None,
 
 def test_published_runs_read_the_official_rows() -> None:
     """So the caption of a new run on the same files is that of the published ones, and they share tables."""
-    seen = set()
+    names = set()
     for path in (ROOT / "results" / "laptop" / "records").glob("*.json"):
         data = json.loads(path.read_text())["where"]["data"]
         for name, digest in (data["hashes"] or {}).items():
             task, _, split = name.partition("/rows/")
-            if known := _files.ROWS.get(task, {}).get(split):
-                assert digest in known.values(), f"{path.name}: {name}"
-                seen.add(name)
+            if hashes := _files.ROWS.get(task, {}).get(split):
+                assert digest in hashes.values(), f"{path.name}: {name}"
+                names.add(name)
         assert "not the official" not in data["caption"]
-    assert len(seen) == sum(map(len, _files.ROWS.values()))
+    assert len(names) == sum(map(len, _files.ROWS.values()))
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def cola(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Glue:
     (tmp_path / "CoLA").mkdir()
     for split, rows in ROWS.items():
         (tmp_path / "CoLA" / f"{split}.tsv").write_text("".join(f"s\t{label}\t\t{first}\n" for first, _, label in rows))
-    known = {"cola": {split: {len(rows): rows_sha256(rows)} for split, rows in ROWS.items()}}
-    monkeypatch.setattr(_files, "ROWS", known)
-    made = build(compose(["task=cola", "profile=laptop"]).task)
-    return replace(made, rows={"train": 2, "dev": 1}, held_out=0)
+    hashes = {"cola": {split: {len(rows): rows_sha256(rows)} for split, rows in ROWS.items()}}
+    monkeypatch.setattr(_files, "ROWS", hashes)
+    task = build(compose(["task=cola", "profile=laptop"]).task)
+    return replace(task, rows={"train": 2, "dev": 1}, held_out=0)
 
 
 CHANGES = {
@@ -65,14 +65,14 @@ CHANGES = {
 def test_altered_files_are_told_in_a_line_and_in_the_caption(
     split: str, text: str, cola: Glue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(console, "warn", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr(console, "warn", messages.append)
     before = stages.read(cola, str(tmp_path))
-    assert before.caption == "CoLA (GLUE, local files)" and not before.others and not said
+    assert before.caption == "CoLA (GLUE, local files)" and not before.others and not messages
     (tmp_path / "CoLA" / f"{split}.tsv").write_text(text)
     after = stages.read(cola, str(tmp_path))
     assert after.caption == f"CoLA (GLUE, local files; not the official {split})"
-    (line,) = said
+    (line,) = messages
     assert "cola" in line and f"not the official {split}" in line and "\n" not in line
 
 
@@ -102,30 +102,30 @@ def test_the_content_of_each_data_set_counts_not_its_rows(
     name: str, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The official rows are here those of small files; with as many others the split is named."""
-    task, files, altered = OTHERS[name]
+    task, files, target = OTHERS[name]
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     for module in (samsum, wikisql_files):  # which refuse other numbers of rows
         monkeypatch.setattr(module, "ROWS", dict.fromkeys(("train", "dev", "test"), (2,)))
     monkeypatch.setattr(_files, "ROWS", {})
-    made = task.load(str(tmp_path))
-    known = {split: {2: made.hashes[f"{name}/rows/{split}"]} for split in SPLITS[name]}
-    monkeypatch.setattr(_files, "ROWS", {name: known})
+    before = task.load(str(tmp_path))
+    hashes = {split: {2: before.hashes[f"{name}/rows/{split}"]} for split in SPLITS[name]}
+    monkeypatch.setattr(_files, "ROWS", {name: hashes})
     assert not task.load(str(tmp_path)).others
-    *head, first, second = files[altered].rstrip("\n").split("\n")
+    *head, first, second = files[target].rstrip("\n").split("\n")
     other = first.replace("Hi", "Ho").replace("Q", "S")
     rows = {"a letter": [other, second], "rows swapped": [second, first], "a row twice": [first, first]}
-    (tmp_path / altered).write_text("\n".join([*head, *rows[change]]) + "\n")
-    found = task.load(str(tmp_path))
-    assert found.others == ("train",) and "not the official train" in found.caption
+    (tmp_path / target).write_text("\n".join([*head, *rows[change]]) + "\n")
+    after = task.load(str(tmp_path))
+    assert after.others == ("train",) and "not the official train" in after.caption
 
 
 def test_a_mixture_says_whose_files_are_others(cola: Glue, tmp_path: Path) -> None:
     (tmp_path / "CoLA" / "dev.tsv").write_text("s\t0\t\te f\n")
-    named = {"name": "mixture", "label": "Mixture", "names": ["cola", "sentiment"]}
-    found = Mixture(**named, members=[cola, build(compose(["task=sentiment"]).task)]).load(str(tmp_path))  # type: ignore[arg-type]
-    assert found.others == ("cola dev",) and "CoLA (GLUE, local files; not the official dev)" in found.caption
+    spec = {"name": "mixture", "label": "Mixture", "names": ["cola", "sentiment"]}
+    parts = Mixture(**spec, members=[cola, build(compose(["task=sentiment"]).task)]).load(str(tmp_path))  # type: ignore[arg-type]
+    assert parts.others == ("cola dev",) and "CoLA (GLUE, local files; not the official dev)" in parts.caption
 
 
 def test_a_number_of_rows_of_which_no_copy_was_at_hand_is_not_judged() -> None:
@@ -140,24 +140,24 @@ def test_a_number_of_rows_of_which_no_copy_was_at_hand_is_not_judged() -> None:
 def test_training_rows_in_the_test_set_are_told_before_the_training_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(console, "warn", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr(console, "warn", messages.append)
     task = type(build(compose(["task=sentiment"]).task))
     load = task.load
 
     def leaking(self: Any, folder: str | None) -> Any:
-        found = load(self, folder)
-        twice = [replace(example, target=example.references[0], references=()) for example in found.test[:3]]
-        return replace(found, train=[*twice, *found.train])
+        parts = load(self, folder)
+        twice = [replace(example, target=example.references[0], references=()) for example in parts.test[:3]]
+        return replace(parts, train=[*twice, *parts.train])
 
     monkeypatch.setattr(task, "load", leaking)
     learn = run.learn
 
     def told_by_now(*given: Any) -> Any:
-        assert any("3 of the training rows have an input that is a test input" in line for line in said)
+        assert any("3 of the training rows have an input that is a test input" in line for line in messages)
         return learn(*given)
 
     monkeypatch.setattr(run, "learn", told_by_now)
     words = ["task=sentiment", "backbone=random_bert", "method=lora", "profile=smoke", f"paths.runs={tmp_path}"]
-    found = run.run(compose([*words, "data.n_train=null", "data.n_test=null", "train.steps=1"]))
-    assert found["where"]["data"]["train_rows_in_test"] == 3
+    record = run.run(compose([*words, "data.n_train=null", "data.n_test=null", "train.steps=1"]))
+    assert record["where"]["data"]["train_rows_in_test"] == 3

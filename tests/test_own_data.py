@@ -111,8 +111,8 @@ def test_every_format_gives_the_same_rows_and_leaves_nothing_beside_them(name: s
     assert [(row["text"], row["label"]) for row in table.rows] == REVIEWS
     assert table.header == ("text", "label") and len(table.places) == 60 and table.sha256 == content_hash(str(path))
     assert sorted(tmp_path.rglob("*")) == before
-    found = data.read({"train": str(path)})
-    assert (found.columns.kind, found.classes) == ("class", ("bad", "good"))
+    dataset = data.read({"train": str(path)})
+    assert (dataset.columns.kind, dataset.classes) == ("class", ("bad", "good"))
 
 
 def test_a_place_is_the_line_at_which_a_row_begins(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_a_place_is_the_line_at_which_a_row_begins(tmp_path: Path) -> None:
 
 
 def test_cells_are_texts_whatever_the_file_holds(tmp_path: Path) -> None:
-    held = [{"text": "x", "label": True, "n": 1, "y": 0.5}, {"text": "y", "n": None, "y": math.nan}]
-    path = write_lines(tmp_path / "a.jsonl", held)
+    lines = [{"text": "x", "label": True, "n": 1, "y": 0.5}, {"text": "y", "n": None, "y": math.nan}]
+    path = write_lines(tmp_path / "a.jsonl", lines)
     assert [dict(row) for row in tables.read(str(path)).rows] == [
         {"text": "x", "label": "true", "n": "1", "y": "0.5"}, {"text": "y", "n": "", "y": ""}
     ]  # fmt: skip
@@ -157,18 +157,18 @@ KINDS: dict[str, tuple[tuple[str, ...], Sequence[Sequence[Any]], str, dict[str, 
 @pytest.mark.parametrize("name", KINDS)
 def test_columns_are_found_by_their_names_and_said_in_one_line(name: str) -> None:
     header, rows, kind, roles = KINDS[name]
-    found = columns.find(table(*header, rows=rows), {})
-    assert (found.kind, found.roles) == (kind, roles) and "\n" not in found.said
-    assert all(repr(column) in found.said for column in roles.values())
-    again = columns.find(table(*header, rows=rows), found.roles)  # named, they are the same
+    schema = columns.find(table(*header, rows=rows), {})
+    assert (schema.kind, schema.roles) == (kind, roles) and "\n" not in schema.said
+    assert all(repr(column) in schema.said for column in roles.values())
+    again = columns.find(table(*header, rows=rows), schema.roles)  # named, they are the same
     assert (again.kind, again.roles) == (kind, roles)
 
 
 def test_a_named_column_decides() -> None:
     own = table("text", "title", "label", "stars", rows=[["x", "t", "a", "1"], ["y", "u", "b", "2"]])
     refused(lambda: columns.find(own, {}), "own.csv", "text, title, label, stars", "task.columns.text=")
-    found = columns.find(own, {"text": "title", "label": "stars"})
-    assert (found.input, found.answer, found.kind) == ("title", "stars", "class")
+    schema = columns.find(own, {"text": "title", "label": "stars"})
+    assert (schema.input, schema.answer, schema.kind) == ("title", "stars", "class")
     assert columns.find(own, {"text": "title", "label": "stars"}, "number").kind == "number"
     assert columns.find(own, {"prompt": "title", "completion": "text"}).kind == "text"
 
@@ -228,19 +228,19 @@ def planted(folder: Path) -> data.OwnData:
 
 
 def test_the_audit_tells_what_was_planted(tmp_path: Path) -> None:
-    found = audit(planted(tmp_path))
-    assert found.counts == {"train": 39, "dev": 2, "test": 20} and sum(n for _, n in found.classes) == 39
-    assert found.classes[0][0] == "usual" and found.majority == 18 / 20
-    leaks = [one for one in found.repeated if one.split != one.other]
+    report = audit(planted(tmp_path))
+    assert report.counts == {"train": 39, "dev": 2, "test": 20} and sum(n for _, n in report.classes) == 39
+    assert report.classes[0][0] == "usual" and report.majority == 18 / 20
+    leaks = [one for one in report.repeated if one.split != one.other]
     leak = next(one for one in leaks if one.other == "train")
     dev = sum(one.rows for one in leaks if one.other == "dev")
     assert leak.split == "test" and leak.rows + dev == 4 and set(leak.places) <= {2, 3, 4, 5}
-    assert found.empty == {"train": (43,)} and found.contradicting in (0, 2)  # 0 if both rows are held out
-    assert found.points == pytest.approx(100 * detectable(math.sqrt(DISAGREE / 20)))
-    lines = found.text.splitlines()
+    assert report.empty == {"train": (43,)} and report.contradicting in (0, 2)  # 0 if both rows are held out
+    assert report.points == pytest.approx(100 * detectable(math.sqrt(DISAGREE / 20)))
+    lines = report.text.splitlines()
     assert len(lines) < 20 and max(map(len, lines)) < 200
     for part in ("LEAK", "line 43", "90.0", "39 train, 2 dev, 20 test"):
-        assert part in found.text
+        assert part in report.text
 
 
 def test_data_say_the_settings_of_a_run_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,8 +262,8 @@ def test_a_hash_is_of_the_content_and_not_of_the_place(tmp_path: Path) -> None:
     assert content_hash(str(folder)) == before
     (folder / "train" / "state.json").write_text("{}", encoding="utf-8")
     assert content_hash(str(folder)) != before
-    pinned = f"owner/name:config@{'0' * 40}"
-    assert content_hash(pinned) == pinned
+    hub_id = f"owner/name:config@{'0' * 40}"
+    assert content_hash(hub_id) == hub_id
 
 
 GOOD = "text,label\nx,a\ny,b\n"
@@ -335,6 +335,6 @@ def test_what_only_several_files_show_is_one_line_too(tmp_path: Path) -> None:
 def test_the_hub_is_asked_for_a_pinned_set_only_and_its_absence_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for constants in ("datasets.config", "huggingface_hub.constants"):  # elsewhere both try for half a minute
         monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         data.read({"train": f"owner/name@{'0' * 40}"})
-    assert "owner/name" in str(caught.value) and "\n" not in str(caught.value)
+    assert "owner/name" in str(error.value) and "\n" not in str(error.value)

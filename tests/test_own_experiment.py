@@ -39,8 +39,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def clear() -> None:
     planned._run.cache_clear()
-    for made in (compose._axes, compose._chosen, compose._hydra):  # they keep what they read
-        made.cache_clear()
+    for function in (compose._axes, compose._chosen, compose._hydra):  # they keep what they read
+        function.cache_clear()
 
 
 def declare(folder: Path, task: str, more: str = "") -> set[str]:
@@ -61,18 +61,18 @@ def test_an_experiment_s_own_task_is_not_replaced_by_its_family_s(mine: Path) ->
 
 def test_an_experiment_without_a_declaration_shows_its_scores_by_task(mine: Path) -> None:
     declare(mine, "reviews")
-    shown = show.declaration("mine")
-    assert isinstance(shown, Pivot) and (shown.by, shown.reference, shown.paper) == ("task", "a", {})
+    pivot = show.declaration("mine")
+    assert isinstance(pivot, Pivot) and (pivot.by, pivot.reference, pivot.paper) == ("task", "a", {})
     with pytest.raises(UserError, match=r"no experiments/others\.py"):
         show.declaration("others")
 
 
 def test_a_table_that_the_task_cannot_fill_is_refused_before_the_training() -> None:
-    found = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full", "seed=0"])
-    check_shown(found)
+    runs = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full", "seed=0"])
+    check_shown(runs)
     others = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora", "seed=0", "task=wikisql"])
     with pytest.raises(UserError, match="the table of e2e compares bleu, which task wikisql does not measure"):
         check_shown(others)
-    lost = cast(Any, SimpleNamespace(asked={"row": {"table": "nobody"}}))
+    orphan = cast(Any, SimpleNamespace(asked={"row": {"table": "nobody"}}))
     with pytest.raises(UserError, match=r"no experiments/nobody\.py"):
-        check_shown([lost])
+        check_shown([orphan])

@@ -43,18 +43,18 @@ def classifier(spec: BackboneSpec) -> Any:
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "electra", "modernbert", "deberta-v2"])
 def test_an_encoder_s_rows_are_its_tokenizer_s(architecture: str, tmp_path: Path) -> None:
-    found = describe(str(own_model(tmp_path / "mine", architecture)))
-    assert (found.cls, found.separator, found.eos, found.pad, found.bos) == ("[CLS]", "[SEP]", "[SEP]", "[PAD]", None)
-    assert (found.name, found.source, found.hub_id, found.dropout) == ("mine", "folder", str(tmp_path / "mine"), None)
-    backbone = classifier(found)
+    spec = describe(str(own_model(tmp_path / "mine", architecture)))
+    assert (spec.cls, spec.separator, spec.eos, spec.pad, spec.bos) == ("[CLS]", "[SEP]", "[SEP]", "[PAD]", None)
+    assert (spec.name, spec.source, spec.hub_id, spec.dropout) == ("mine", "folder", str(tmp_path / "mine"), None)
+    backbone = classifier(spec)
     (row,), _ = PAIR.encode([Example("1", "one", "yes", second="two")], backbone, (0, 0), 64)
     assert row.ids == tokenizer("bert")("one", "two")["input_ids"]
 
 
 def test_roberta_s_pair_has_two_separators(tmp_path: Path) -> None:
-    found = describe(str(own_model(tmp_path / "mine", "xlm-roberta", "roberta")))
-    assert (found.cls, found.separator, found.eos, found.pad) == ("<s>", "</s></s>", "</s>", "<pad>")
-    (row,), _ = PAIR.encode([Example("1", "one", "yes", second="two")], classifier(found), (0, 0), 64)
+    spec = describe(str(own_model(tmp_path / "mine", "xlm-roberta", "roberta")))
+    assert (spec.cls, spec.separator, spec.eos, spec.pad) == ("<s>", "</s></s>", "</s>", "<pad>")
+    (row,), _ = PAIR.encode([Example("1", "one", "yes", second="two")], classifier(spec), (0, 0), 64)
     assert row.ids == tokenizer("roberta")("one", "two")["input_ids"]
 
 
@@ -63,16 +63,16 @@ def test_roberta_s_pair_has_two_separators(tmp_path: Path) -> None:
 def test_a_decoder_s_prompt_opens_with_bos_where_its_tokenizer_says_so(
     architecture: str, kind: str, bos: str | None, tmp_path: Path
 ) -> None:
-    found = describe(str(own_model(tmp_path, architecture, kind)))
+    spec = describe(str(own_model(tmp_path, architecture, kind)))
     eos = tokenizer(kind).eos_token
-    assert (found.bos, found.separator, found.eos, found.pad, found.cls) == (bos, "\n", eos, eos, None)
-    backbone = found.load()
+    assert (spec.bos, spec.separator, spec.eos, spec.pad, spec.cls) == (bos, "\n", eos, eos, None)
+    backbone = spec.load()
     prompt = encode_prompt("one", backbone, (2, 0))
     opening: list[Any] = [] if bos is None else [tokenizer(kind).bos_token_id]
     assert prompt.ids[: len(opening)] == opening and prompt.virtual == [-1] * len(opening) + [0, 1] + [-1] * 4
-    shown = Completion().ask([Example("1", "two", "")], backbone, (0, 0), 200, [Example("0", "one", "two")])[0][0]
-    assert shown.ids[: len(opening)] == opening and shown.ids.count(opening[0] if bos else -1) == len(opening)
-    assert backbone.tokenizer.decode(shown.ids[len(opening) :]) == "one\n two\n\ntwo\n"
+    few_shot = Completion().ask([Example("1", "two", "")], backbone, (0, 0), 200, [Example("0", "one", "two")])[0][0]
+    assert few_shot.ids[: len(opening)] == opening and few_shot.ids.count(opening[0] if bos else -1) == len(opening)
+    assert backbone.tokenizer.decode(few_shot.ids[len(opening) :]) == "one\n two\n\ntwo\n"
     (text,) = Completion().plain(["one"], backbone, (0, 0))
     assert text.ids == opening + backbone.tokenizer.encode("one", add_special_tokens=False)
 
@@ -80,18 +80,18 @@ def test_a_decoder_s_prompt_opens_with_bos_where_its_tokenizer_says_so(
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_every_architecture_loads_from_a_folder_as_it_was_saved(architecture: str, tmp_path: Path) -> None:
     folder = own_model(tmp_path / "mine", architecture, "roberta" if ARCHITECTURES[architecture].after_padding else "")
-    found = describe(str(folder))
-    backbone = found.load() if found.cls is None else classifier(found)
+    spec = describe(str(folder))
+    backbone = spec.load() if spec.cls is None else classifier(spec)
     body = {name: p for name, p in backbone.model.state_dict().items() if "head" not in name and "classifier" not in name}
-    saved = load_file(folder / "model.safetensors")
-    same = [name for name in body if name in saved]
-    assert len(same) > 12 and all(torch.equal(body[name], saved[name]) for name in same)
+    weights = load_file(folder / "model.safetensors")
+    same = [name for name in body if name in weights]
+    assert len(same) > 12 and all(torch.equal(body[name], weights[name]) for name in same)
 
 
 def test_published_dropout_stays_and_another_can_be_set(tmp_path: Path) -> None:
     rates = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.05}
-    found = describe(str(own_model(tmp_path, "bert", **rates)))
-    config = classifier(found).model.config
+    spec = describe(str(own_model(tmp_path, "bert", **rates)))
+    config = classifier(spec).model.config
     assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.2, 0.05)
     without = build(compose(own(tmp_path, "backbone.dropout=0.0")).backbone)
     assert classifier(without).model.config.attention_probs_dropout_prob == 0.0
@@ -135,14 +135,14 @@ def name_of(asked: list[str]) -> str:
 
 def test_a_run_is_named_by_the_folder_s_content(tmp_path: Path) -> None:
     folder = own_model(tmp_path / "mine", "bert")
-    asked = own(folder, "task=entailment", "method=lora")
-    first = name_of(asked)
+    overrides = own(folder, "task=entailment", "method=lora")
+    first = name_of(overrides)
     (folder / "README.md").write_text("words")
-    assert name_of(asked) == first
+    assert name_of(overrides) == first
     weights = load_file(folder / "model.safetensors")
     weights["bert.embeddings.LayerNorm.bias"] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert name_of(asked) != first
+    assert name_of(overrides) != first
 
 
 def test_sizes_are_those_of_parity_and_rows_find_them(tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ def test_sizes_are_those_of_parity_and_rows_find_them(tmp_path: Path) -> None:
 
 def test_a_run_trains_records_and_comes_back(tmp_path: Path) -> None:
     folder = own_model(tmp_path / "mine", "distilbert")
-    asked = own(folder, "task=entailment", "method=lora", "method.rank=2", f"paths.runs={tmp_path / 'runs'}")
-    found = run(compose(asked), asked)
-    assert found["status"] in ("finished", "collapsed") and len(found["asked"]["backbone"]["sha256"]) == 64
-    again = tmp_path / "runs" / "smoke" / found["signature"]
+    overrides = own(folder, "task=entailment", "method=lora", "method.rank=2", f"paths.runs={tmp_path / 'runs'}")
+    record = run(compose(overrides), overrides)
+    assert record["status"] in ("finished", "collapsed") and len(record["asked"]["backbone"]["sha256"]) == 64
+    again = tmp_path / "runs" / "smoke" / record["signature"]
     assert restore(again).backbone.architecture == "distilbert"
-    assert run(compose(asked), asked)["where"] == found["where"]
+    assert run(compose(overrides), overrides)["where"] == record["where"]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"dropout": 0.3}))
     refused(lambda: restore(again), "mine", "changed")
@@ -166,8 +166,8 @@ def test_a_run_trains_records_and_comes_back(tmp_path: Path) -> None:
 
 def test_a_text_task_trains_on_a_decoder_with_bos(tmp_path: Path) -> None:
     folder = own_model(tmp_path / "mine", "gemma2", "bos", max_position_embeddings=512)
-    asked = own(folder, "task=mnli_text", "method=lora", "method.rank=2", f"paths.runs={tmp_path / 'runs'}")
-    assert run(compose(asked), asked)["status"] in ("finished", "collapsed")
+    overrides = own(folder, "task=mnli_text", "method=lora", "method.rank=2", f"paths.runs={tmp_path / 'runs'}")
+    assert run(compose(overrides), overrides)["status"] in ("finished", "collapsed")
 
 
 # name -> (what is done to the user's folder, words of the line that it gets)
@@ -212,9 +212,9 @@ def lacking(folder: Path) -> None:
 
 
 def shardless(folder: Path) -> None:
-    held = dict.fromkeys(load_file(folder / "model.safetensors"), "model-1.safetensors") | {"bert.far": "model-2.safetensors"}
+    shards = dict.fromkeys(load_file(folder / "model.safetensors"), "model-1.safetensors") | {"bert.far": "model-2.safetensors"}
     (folder / "model.safetensors").rename(folder / "model-1.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": held}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
 
 
 def larger_vocabulary(folder: Path) -> None:
@@ -279,30 +279,30 @@ def test_a_backbone_of_one_s_own_needs_a_path() -> None:
 
 
 def test_an_encoder_is_no_writer(tmp_path: Path) -> None:
-    found = describe(str(own_model(tmp_path / "mine", "bert")))
-    refused(found.load, "mine", "encoder")
+    spec = describe(str(own_model(tmp_path / "mine", "bert")))
+    refused(spec.load, "mine", "encoder")
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     folder = own_model(tmp_path / "draft", "electra")
-    held = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
     monkeypatch.setattr(hub_module, "PAUSE", 0)
-    with LocalHub({"models/some/electra": (COMMIT, held)}) as made:
-        yield from (made for _ in served(made, monkeypatch, tmp_path / "hub"))
+    with LocalHub({"models/some/electra": (COMMIT, files)}) as server:
+        yield from (server for _ in served(server, monkeypatch, tmp_path / "hub"))
 
 
 def test_a_hub_id_is_described_without_its_weights_and_pinned(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = describe("some/electra")
-    assert (found.revision, found.source, found.hub_id, found.name) == (COMMIT, "hub", "some/electra", "electra")
+    spec = describe("some/electra")
+    assert (spec.revision, spec.source, spec.hub_id, spec.name) == (COMMIT, "hub", "some/electra", "electra")
     assert not [line for line in hub.asked if "safetensors" in line]
-    asked = ["profile=smoke", "task=entailment", "backbone=own", "backbone.path=some/electra"]
-    refused(lambda: resolved(compose(asked)), f"backbone.revision={COMMIT}")
-    config = compose([*asked, f"backbone.revision={COMMIT}"])
+    overrides = ["profile=smoke", "task=entailment", "backbone=own", "backbone.path=some/electra"]
+    refused(lambda: resolved(compose(overrides)), f"backbone.revision={COMMIT}")
+    config = compose([*overrides, f"backbone.revision={COMMIT}"])
     assert resolved(config)["backbone"]["cls"] == "[CLS]" and config.backbone.sizes.prelayer[0] > 0
     assert classifier(build(config.backbone)).sha256 == f"some/electra@{COMMIT}"
     hub.asked.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert describe("some/electra", COMMIT) == found and not hub.asked
+    assert describe("some/electra", COMMIT) == spec and not hub.asked
     with pytest.raises(NotAvailable, match="HF_HUB_OFFLINE"):
         describe("some/other", COMMIT)

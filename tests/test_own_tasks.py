@@ -63,8 +63,8 @@ def asked(*overrides: str) -> list[str]:
 def ran(*overrides: str) -> tuple[dict[str, Any], Path]:
     """(the record of a run at smoke, its folder)."""
     words = asked(*overrides)
-    found = run(compose(words), words)
-    return found, Path("runs/smoke") / found["signature"]
+    run_record = run(compose(words), words)
+    return run_record, Path("runs/smoke") / run_record["signature"]
 
 
 TASKS = {"own_labels": "labels.csv", "own_numbers": "numbers.csv", "own_texts": "texts.jsonl"}
@@ -72,12 +72,12 @@ TASKS = {"own_labels": "labels.csv", "own_numbers": "numbers.csv", "own_texts": 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_on_own_files_from_start_to_end(task: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found, place = ran(f"task={task}", f"task.train={TASKS[task]}")
+    run_record, place = ran(f"task={task}", f"task.train={TASKS[task]}")
     assert f"{TASKS[task]}: " in capsys.readouterr().out  # the audit
     lines = load_predictions(place / PREDICTIONS)
-    assert list(found["measured"]["scores"]) == list(found["asked"]["task"]["metrics"])
+    assert list(run_record["measured"]["scores"]) == list(run_record["asked"]["task"]["metrics"])
     assert len(lines) == (4 if task == "own_texts" else 8)
-    assert score_mismatch(found, lines) is None and found["where"]["data"]["outputs_private"] is True
+    assert score_mismatch(run_record, lines) is None and run_record["where"]["data"]["outputs_private"] is True
     # Nothing of the data, and no place of the files, stands in what the run wrote.
     for name in ("record.json", PREDICTIONS, "metrics.jsonl"):
         text = (place / name).read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_a_run_on_own_files_from_start_to_end(task: str, folder: Path, capsys: p
     (folder / "elsewhere").mkdir()
     (folder / TASKS[task]).rename(folder / "elsewhere" / f"renamed{Path(TASKS[task]).suffix}")
     again, n = score_checkpoint(place, str(folder / "elsewhere"))
-    assert n == len(lines) and {key: record.finite(value) for key, value in again.items()} == found["measured"]["scores"]
+    assert n == len(lines) and {key: record.finite(value) for key, value in again.items()} == run_record["measured"]["scores"]
 
 
 def test_a_file_that_changed_is_another_run_and_one_that_moved_is_not(folder: Path) -> None:
@@ -118,19 +118,19 @@ def test_two_methods_on_own_files_have_a_difference_with_an_interval(folder: Pat
     base = ["task=own_texts", "task.train=texts.jsonl", "train.lr=1e-2"]
     for method, seed in product(("untuned", "linear_probe"), (0, 1)):
         ran(*base, f"method={method}", f"seed={seed}")
-    declared = cells.cells(asked(*base, "method=untuned,linear_probe", "seed=0,1"))
-    found = runs(declared, own(Path("runs/smoke")))
-    frame = long(found)
+    grid = cells.cells(asked(*base, "method=untuned,linear_probe", "seed=0,1"))
+    results = runs(grid, own(Path("runs/smoke")))
+    frame = long(results)
     assert set(frame.query("main").metric) == {"rougeL_rouge_score"} and len(frame.query("metric == 'chrf'")) == 4
-    ours, theirs = ({one.cell.seed: one for one in found if one.cell.row.name == name} for name in ("untuned", "linear_probe"))
+    ours, theirs = ({one.cell.seed: one for one in results if one.cell.row.name == name} for name in ("untuned", "linear_probe"))
     for metric in build(compose(asked(*base)).task).metrics:
-        compared = difference([(paired(ours, theirs), metric)])
-        assert compared and compared.n == 2 and compared.low <= compared.mean <= compared.high
+        interval = difference([(paired(ours, theirs), metric)])
+        assert interval and interval.n == 2 and interval.low <= interval.mean <= interval.high
 
 
 def test_texts_are_kept_if_asked_for(folder: Path) -> None:
-    kept = ("task.with_texts=true", "method=untuned", "task.metrics=[bleu]")
-    _, place = ran("task=own_texts", "task.train=texts.jsonl", *kept)
+    overrides = ("task.with_texts=true", "method=untuned", "task.metrics=[bleu]")
+    _, place = ran("task=own_texts", "task.train=texts.jsonl", *overrides)
     line = load_predictions(place / PREDICTIONS)[0]
     assert line["input"] in dict(PROMPTS) and line["references"] == [dict(PROMPTS)[line["input"]]] and "output" in line
 
@@ -149,8 +149,8 @@ Statistics = list[dict[str, object]]
 
 def scored(task: Any, outputs: Sequence[str], gold: Sequence[str | tuple[str, ...]]) -> tuple[dict[str, float], Statistics]:
     groups = [(one,) if isinstance(one, str) else one for one in gold]
-    found = task.score(list(outputs), [Example(f"k{n}", f"input {n}", "", group) for n, group in enumerate(groups)])
-    return found.values, found.per_input
+    scores = task.score(list(outputs), [Example(f"k{n}", f"input {n}", "", group) for n, group in enumerate(groups)])
+    return scores.values, scores.per_input
 
 
 def recomputed(metric: str, statistics: Sequence[Mapping[str, object]]) -> float:
@@ -162,18 +162,18 @@ def test_scores_of_classes_are_those_of_scikit_learn_and_of_their_statistics(cla
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
     draw = np.random.default_rng(len(classes))
-    gold, said = ([str(one) for one in draw.choice(classes, 80)] for _ in range(2))
+    gold, predictions = ([str(one) for one in draw.choice(classes, 80)] for _ in range(2))
     task = labelled(("accuracy", "f1", "matthews"), classes, positive="b")
-    values, statistics = scored(task, said, gold)
+    values, statistics = scored(task, predictions, gold)
     how = {"pos_label": "b"} if len(classes) == 2 else {"average": "macro"}
-    wanted = {"accuracy": accuracy_score(gold, said), "matthews": matthews_corrcoef(gold, said)}
-    wanted["f1"] = f1_score(gold, said, **how)
-    for metric, value in wanted.items():
+    reference = {"accuracy": accuracy_score(gold, predictions), "matthews": matthews_corrcoef(gold, predictions)}
+    reference["f1"] = f1_score(gold, predictions, **how)
+    for metric, value in reference.items():
         assert values[metric] == pytest.approx(value) and recomputed(metric, statistics) == pytest.approx(value)
-    assert task.quality(said, gold) == values["accuracy"]
+    assert task.quality(predictions, gold) == values["accuracy"]
     one, all_wrong = scored(task, ["a"] * 3, ["a"] * 3), scored(task, ["b"] * 3, ["a"] * 3)
     for values, statistics in (one, all_wrong):  # a resample may have one class only
-        assert {metric: recomputed(metric, statistics) for metric in wanted} == pytest.approx(values)
+        assert {metric: recomputed(metric, statistics) for metric in reference} == pytest.approx(values)
 
 
 def test_the_rarer_of_two_classes_is_the_positive_one(folder: Path) -> None:
@@ -201,9 +201,9 @@ def test_chrf_is_sacrebleu_s(outputs: list[str], references: list[tuple[str, ...
 
 
 def test_bleu_is_sacrebleu_s_of_lower_case() -> None:
-    outputs, references, wanted = BLEU
+    outputs, references, score = BLEU
     values, statistics = scored(OwnTexts(metrics=["bleu"]), outputs, references)
-    assert values["bleu"] == pytest.approx(wanted) and recomputed("bleu", statistics) == pytest.approx(wanted)
+    assert values["bleu"] == pytest.approx(score) and recomputed("bleu", statistics) == pytest.approx(score)
 
 
 def test_every_score_of_a_text_comes_from_its_statistics_and_takes_the_best_reference() -> None:
@@ -235,8 +235,8 @@ def test_numbers_take_correlations_alone() -> None:
 
 
 def test_every_score_of_the_tasks_has_a_bootstrap() -> None:
-    known = {*OwnLabels().scores, *OwnTexts.scores, OWN_SCORE, "pearson"}
-    assert known <= set(METRICS)
+    names = {*OwnLabels().scores, *OwnTexts.scores, OWN_SCORE, "pearson"}
+    assert names <= set(METRICS)
 
 
 def test_the_user_s_own_score_runs_if_its_file_is_trusted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,12 +245,12 @@ def test_the_user_s_own_score_runs_if_its_file_is_trusted(folder: Path, monkeypa
     (folder / "score.py").write_text("def near(output, expected):\n    return len(expected) / 100\n")
     refused(lambda: ran(*words), "score.py", "--trust score.py")
     monkeypatch.setenv(paths.TRUSTED, "score.py")
-    found, place = ran(*words)
+    run_record, place = ran(*words)
     lines = load_predictions(place / PREDICTIONS)
-    assert recomputed(OWN_SCORE, lines) == pytest.approx(found["measured"]["scores"][OWN_SCORE])
-    assert score_mismatch(found, lines) is None
+    assert recomputed(OWN_SCORE, lines) == pytest.approx(run_record["measured"]["scores"][OWN_SCORE])
+    assert score_mismatch(run_record, lines) is None
     (folder / "score.py").write_text("def near(output, expected):\n    return 1\n")
-    assert ran(*words)[0]["signature"] != found["signature"]
+    assert ran(*words)[0]["signature"] != run_record["signature"]
     words[2] = "task.function=score.py:lost"
     refused(lambda: ran(*words), "score.py", "lost")
     words[2] = "task.function=score.py"
@@ -297,8 +297,8 @@ def test_a_chat_is_written_by_the_tokenizer_s_template_and_scored_on_its_answer(
     assert prompt.ids == row.ids[: row.prompt_length] and objective.count(row) == 7
     long_chat = [CHAT[0], *({"role": "user", "content": f"turn {n} " * 5} for n in range(9))]
     (row,), cut = objective.encode([Example("k", json.dumps(long_chat), "Hello.")], backbone, (0, 0), 200)
-    said = backbone.tokenizer.decode(row.ids)
-    assert cut == 1 and len(row.ids) <= 200 and said.startswith("<system>") and "turn 8" in said and "turn 0" not in said
+    chat = backbone.tokenizer.decode(row.ids)
+    assert cut == 1 and len(row.ids) <= 200 and chat.startswith("<system>") and "turn 8" in chat and "turn 0" not in chat
 
 
 def test_a_backbone_that_has_no_chats_and_a_template_that_refuses_one_are_one_line() -> None:
@@ -320,11 +320,11 @@ def test_a_run_on_chats_from_start_to_end(folder: Path, monkeypatch: pytest.Monk
         self.tokenizer.chat_template = TEMPLATE
 
     monkeypatch.setattr(Backbone, "__init__", with_template)
-    turns = [[{"role": "user", "content": asked}, {"role": "assistant", "content": said}] for asked, said in PROMPTS]
+    turns = [[{"role": "user", "content": question}, {"role": "assistant", "content": reply}] for question, reply in PROMPTS]
     write_lines(folder / "chats.jsonl", [{"messages": chat} for chat in turns])
-    found, place = ran("task=own_texts", "task.train=chats.jsonl")
-    assert found["where"]["data"]["found"] == {"columns": {"messages": "messages"}}
-    assert found["measured"]["scores"]["chrf"] is not None
+    run_record, place = ran("task=own_texts", "task.train=chats.jsonl")
+    assert run_record["where"]["data"]["found"] == {"columns": {"messages": "messages"}}
+    assert run_record["measured"]["scores"]["chrf"] is not None
     model = open_checkpoint(place)
     example = model.task.ask("Hi?")
     assert json.loads(example.input) == [{"role": "user", "content": "Hi?"}] and len(model.answer([example])) == 1
@@ -345,10 +345,10 @@ def perfect(outputs: Sequence[str], *metrics: str) -> dict[str, float]:
 
 
 def test_bleu_of_short_completions_lies_between_0_and_1_and_its_bootstrap_agrees() -> None:
-    mixed = ["yes"] * 17 + ["the tower is in Paris"] * 3
-    assert perfect(mixed, "bleu")["bleu"] == pytest.approx(1.0)
-    found = OwnTexts(metrics=("bleu",)).score(mixed, [Example(str(n), "q", "", (text,)) for n, text in enumerate(mixed)])
-    assert float(METRICS["bleu"].corpus(columns(found.per_input, "bleu").sum(axis=0))) == pytest.approx(1.0)
+    texts = ["yes"] * 17 + ["the tower is in Paris"] * 3
+    assert perfect(texts, "bleu")["bleu"] == pytest.approx(1.0)
+    scores = OwnTexts(metrics=("bleu",)).score(texts, [Example(str(n), "q", "", (text,)) for n, text in enumerate(texts)])
+    assert float(METRICS["bleu"].corpus(columns(scores.per_input, "bleu").sum(axis=0))) == pytest.approx(1.0)
     assert 0 <= perfect(["yes", "no"], "bleu")["bleu"] <= 1
 
 
@@ -389,10 +389,11 @@ def test_a_score_that_fails_for_an_empty_output_is_refused_before_training(folde
     monkeypatch.setattr(paths, "trusted", lambda: ("score.py", "wide.py"))
     task = ["task=own_texts", "task.train=texts.jsonl", f"task.metrics=[{OWN_SCORE}]"]
     refused(lambda: ran(*task, "task.function=score.py:f"), "score.py:f", "ZeroDivisionError")
-    found, _ = ran(*task, "task.function=wide.py:f")
-    assert found["measured"]["scores"][OWN_SCORE] == 0.5
+    run_record, _ = ran(*task, "task.function=wide.py:f")
+    assert run_record["measured"]["scores"][OWN_SCORE] == 0.5
 
 
 def test_a_record_says_how_many_rows_chose_the_weights(folder: Path) -> None:
-    found, _ = ran("task=own_labels", "task.train=labels.csv", "task.held_out=6")
-    assert found["measured"]["dev_rows"] == held_out_rows(found) == 5  # as many as the audit says, not as many as were asked for
+    run_record, _ = ran("task=own_labels", "task.train=labels.csv", "task.held_out=6")
+    # As many as the audit says, not as many as were asked for.
+    assert run_record["measured"]["dev_rows"] == held_out_rows(run_record) == 5
