@@ -20,6 +20,6 @@ class Interval(NamedTuple):
 
 
 def paired_bootstrap(*given: Any, **more: Any) -> Interval:
-    found = paired_draws(*given, **more)
-    defined = int(np.count_nonzero(~np.isnan(found.resamples)))
-    return Interval(found.difference, *interval(found.resamples), found.inputs, defined)
+    draws = paired_draws(*given, **more)
+    count = int(np.count_nonzero(~np.isnan(draws.resamples)))
+    return Interval(draws.difference, *interval(draws.resamples), draws.inputs, count)

@@ -126,10 +126,10 @@ def plant_record(path: Path, found: dict[str, Any]) -> None:
     A run of one's own gets empty predictions unless it has some.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(PREDICTIONS)
+    predictions = path.with_name(PREDICTIONS)
     if path.name == RECORD:
-        beside.touch()
-    files = {PREDICTIONS: sha256(beside) if beside.is_file() else "0" * 64}
+        predictions.touch()
+    files = {PREDICTIONS: sha256(predictions) if predictions.is_file() else "0" * 64}
     write_json(path, sealed({**found, "files": files}))
 
 
@@ -145,11 +145,11 @@ def started_here(module: str, overrides: list[str], folder: Path, *rest: object)
 
 def refused(call: Callable[[], object], *parts: str) -> None:
     """Assert that the call raises a UserError whose message is one line and contains all of `parts`."""
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         call()
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     for part in parts:
-        assert part in str(caught.value)
+        assert part in str(error.value)
 
 
 def pytest_collection_finish() -> None:
@@ -179,13 +179,13 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def unsearched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty results/ in which learning rates are looked up; compositions are not cached beyond the test."""
-    remembered = (cells._run, compose.compose_cached)
+    caches = (cells._run, compose.compose_cached)
     for place in ("RESULTS", "SHIPPED"):
         monkeypatch.setattr(rates, place, tmp_path / "results")
-    for one in remembered:
+    for one in caches:
         one.cache_clear()
     yield tmp_path / "results"
-    for one in remembered:
+    for one in caches:
         one.cache_clear()
 
 

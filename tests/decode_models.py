@@ -84,20 +84,20 @@ class Table(nn.Module):
         if position_ids is None:  # the oracle's calls
             position_ids = torch.arange(input_ids.shape[1]).expand_as(input_ids)
         keys = (position_ids * len(self.table) + input_ids)[:, None, :, None].float()
-        found, _ = cache.update(keys, keys, 0)
-        if isinstance(found, torch.Tensor):
-            self.prompt = found.shape[2]
-            self.seen = [row.long().remainder(len(self.table)).tolist() for row in found[:, 0, :, 0]]
+        past, _ = cache.update(keys, keys, 0)
+        if isinstance(past, torch.Tensor):
+            self.prompt = past.shape[2]
+            self.seen = [row.long().remainder(len(self.table)).tolist() for row in past[:, 0, :, 0]]
         else:
-            self.seen = [self._path(found, row) for row in range(len(input_ids))]
+            self.seen = [self._path(past, row) for row in range(len(input_ids))]
             assert [row[-1] for row in self.seen] == input_ids[:, -1].tolist()
         return SimpleNamespace(logits=self.table[input_ids[:, -logits_to_keep:]].clone(), cache=cache)
 
     def _path(self, layer: Any, row: int) -> list[int]:
         seat, slot = int(layer.tree.seat[row]), int(layer.tree.slot[row])
-        keys, shown = layer.keys[seat, 0, :, 0].long(), layer.tree.bias[seat, slot] == 0
-        prompt = torch.where(shown[: self.prompt], keys[: self.prompt] % len(self.table), PAD).tolist()
-        return [*prompt, *(keys[self.prompt :][shown[self.prompt :]].sort().values % len(self.table)).tolist()]
+        keys, mask = layer.keys[seat, 0, :, 0].long(), layer.tree.bias[seat, slot] == 0
+        prompt = torch.where(mask[: self.prompt], keys[: self.prompt] % len(self.table), PAD).tolist()
+        return [*prompt, *(keys[self.prompt :][mask[self.prompt :]].sort().values % len(self.table)).tolist()]
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -116,11 +116,11 @@ def agree(
     search: BeamSearch, model: nn.Module, tokenizer: Any, prompts: list[Encoded], eos: int = EOS
 ) -> Decoded:
     """Decode, and hold every prompt against the oracle."""
-    found = search.decode(model, tokenizer, prompts, eos, PAD)
+    hypotheses = search.decode(model, tokenizer, prompts, eos, PAD)
     rule = (search.beam, search.max_new_tokens, search.length_penalty, search.no_repeat_ngram)
     for i, prompt in enumerate(prompts):
         tokens, score = beam_oracle.search(model, tokenizer, prompt.ids, prompt.virtual, eos, *rule)
-        assert found.tokens[i] == tokens, (search, prompt)
-        assert found.scores[i] == pytest.approx(score, abs=1e-4)
-        assert found.outputs[i] == beam_oracle.text(tokenizer, tokens, eos)
-    return found
+        assert hypotheses.tokens[i] == tokens, (search, prompt)
+        assert hypotheses.scores[i] == pytest.approx(score, abs=1e-4)
+        assert hypotheses.outputs[i] == beam_oracle.text(tokenizer, tokens, eos)
+    return hypotheses

@@ -62,14 +62,14 @@ def sha(value: Any) -> str:
 
 def tensors(path: Path) -> str:
     """Digest of names, shapes and bits."""
-    found = load_file(path) if path.is_file() else {}
+    weights = load_file(path) if path.is_file() else {}
     return sha(
         {
             name: [
                 list(t.shape),
                 hashlib.sha256(t.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest(),
             ]
-            for name, t in found.items()
+            for name, t in weights.items()
         }
     )
 
@@ -77,22 +77,22 @@ def tensors(path: Path) -> str:
 def digest(overrides: list[str], runs: str) -> dict[str, Any]:
     """One run's."""
     config = compose(["profile=smoke", "seed=1", "train.lr=1e-3", f"paths.runs='{runs}'", *overrides])
-    found = run(config, overrides)
-    folder = Path(runs) / "smoke" / found["signature"]
+    record = run(config, overrides)
+    folder = Path(runs) / "smoke" / record["signature"]
     outputs = [
         json.loads(line)["output"]
         for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").split("\n")
         if line
     ]
-    measured = found["measured"]
+    metrics = record["measured"]
     return {
         "weights": tensors(folder / "adapter.safetensors"),
         "updates": tensors(folder / "updates.safetensors"),
         "outputs": sha(outputs),
-        "scores": sha(measured.get("scores")),
-        "losses": sha([measured.get("dev_losses"), measured.get("train_losses")]),
-        "parameters": measured["parameters"],
-        "calls": measured.get("forward_calls"),
+        "scores": sha(metrics.get("scores")),
+        "losses": sha([metrics.get("dev_losses"), metrics.get("train_losses")]),
+        "parameters": metrics["parameters"],
+        "calls": metrics.get("forward_calls"),
     }
 
 
@@ -104,21 +104,21 @@ def main(target: str, before: str | None = None) -> int:
         for m in methods
         if not (m == "human" and t != "e2e")
     ]
-    found = {}
+    digests = {}
     with tempfile.TemporaryDirectory() as runs:
         for backbone, task, rest in [*cells, *VARIANTS]:
             name = " ".join([backbone, task, *rest])
             try:
-                found[name] = digest([f"task={task}", f"backbone={backbone}", *rest], runs)
+                digests[name] = digest([f"task={task}", f"backbone={backbone}", *rest], runs)
             except UserError as error:  # a method that needs other runs, or another backbone
-                found[name] = {"refused": str(error)}
+                digests[name] = {"refused": str(error)}
             print(name, file=sys.stderr, flush=True)
-    Path(target).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    Path(target).write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
     old = json.loads(Path(before).read_text(encoding="utf-8")) if before else {}
-    differing = [name for name in old if found.get(name) != old[name]]
+    differing = [name for name in old if digests.get(name) != old[name]]
     for name in differing:
-        print(f"{name}\n  was {old[name]}\n  is  {found.get(name)}")
-    print(f"{len(found)} digests" + (f", {len(differing)} of {len(old)} differ" if before else ""))
+        print(f"{name}\n  was {old[name]}\n  is  {digests.get(name)}")
+    print(f"{len(digests)} digests" + (f", {len(differing)} of {len(old)} differ" if before else ""))
     return int(bool(differing))
 
 

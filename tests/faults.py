@@ -90,7 +90,7 @@ class Seam:
     def install(self) -> None:
         """For the rest of this process's life."""
         sys.addaudithook(self.hook)
-        serialize, opened = safetensors.torch.serialize_file, io.open
+        serialize, original_open = safetensors.torch.serialize_file, io.open
 
         def fsync(
             handle: int,
@@ -115,7 +115,7 @@ class Seam:
                 and isinstance(file, str | os.PathLike)
                 and self.below(os.fspath(file))
             )
-            return _opened(self, file, mode, *rest, **named) if writes else opened(file, mode, *rest, **named)
+            return _opened(self, file, mode, *rest, **named) if writes else original_open(file, mode, *rest, **named)
 
         os.fsync, io.open, builtins.open = fsync, open_, open_  # type: ignore[assignment]
         safetensors.torch.serialize_file = serialize_file
@@ -216,17 +216,17 @@ def at_every_write(
     """
     start = root.with_name("start")
     shutil.copytree(root, start)
-    writes, chosen = ends_of_places(job, root)
-    wanted = look()
-    for number, fault in zip(chosen, cycle(("kill", "full")), strict=False):
+    writes, numbers = ends_of_places(job, root)
+    reference = look()
+    for number, fault in zip(numbers, cycle(("kill", "full")), strict=False):
         shutil.rmtree(root)
         shutil.copytree(start, root)
         code = interrupted(job, root, number, fault)
         assert code in ((KILLED,) if fault == "kill" else (0, 2)), number
-        assert code or look() == wanted, number
+        assert code or look() == reference, number
         after(number)
         assert interrupted(job, root, 0) == 0, number
-        assert look() == wanted, number
+        assert look() == reference, number
         assert not [path for path in root.rglob(".*") if path.name != LOCK], number
     return writes
 

@@ -40,8 +40,8 @@ def forked(arguments: Sequence[str], folder: Path, outputs: Path, **variables: s
     if not (pid := os.fork()):
         _be(list(arguments), folder, outputs, variables)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    said = [(outputs / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
-    return CompletedProcess(list(arguments), code, *said)
+    streams = [(outputs / name).read_text(encoding="utf-8") for name in ("stdout", "stderr")]
+    return CompletedProcess(list(arguments), code, *streams)
 
 
 def _be(arguments: list[str], folder: Path, outputs: Path, variables: dict[str, str]) -> NoReturn:

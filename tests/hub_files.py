@@ -52,17 +52,17 @@ GLUE = {name: task for name, task in _named("task").items() if task.get("hub")}
 
 def repositories(folder: Path) -> dict[str, Repository]:
     """Every one that conf/ names, under its id; backbones are drafted in `folder`."""
-    found: dict[str, Repository] = {}
+    repos: dict[str, Repository] = {}
     for name, spec in BACKBONES.items():
         if spec.get("packages") and not PIECES:
             continue
         (folder / name).mkdir()
-        found[f"models/{spec['hub_id']}"] = (spec["revision"] or UNPINNED, model(name, folder / name))
+        repos[f"models/{spec['hub_id']}"] = (spec["revision"] or UNPINNED, model(name, folder / name))
     sets: dict[str, bytes] = {}
     for task in GLUE.values():
         sets |= sentences(task)
     (one,) = {(task["hub"]["id"], task["hub"]["revision"]) for task in GLUE.values()}
-    return {**found, f"datasets/{one[0]}": (one[1], sets), f"datasets/{files.HUB_ID}": (files.HUB_REVISION, e2e())}
+    return {**repos, f"datasets/{one[0]}": (one[1], sets), f"datasets/{files.HUB_ID}": (files.HUB_REVISION, e2e())}
 
 
 def parts(config: str) -> set[str]:
@@ -113,9 +113,9 @@ def _bytes_tokenizer(specials: list[str], folder: Path) -> None:
     """A byte-level BPE without merges, in the files that GPT-2 and RoBERTa have: vocab.json, merges.txt, tokenizer.json."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*specials, *letters])}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=made, additional_special_tokens=specials).save_pretrained(folder)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=specials).save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
 
@@ -150,15 +150,15 @@ def sentences(task: Mapping[str, Any]) -> dict[str, bytes]:
     """One task's splits: labels in turn, and spaces at ends that GLUE's own files lack."""
     hub, names = task["hub"], hub_labels(task)
     splits = ["train", *(hub.get(split, "validation") for split in task["files"] if split != "train")]
-    made = {}
+    shards = {}
     for split in splits:
         keys = [key for key in ("first", "second") if key in hub]
         columns: dict[str, list[Any]] = {hub[key]: [f"{key} {n} of {split} " for n in range(ROWS)] for key in keys}
         features = described(*columns)
         features["label"] = {"names": names, "_type": "ClassLabel"} if names else {"dtype": "float32", "_type": "Value"}
         columns["label"] = [n % len(names) for n in range(ROWS)] if names else [3.8, 0.0] * (ROWS // 2)
-        made[f"{hub['config']}/{split}-00000-of-00001.parquet"] = parquet(columns, features)
-    return made
+        shards[f"{hub['config']}/{split}-00000-of-00001.parquet"] = parquet(columns, features)
+    return shards
 
 
 def e2e() -> dict[str, bytes]:

@@ -70,14 +70,14 @@ def by_task(drawn: Drawn) -> Floats:
 
 
 def without_widening(drawn: Drawn) -> Floats:
-    found = _found(drawn, True, None)
-    return found.by_shared_inputs + found.by_seeds / (stdtrit(found.error.freedom, 0.975) / 1.96)
+    draws = _found(drawn, True, None)
+    return draws.by_shared_inputs + draws.by_seeds / (stdtrit(draws.error.freedom, 0.975) / 1.96)
 
 
 def counted_twice(drawn: Drawn) -> Floats:
     """How each seed does on each input, once by the seeds and once more by the inputs."""
-    found = _found(drawn, True, None)
-    return found.by_inputs + found.by_seeds
+    draws = _found(drawn, True, None)
+    return draws.by_inputs + draws.by_seeds
 
 
 Rule = Callable[[Drawn], Floats]
@@ -90,7 +90,7 @@ def _found(drawn: Drawn, together: bool, common: Pooled | None) -> Draws:
 
 def _drawn(case: Case, generator: np.random.Generator) -> Drawn:
     half = np.sqrt(1 / 2)  # of a difference's deviation each row has this
-    shared = generator.normal(size=INPUTS) * np.sqrt(INPUTS * case.common)
+    shared_noise = generator.normal(size=INPUTS) * np.sqrt(INPUTS * case.common)
     own = np.sqrt(INPUTS * (1 - case.common))
 
     def row(seeds: int, wide: float = 1.0) -> Floats:
@@ -103,33 +103,33 @@ def _drawn(case: Case, generator: np.random.Generator) -> Drawn:
         first = first - FALL * (generator.random((case.seeds, 1)) < case.lost)
     others = [row(SEEDS, case.wide if place % 3 == 0 else 1.0).mean(axis=1) for place in range(OTHERS)]
     sides = [[resampled_scores([{"cider": float(one)} for one in run], "cider", RESAMPLES) for run in side]
-             for side in (first + shared, second)]  # fmt: skip
+             for side in (first + shared_noise, second)]  # fmt: skip
     return Drawn(sides, pooled([*(side.mean(axis=1).tolist() for side in (first, second)), *map(list, others)]))
 
 
 def held(case: Case, cases: int, rules: Mapping[str, Rule] = BESIDE) -> dict[str, tuple[float, float]]:
     """Of each rule, the share of cases whose middle 95 % hold the true difference, and the mean width of these intervals."""
-    generator, found = np.random.default_rng(0), np.zeros((len(rules), 2))
+    generator, totals = np.random.default_rng(0), np.zeros((len(rules), 2))
     truth = -FALL * case.lost
     for _ in range(cases):
-        drawn = _drawn(case, generator)
+        sample = _drawn(case, generator)
         for place, rule in enumerate(rules.values()):
-            low, high = np.percentile(rule(drawn), [2.5, 97.5])
-            found[place] += (low <= truth <= high), high - low
-    return {name: (float(share), float(width)) for name, (share, width) in zip(rules, found / cases, strict=True)}
+            low, high = np.percentile(rule(sample), [2.5, 97.5])
+            totals[place] += (low <= truth <= high), high - low
+    return {name: (float(share), float(width)) for name, (share, width) in zip(rules, totals / cases, strict=True)}
 
 
 def main() -> None:
     spreads = (0.5, 1, 2, 4)
     print("| |", *(f"{spread:g} |" for spread in spreads))
     print("|---|" + "---:|" * len(spreads))
-    for common, said, other, name in (
+    for common, label, other, name in (
         (1.0, "all in common", without_widening, "without widening"),
         (0.125, "an eighth in common", counted_twice, "the seeds' own error counted twice"),
     ):
         for seeds in (3, 5):
             shares = [held(Case(seeds, spread, common), 2000, {"ours": paired, "other": other}) for spread in spreads]
-            for rule, row in (("ours", f"{seeds} seeds, {said}"), ("other", name)):
+            for rule, row in (("ours", f"{seeds} seeds, {label}"), ("other", name)):
                 print(f"| {row} |", *(f"{100 * share[rule][0]:.1f} % |" for share in shares), flush=True)
     print("\n| |", *(f"{name} | mean width |" for name in BESIDE))
     print("|---|" + "---:|" * 2 * len(BESIDE))

@@ -31,14 +31,14 @@ def memory(row: str, label: str, parameters: int, peak: int) -> dict[str, Any]:
 
 
 def step(row: str, label: str, ms: list[float], slow: tuple[float, float, float] | None) -> dict[str, Any]:
-    found = slow and {**dict(zip(("median", "low", "high"), slow, strict=True)), "n": 3}
-    return {"backbone": "gpt2_small", "row": row, "label": label, "tokens": 128, "ms": ms, "slowdown": found}
+    slowdown = slow and {**dict(zip(("median", "low", "high"), slow, strict=True)), "n": 3}
+    return {"backbone": "gpt2_small", "row": row, "label": label, "tokens": 128, "ms": ms, "slowdown": slowdown}
 
 
 def measurement(**change: Any) -> dict[str, Any]:
     """Three cells of one backbone, 1 x 128 among them, which the paper prints; two methods' memory."""
     cells = [(1, 64), (1, 128), (2, 128)]
-    found = {
+    benchmark = {
         "schema": 1, "name": "latency", "signature": "s", "status": "finished", "profile": "mini",
         "asked": {"overrides": [], "bench": {"rounds": 3, "train_steps": 4, "train_batch": 1, "train_length": 128}},
         "backbones": {"gpt2_small": "GPT-2 small, random weights"},
@@ -54,4 +54,4 @@ def measurement(**change: Any) -> dict[str, Any]:
         ],
         "where": {"device": "Some CPU, 2 threads", "kind": "cpu", "threads": 2, "load_before": 0.1, "dirty": False},
     }  # fmt: skip
-    return {**copy.deepcopy(found), **change}
+    return {**copy.deepcopy(benchmark), **change}

@@ -77,34 +77,34 @@ class LocalHub:
         self.send(request, *self.route(path), cut=fault.cut if fault else 0)
 
     def route(self, path: str) -> tuple[int, bytes, dict[str, str]]:
-        if found := re.fullmatch(r"/(?:plain|cdn)/(.+)", path):
-            body = self.plain.get(found[1]) or self._content(found[1])
+        if match := re.fullmatch(r"/(?:plain|cdn)/(.+)", path):
+            body = self.plain.get(match[1]) or self._content(match[1])
             return (200, body, {}) if body is not None else (404, b"", {})
-        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/([^/]+)", path):
-            repository = self.repositories.get(f"{found[1]}/{found[2]}")
+        if match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/([^/]+)", path):
+            repository = self.repositories.get(f"{match[1]}/{match[2]}")
             if repository is None:
                 return 401, b"{}", {"X-Error-Code": "RepoNotFound"}
-            if found[3] != repository[0]:
+            if match[3] != repository[0]:
                 return 404, b"{}", {"X-Error-Code": "RevisionNotFound"}
             return 200, json.dumps([self._entry(name, body) for name, body in repository[1].items()]).encode(), {}
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/main)?", path):
-            commit, _ = self.repositories.get(f"models/{found[1]}", ("", {}))
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/main)?", path):
+            commit, _ = self.repositories.get(f"models/{match[1]}", ("", {}))
             missing = (401, b"{}", {"X-Error-Code": "RepoNotFound"})
-            return (200, json.dumps({"id": found[1], "sha": commit}).encode(), {}) if commit else missing
-        if found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            key = f"{'datasets' if found[1] else 'models'}/{found[2]}"
+            return (200, json.dumps({"id": match[1], "sha": commit}).encode(), {}) if commit else missing
+        if match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            key = f"{'datasets' if match[1] else 'models'}/{match[2]}"
             commit, files = self.repositories.get(key, ("", {}))
-            if commit != found[3]:
+            if commit != match[3]:
                 return 404, b"", {"X-Error-Code": "RevisionNotFound" if commit else "RepoNotFound"}
-            body = files.get(found[4])
+            body = files.get(match[4])
             if body is None:
                 return 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}
             tag = f'"{hashlib.sha256(body).hexdigest()}"'
             headers = {"X-Repo-Commit": commit, "ETag": tag}
-            if not found[4].endswith(LARGE):
+            if not match[4].endswith(LARGE):
                 return 200, body, headers
-            there = f"{self.url.replace('127.0.0.1', 'localhost')}/cdn/{key}/{found[4]}"
-            return 302, b"", headers | {"X-Linked-Size": str(len(body)), "X-Linked-ETag": tag, "Location": there}
+            location = f"{self.url.replace('127.0.0.1', 'localhost')}/cdn/{key}/{match[4]}"
+            return 302, b"", headers | {"X-Linked-Size": str(len(body)), "X-Linked-ETag": tag, "Location": location}
         return 404, b"", {}
 
     def _content(self, path: str) -> bytes | None:
@@ -121,9 +121,9 @@ class LocalHub:
 
     @staticmethod
     def send(request: BaseHTTPRequestHandler, status: int, body: bytes, headers: Mapping[str, str], cut: int = 0) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or "")
-        if asked and status == 200:
-            start, end = int(asked[1]), int(asked[2] or len(body) - 1) + 1
+        byte_range = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or "")
+        if byte_range and status == 200:
+            start, end = int(byte_range[1]), int(byte_range[2] or len(body) - 1) + 1
             if start >= len(body):
                 status, body = 416, b""
             else:

@@ -27,17 +27,17 @@ PAIRS = {
 
 def tokenizer(kind: str, **special: str | None) -> PreTrainedTokenizerFast:
     """One token per byte, and around texts what BERT's, RoBERTa's, Llama's (`bos`) or GPT-2's (`plain`) tokenizer puts there."""
-    named = {key: token for key, token in {**KINDS[kind], **special}.items() if token}
+    special_tokens = {key: token for key, token in {**KINDS[kind], **special}.items() if token}
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    whole = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
-    whole.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    whole.decoder = decoders.ByteLevel()
-    whole.add_special_tokens(list(dict.fromkeys(KINDS[kind].values())))
+    backend = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(list(dict.fromkeys(KINDS[kind].values())))
     if kind in PAIRS:
-        words = [(token, whole.token_to_id(token)) for token in dict.fromkeys(KINDS[kind].values())]
+        words = [(token, backend.token_to_id(token)) for token in dict.fromkeys(KINDS[kind].values())]
         single, pair = PAIRS[kind]
-        whole.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=words)
-    return PreTrainedTokenizerFast(tokenizer_object=whole, clean_up_tokenization_spaces=False, **named)
+        backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=words)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **special_tokens)
 
 
 def own_model(folder: Path, architecture: str = "bert", kind: str = "", seed: int = 1, **shape: Any) -> Path:

@@ -58,11 +58,11 @@ def random_adapter(folder: Path) -> None:
 
     generator = torch.Generator().manual_seed(11)
     tensors = load_file(folder / "adapter.safetensors")
-    drawn = {name: torch.randn(t.shape, generator=generator) * 0.3 for name, t in tensors.items()}
-    save_file(drawn, folder / "adapter.safetensors")
-    found = record.read(folder / "record.json")
-    found["files"]["adapter.safetensors"] = sha256(folder / "adapter.safetensors")
-    write_json(folder / "record.json", sealed(found))
+    weights = {name: torch.randn(t.shape, generator=generator) * 0.3 for name, t in tensors.items()}
+    save_file(weights, folder / "adapter.safetensors")
+    run_record = record.read(folder / "record.json")
+    run_record["files"]["adapter.safetensors"] = sha256(folder / "adapter.safetensors")
+    write_json(folder / "record.json", sealed(run_record))
 
 
 def smoke_run(runs: Path, *overrides: str) -> Path:
@@ -83,8 +83,8 @@ def smoke_run(runs: Path, *overrides: str) -> Path:
     settings = [*overrides, "profile=smoke", "device=cpu", f"paths.runs={runs}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(E2E, "score", score)
-        found = run(compose(settings), settings)
-    folder = runs / "smoke" / str(found["signature"])
+        run_record = run(compose(settings), settings)
+    folder = runs / "smoke" / str(run_record["signature"])
     if (folder / "adapter.safetensors").exists():
         random_adapter(folder)
     return folder

@@ -38,29 +38,29 @@ def run(folder: Path, signature: str = "s", lines: list[dict[str, Any]] | None =
 def seal(place: Path, record: dict[str, Any] | None = None) -> None:
     """Write a run's record with the hashes of what lies beside it."""
     path = place / "record.json"
-    kept = json.loads(path.read_text()) if record is None else record
+    fields = json.loads(path.read_text()) if record is None else record
     names = ("predictions.jsonl", "updates.safetensors", "metrics.jsonl")
     files = {name: sha256(place / name) for name in names if (place / name).is_file()}
     try:
-        path.write_text(json.dumps(sealed({**kept, "files": files})))
+        path.write_text(json.dumps(sealed({**fields, "files": files})))
     except ValueError:  # a NaN
-        path.write_text(json.dumps({**kept, "files": files}))
+        path.write_text(json.dumps({**fields, "files": files}))
 
 
 def left(results: Path) -> list[str]:
     """What lies in a results folder, without its manifest and the lock."""
-    found = [path for path in results.rglob("*") if path.is_file() and path.name not in HIDDEN]
-    return sorted(path.relative_to(results).as_posix() for path in found)
+    paths = [path for path in results.rglob("*") if path.is_file() and path.name not in HIDDEN]
+    return sorted(path.relative_to(results).as_posix() for path in paths)
 
 
 def note(results: Path, below: str = "") -> None:
     """Seal every record below results/`below` that has no hashes, and write the manifest of what lies there."""
     for path in (results / below).rglob("records/*.json"):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if SEAL not in found or "files" not in found:
-            beside = {name: path.parents[1] / kind / f"{path.stem}.{end}" for name, (kind, end) in BESIDE.items()}
-            files = {name: sha256(place) for name, place in beside.items() if place.is_file()}
-            write_json(path, sealed({**found, "files": files}))
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if SEAL not in record or "files" not in record:
+            places = {name: path.parents[1] / kind / f"{path.stem}.{end}" for name, (kind, end) in BESIDE.items()}
+            files = {name: sha256(place) for name, place in places.items() if place.is_file()}
+            write_json(path, sealed({**record, "files": files}))
     paths = sorted(path for path in (results / below).rglob("*") if path.is_file() and path.name not in HIDDEN)
     lines = sorted(f"{path.relative_to(results).as_posix()}\n{sha256(path)}" for path in paths)
     text = "".join("  ".join(reversed(line.split("\n"))) + "\n" for line in lines)
@@ -97,7 +97,7 @@ def without(key: str, name: str = "") -> Callable[[Path], None]:
 
     def change(place: Path) -> None:
         path = place / name
-        found = {name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name != key}
-        write_json(path, found if key == SEAL else sealed(found))
+        fields = {name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name != key}
+        write_json(path, fields if key == SEAL else sealed(fields))
 
     return change

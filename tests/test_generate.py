@@ -51,8 +51,8 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def mistake(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert generate.main([str(argument) for argument in arguments]) == 2
-    out, said = capsys.readouterr()
-    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert not out and len(errors) == 1
     return errors[0]
 
@@ -134,16 +134,16 @@ def test_a_few_shot_run_is_not_opened_without_its_examples(text: Path) -> None:
 def test_an_adapter_from_elsewhere_is_told_its_task_and_backbone(
     text: Path, adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    named = ["task=e2e", "backbone=random_llama", "profile=smoke", "train.precision=fp32"]
-    assert printed(capsys, adapter, *MRS, *named) == printed(capsys, text, *MRS)
+    overrides = ["task=e2e", "backbone=random_llama", "profile=smoke", "train.precision=fp32"]
+    assert printed(capsys, adapter, *MRS, *overrides) == printed(capsys, text, *MRS)
     assert "give task=NAME" in mistake(capsys, adapter, MRS[0])
     assert "which untrained 2-layer gpt2 lacks" in mistake(capsys, adapter, MRS[0], "--task", "e2e", "backbone=random_gpt2")
 
 
 def test_pairs_and_labels(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = printed(capsys, pairs, "It rained. || It was wet.", "It rained. || It was dry.").split()
+    answers = printed(capsys, pairs, "It rained. || It was wet.", "It rained. || It was dry.").split()
     labels = json.loads((pairs / "record.json").read_text())["asked"]["task"]["labels"]
-    assert len(said) == 2 and set(said) <= set(labels)
+    assert len(answers) == 2 and set(answers) <= set(labels)
 
 
 def test_mistakes_are_one_line(text: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,8 +161,8 @@ def test_a_task_of_one_sentence_keeps_bars(tmp_path: Path) -> None:
     from lora_repro.config.compose import build, compose
 
     task: Any = build(compose(["task=sentiment", "profile=smoke"]).task)
-    asked = task.ask(" one || two ")
-    assert (asked.input, asked.second) == ("one || two", None)
+    example = task.ask(" one || two ")
+    assert (example.input, example.second) == ("one || two", None)
     with pytest.raises(UserError, match="one sentence"):
         task.ask(" ")
     cola: Any = build(compose(["task=cola", "profile=laptop"]).task)  # its yaml says `second: null`
@@ -173,11 +173,11 @@ def test_a_checkpoint_s_score_is_the_recorded_one(tmp_path: Path, capsys: pytest
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peft_models.random_adapter", lambda folder: None)  # as trained
     run = smoke_run(tmp_path, "experiment=glue", "row/glue=full", "task=similarity", "train.lr=1e-2", "train.epochs=3")
-    recorded = json.loads((run / "record.json").read_text())["measured"]["scores"]
-    merged = export.export(run, tmp_path / "merged", "merged")
-    for folder in (run, merged):
+    scores = json.loads((run / "record.json").read_text())["measured"]["scores"]
+    checkpoint = export.export(run, tmp_path / "merged", "merged")
+    for folder in (run, checkpoint):
         assert score_command.main([str(folder), "--json"]) == 0
-        assert json.loads(capsys.readouterr().out) == pytest.approx(recorded, abs=1e-6)
+        assert json.loads(capsys.readouterr().out) == pytest.approx(scores, abs=1e-6)
     assert score_command.main(["e2e", "--predictions", "x"]) == 2 and "needs --references" in capsys.readouterr().err
     assert score_command.main([str(tmp_path)]) == 2 and "is not a checkpoint" in capsys.readouterr().err
 

@@ -39,23 +39,23 @@ def test_every_file_has_its_grammar() -> None:
 
 
 def test_the_rows_are_those_of_the_published_records() -> None:
-    found = set()
+    names = set()
     for path in (ROOT / "results" / "mini" / "records").glob("*.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         task = record["asked"]["task"]
         if task.get("source") == "embedded":
             assert loaded(task["name"]).hashes == record["where"]["data"]["hashes"], path
-            found.add(task["name"])
-    assert found == {*TASKS}
+            names.add(task["name"])
+    assert names == {*TASKS}
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_it_says_that_it_is_generated_and_no_input_is_in_two_splits(name: str) -> None:
     splits = loaded(name)
     assert "synthetic" in splits.caption
-    tested = {example.key for example in splits.test}
-    assert len(tested) == len(splits.test) > 0
-    assert not tested & {example.key for example in splits.train}
+    test_keys = {example.key for example in splits.test}
+    assert len(test_keys) == len(splits.test) > 0
+    assert not test_keys & {example.key for example in splits.train}
     assert not {example.key for example in splits.dev} & {example.key for example in splits.train}
 
 
@@ -74,9 +74,9 @@ def test_no_word_and_no_length_tells_the_class(name: str) -> None:
         words: dict[str, Counter[str]] = {}
         length: Counter[str] = Counter()
         for example in rows:
-            said = getattr(example, part).lower().split()
-            words.setdefault(example.target, Counter()).update({*said})
-            length[example.target] += len(said)
+            tokens = getattr(example, part).lower().split()
+            words.setdefault(example.target, Counter()).update({*tokens})
+            length[example.target] += len(tokens)
         one, other = words.values()
         assert max(abs(one[word] - other[word]) for word in one | other) < 0.06 * len(rows)
         assert max(length.values()) - min(length.values()) < 0.2 * len(rows)

@@ -70,12 +70,12 @@ def test_prelayer_has_as_many_values_as_lora(backbone: str, layers: int, d: int,
     ],
 )
 def test_lora_has_the_printed_and_the_scripts_hyper_parameters(overrides: str, expected: tuple[object, ...]) -> None:
-    asked = resolved(compose(["experiment=glue", "row/glue=lora", "profile=paper", *overrides.split()]))
-    train, method = asked["train"], asked["method"]
+    config = resolved(compose(["experiment=glue", "row/glue=lora", "profile=paper", *overrides.split()]))
+    train, method = config["train"], config["method"]
     got = (train["lr"], train["epochs"], train["batch_size"], train["warmup"], train["weight_decay"])
-    got += (asked["data"]["max_length"], method["rank"], method["alpha"], asked["starts"], train["select"])
+    got += (config["data"]["max_length"], method["rank"], method["alpha"], config["starts"], train["select"])
     assert got == expected
-    assert train["select_by"] == "score" and asked["task"].get("held_out", 0) == 0  # the paper chooses on dev
+    assert train["select_by"] == "score" and config["task"].get("held_out", 0) == 0  # the paper chooses on dev
 
 
 def paper_cell(table: str, row: str, *overrides: str) -> dict[str, Any]:
@@ -87,11 +87,11 @@ def paper_cell(table: str, row: str, *overrides: str) -> dict[str, Any]:
 )
 def test_mrpc_rte_and_stsb_alone_start_from_mnli(backbone: str, recipe: str) -> None:
     for task in TASKS:
-        asked = paper_cell("glue", "lora", f"backbone={backbone}", f"recipe={recipe}", f"task={task}")
-        assert asked["starts"] == (MNLI if task in ("mrpc", "rte", "stsb") else None)
+        config = paper_cell("glue", "lora", f"backbone={backbone}", f"recipe={recipe}", f"task={task}")
+        assert config["starts"] == (MNLI if task in ("mrpc", "rte", "stsb") else None)
         if recipe == "paper":  # the baseline starts where LoRA does (Section 5.2, D.1)
-            assert paper_cell("glue", "full", f"backbone={backbone}", f"task={task}")["starts"] == asked["starts"]
-        scaling = asked["method"]["alpha"] / asked["method"]["rank"]
+            assert paper_cell("glue", "full", f"backbone={backbone}", f"task={task}")["starts"] == config["starts"]
+        scaling = config["method"]["alpha"] / config["method"]["rank"]
         assert scaling == (1 if recipe == "paper" and backbone != "roberta_large" else 2)
 
 
@@ -111,18 +111,18 @@ def test_a_row_of_which_nothing_is_printed_has_lora_s_printed_budget(
     first, *others = rows.split() or sorted({*choices(f"row/{table}")} - {"full"})
     by_task = {task: paper_cell("glue", "lora", f"backbone={backbone}", f"task={task}") for task in tasks}
     for row, task in [*((first, task) for task in tasks), *((row, tasks[0]) for row in others)]:
-        asked, lora = paper_cell(table, row, f"backbone={backbone}", f"task={task}"), by_task[task]
-        assert [asked["train"][key] for key in BUDGET] == [lora["train"][key] for key in BUDGET], (row, task)
-        assert asked["data"]["max_length"] == lora["data"]["max_length"]
+        config, lora = paper_cell(table, row, f"backbone={backbone}", f"task={task}"), by_task[task]
+        assert [config["train"][key] for key in BUDGET] == [lora["train"][key] for key in BUDGET], (row, task)
+        assert config["data"]["max_length"] == lora["data"]["max_length"]
         if table == "qlora_glue":
-            assert [each["method"][key] for each in (asked, lora) for key in ("rank", "alpha")] == [8, 16] * 2
+            assert [each["method"][key] for each in (config, lora) for key in ("rank", "alpha")] == [8, 16] * 2
 
 
 def test_a_few_directions_are_held_to_a_fine_tuning_that_starts_and_lasts_as_they_do() -> None:
     for table in ("intrinsic_dimension", "intrinsic_dimension_sizes"):
         for row in choices(f"row/{table}"):
-            asked = paper_cell(table, row, "task=mrpc", "backbone=roberta_large", "row.d=64")
-            assert (asked["starts"], asked["train"]["epochs"]) == (None, 10), row
+            config = paper_cell(table, row, "task=mrpc", "backbone=roberta_large", "row.d=64")
+            assert (config["starts"], config["train"]["epochs"]) == (None, 10), row
         build(compose([f"experiment={table}", "profile=paper", f"row/{table}=said", "backbone=roberta_large", "row.d=64"]).method)
 
 
@@ -130,17 +130,17 @@ DAGGER_ROWS = choices("row/glue_dagger")
 
 
 def test_dagger_rows_never_start_from_mnli() -> None:
-    printed = OmegaConf.to_container(OmegaConf.load(CONF / "printed" / "paper" / "paper.yaml"))
+    settings = OmegaConf.to_container(OmegaConf.load(CONF / "printed" / "paper" / "paper.yaml"))
     for row in DAGGER_ROWS:
         block = "lora_dagger" if row == "lora" else row
-        assert row == "full" or "'start'" not in str(printed[block])  # type: ignore[index]
+        assert row == "full" or "'start'" not in str(settings[block])  # type: ignore[index]
     for row in DAGGER_ROWS:
         for task in ("mrpc", "rte", "stsb") if row == "lora" else ("rte",):  # those that do, in the standard table
-            asked = paper_cell("glue_dagger", row, f"task={task}", "backbone=roberta_large")
-            assert asked["starts"] is None
-            assert row == "full" or asked["data"]["max_length"] == 128  # full is the standard row's, for comparison
-    declared = declared_cells("glue_dagger", "paper", ["seed=0", "task=rte"])
-    assert {cell.row.name for cell in declared} == set(DAGGER_ROWS) and set(map(backbone_name, declared)) == {"roberta_large"}
+            config = paper_cell("glue_dagger", row, f"task={task}", "backbone=roberta_large")
+            assert config["starts"] is None
+            assert row == "full" or config["data"]["max_length"] == 128  # full is the standard row's, for comparison
+    grid = declared_cells("glue_dagger", "paper", ["seed=0", "task=rte"])
+    assert {cell.row.name for cell in grid} == set(DAGGER_ROWS) and set(map(backbone_name, grid)) == {"roberta_large"}
 
 
 def test_below_the_paper_s_scale_the_dagger_rows_of_lora_s_size_are_the_glue_table_s_runs() -> None:
@@ -168,13 +168,13 @@ def test_dagger_adapters_are_the_authors_own() -> None:
 ])  # fmt: skip
 @pytest.mark.parametrize("backbone", ["gpt2_medium", "smollm2_135m"])
 def test_what_the_paper_does_not_print_is_the_row_s_own(table: str, row: str, task: str, backbone: str) -> None:
-    asked = paper_cell(table, row, f"task={task}", f"backbone={backbone}")
+    config = paper_cell(table, row, f"task={task}", f"backbone={backbone}")
     plain = resolved(compose([f"experiment={table}", f"row/{table}={row}", "profile=smoke", f"task={task}"]))
-    assert asked["train"]["lr"] == plain["train"]["lr"] and asked["method"] == plain["method"]
+    assert config["train"]["lr"] == plain["train"]["lr"] and config["method"] == plain["method"]
     defaults = OmegaConf.load(CONF / "train" / "glue.yaml")
     for key in ("epochs", "batch_size", "warmup", "weight_decay"):
-        assert asked["train"][key] == defaults[key]
-    assert asked["starts"] is None and asked["backbone"]["head_dropout"] is None
+        assert config["train"][key] == defaults[key]
+    assert config["starts"] is None and config["backbone"]["head_dropout"] is None
 
 
 def test_a_script_s_adapter_has_its_values_and_what_no_script_trains_is_refused() -> None:
@@ -183,14 +183,14 @@ def test_a_script_s_adapter_has_its_values_and_what_no_script_trains_is_refused(
         train = paper_cell("glue_dagger", row, "task=mnli", *scripts)["train"]
         got = tuple(train[key] for key in ("lr", "epochs", "batch_size", "warmup", "weight_decay", "select"))
         assert got == (3e-4, 5, 256, 0.1, 0.0, "last")
-    refused = [("glue", row, "rte") for row in ("full", "bitfit", "adapter_p", "linear_probe")]
-    refused += [("glue_dagger", "lora", "mnli"), ("glue_dagger", "full", "mnli")]
-    refused += [("glue_dagger", "adapter_h_small", "rte"), ("glue_dagger", "adapter_p_large", "mnli")]
-    for table, row, task in [*refused, ("glue", "lora", "sentiment")]:
+    cases = [("glue", row, "rte") for row in ("full", "bitfit", "adapter_p", "linear_probe")]
+    cases += [("glue_dagger", "lora", "mnli"), ("glue_dagger", "full", "mnli")]
+    cases += [("glue_dagger", "adapter_h_small", "rte"), ("glue_dagger", "adapter_p_large", "mnli")]
+    for table, row, task in [*cases, ("glue", "lora", "sentiment")]:
         line = f"no released script trains row {row} of {table} on roberta_large and {task}"
-        with pytest.raises(UserError, match=line) as caught:
+        with pytest.raises(UserError, match=line) as error:
             paper_cell(table, row, f"task={task}", *scripts)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="gpt2_medium"):
         paper_cell("glue", "lora", "task=rte", "recipe=scripts", "backbone=gpt2_medium")
     assert resolved(compose(["experiment=glue", "row/glue=full", "recipe=scripts"]))["train"]["select"] == "last"  # at mini
@@ -206,11 +206,11 @@ ENTAILED = [("entailment", row) for row in GLUE_ROWS if row != "cosine"]  # whic
 
 @pytest.mark.parametrize("task, row", [*ENTAILED, *(("similarity", row) for row in ("lora", "linear_probe", "cosine"))])
 def test_every_row_runs_and_counts_its_head_apart(tmp_path: Path, task: str, row: str) -> None:
-    found = run.run(smoke(tmp_path, f"task={task}", row=row))
+    run_record = run.run(smoke(tmp_path, f"task={task}", row=row))
     head = 0 if row == "cosine" else 33 if task == "similarity" else 66  # 32 d + 1 a output
-    assert found["measured"]["parameters"]["head"] == head
-    assert (found["measured"]["parameters"]["method"] == 0) == (row in ("linear_probe", "cosine"))
-    lines = record.load_predictions(tmp_path / "smoke" / found["signature"] / "predictions.jsonl")
+    assert run_record["measured"]["parameters"]["head"] == head
+    assert (run_record["measured"]["parameters"]["method"] == 0) == (row in ("linear_probe", "cosine"))
+    lines = record.load_predictions(tmp_path / "smoke" / run_record["signature"] / "predictions.jsonl")
     assert len(lines) == 8 and {"key", "output", "gold"} <= set(lines[0])
     assert not {"input", "second"} & set(lines[0])
 
@@ -220,8 +220,8 @@ def test_every_row_runs_and_counts_its_head_apart(tmp_path: Path, task: str, row
     [("random_gpt2", "lora"), ("random_gpt2", "adapter_drop"), ("random_llama", "adapter_h"), ("random_llama", "prelayer")],
 )
 def test_a_decoder_classifies_too(tmp_path: Path, backbone: str, row: str) -> None:
-    found = run.run(smoke(tmp_path, f"backbone={backbone}", "task=sentiment", row=row))
-    assert found["measured"]["parameters"]["head"] == 64 and "accuracy" in found["measured"]["scores"]
+    run_record = run.run(smoke(tmp_path, f"backbone={backbone}", "task=sentiment", row=row))
+    assert run_record["measured"]["parameters"]["head"] == 64 and "accuracy" in run_record["measured"]["scores"]
 
 
 def test_an_encoder_writes_no_text_and_a_number_has_no_classes(tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_an_encoder_writes_no_text_and_a_number_has_no_classes(tmp_path: Path) -
 
 
 def test_rows_that_were_cut_are_counted(tmp_path: Path) -> None:
-    measured = run.run(smoke(tmp_path, "task=sentiment", "data.max_length=4"))["measured"]  # a byte is a token
-    assert (measured["rows_cut"], measured["test_rows_cut"]) == (16 + 8, 8)
+    measurements = run.run(smoke(tmp_path, "task=sentiment", "data.max_length=4"))["measured"]  # a byte is a token
+    assert (measurements["rows_cut"], measurements["test_rows_cut"]) == (16 + 8, 8)
     assert "test_rows_cut" not in run.run(smoke(tmp_path, "task=sentiment"))["measured"]
 
 
@@ -244,8 +244,8 @@ def test_the_checkpoint_with_the_best_score_is_kept(tmp_path: Path) -> None:
     base = ("task=similarity", "train.eval_every=1", "train.epochs=6", "train.lr=3e-2")
     by_score = run.run(smoke(tmp_path, *base, "train.select_by=score"))
     text = (tmp_path / "smoke" / by_score["signature"] / "metrics.jsonl").read_text()
-    logged = [json.loads(line) for line in text.splitlines()]
-    scores = {line["step"]: line["dev_score"] for line in logged if "dev_score" in line}
+    log = [json.loads(line) for line in text.splitlines()]
+    scores = {line["step"]: line["dev_score"] for line in log if "dev_score" in line}
     best = by_score["measured"]["best_step"]
     assert best == max(scores, key=lambda step: (scores[step], step))  # of equal ones the later
     assert dict(by_score["measured"]["dev_scores"]) == scores and by_score["measured"]["dev_score"] == scores[best]
@@ -263,31 +263,31 @@ def test_a_run_starts_from_the_run_it_names(tmp_path: Path) -> None:
     overrides = ["experiment=glue", "row/glue=lora", "profile=smoke", f"paths.runs={tmp_path}", "train.lr=1e-2"]
     overrides.append("task=entailment")
     config = compose([*overrides, "starts=[{task:similarity}]"])
-    found = run.run(config, [*overrides, "starts=[{task:similarity}]"])
+    run_record = run.run(config, [*overrides, "starts=[{task:similarity}]"])
     source = compose([*overrides[:-1], "task=similarity"])
     name = signature.signature(resolved(source))
-    assert found["measured"]["started_from"] == [name]
+    assert run_record["measured"]["started_from"] == [name]
     assert record.read(tmp_path / "smoke" / name / "record.json")["asked"]["task"]["name"] == "similarity"
     before = run.run(source)["where"]["finished_at"]
     again = run.run(compose([*overrides, "starts=[{task:similarity}]", "seed=0"]), overrides)
-    assert again == found and run.run(source)["where"]["finished_at"] == before  # nothing was trained twice
+    assert again == run_record and run.run(source)["where"]["finished_at"] == before  # nothing was trained twice
     plain = run.run(compose(overrides), overrides)
-    assert plain["signature"] != found["signature"] and "started_from" not in plain["measured"]
+    assert plain["signature"] != run_record["signature"] and "started_from" not in plain["measured"]
 
 
 def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = ["experiment=glue", "row/glue=lora", "profile=smoke", f"paths.runs={tmp_path}", "task=entailment"]
     cell += ["starts=[{task:similarity}]", "seed=1"]
-    found = run.run(compose(cell), cell)
-    source = found["asked"]["starts_from"]
-    assert len(source) == 1 and found["measured"]["started_from"] == source
-    assert signature.signature(found["asked"]) == found["signature"]
+    run_record = run.run(compose(cell), cell)
+    source = run_record["asked"]["starts_from"]
+    assert len(source) == 1 and run_record["measured"]["started_from"] == source
+    assert signature.signature(run_record["asked"]) == run_record["signature"]
     # All who name a run agree on its name: the sweep, the table, the command that a report prints.
-    (named,) = cells.cells(cell)
-    assert named.folder.name == found["signature"]
-    declared = declared_cells("glue", "smoke", ["row/glue=lora", "task=entailment", "starts=[{task:similarity}]", "seed=1"])
-    assert [each.signature for each in declared] == [found["signature"]]
-    assert command(found, "smoke").problem == ""
+    (sweep_cell,) = cells.cells(cell)
+    assert sweep_cell.folder.name == run_record["signature"]
+    table_cells = declared_cells("glue", "smoke", ["row/glue=lora", "task=entailment", "starts=[{task:similarity}]", "seed=1"])
+    assert [each.signature for each in table_cells] == [run_record["signature"]]
+    assert command(run_record, "smoke").problem == ""
     # The source's own settings change (as a correction of conf/printed would): the old record answers no longer.
     plain = compose_module.compose
 
@@ -300,30 +300,30 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
     compose_module.compose_cached.cache_clear()
     monkeypatch.setattr(compose_module, "compose", changed)
     again = resolved_with_starts(plain(cell), cell)
-    assert again["starts_from"] != source and signature.signature(again) != found["signature"]
+    assert again["starts_from"] != source and signature.signature(again) != run_record["signature"]
     compose_module.compose_cached.cache_clear()
 
 
 def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
     run_folder = tmp_path / "source"
-    found = run.run(smoke(tmp_path / "runs", "task=entailment", "train.lr=1e-2"))
-    run_folder = tmp_path / "runs" / "smoke" / found["signature"]
-    kept = trained_tensors(run_folder)
+    run_record = run.run(smoke(tmp_path / "runs", "task=entailment", "train.lr=1e-2"))
+    run_folder = tmp_path / "runs" / "smoke" / run_record["signature"]
+    tensors = trained_tensors(run_folder)
     torch.manual_seed(1)
     backbone = tiny_backbone("bert")
     method = Lora(rank=8, alpha=8, dropout=0.0)
     trainable = method.apply(backbone)
     head = {name: parameter.detach().clone() for name, parameter in trainable.head.items()}
-    method.begin(trainable, [kept])
-    assert all(torch.equal(parameter, kept[name]) for name, parameter in trainable.method.items())
+    method.begin(trainable, [tensors])
+    assert all(torch.equal(parameter, tensors[name]) for name, parameter in trainable.method.items())
     assert all(torch.equal(parameter, head[name]) for name, parameter in trainable.head.items())
     other = Lora(rank=2, alpha=8, dropout=0.0)
     with pytest.raises(UserError, match="do not fit"):
-        other.begin(other.apply(tiny_backbone("bert")), [kept])
+        other.begin(other.apply(tiny_backbone("bert")), [tensors])
     with pytest.raises(UserError, match="from one run, not from 2"):
-        method.begin(trainable, [kept, kept])
+        method.begin(trainable, [tensors, tensors])
     with pytest.raises(UserError, match="all zero"):
-        zero = {name: torch.zeros_like(parameter) if name.endswith(".B") else parameter for name, parameter in kept.items()}
+        zero = {name: torch.zeros_like(parameter) if name.endswith(".B") else parameter for name, parameter in tensors.items()}
         method.begin(method.apply(tiny_backbone("bert")), [zero])
     (run_folder / "adapter.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"cannot read .* delete"):
@@ -340,13 +340,13 @@ def fabricate(
         column = {"low_data": f"rows_{rows}", "training_length": f"epochs_{epochs}"}.get(table, cell.task)
         if (cell.row.name, column) not in scores:
             continue
-        name, asked, right = cell.signature, cell.asked, scores[cell.row.name, column]
-        metric = asked["task"]["metrics"][0]
-        found = {
+        name, config, right = cell.signature, cell.asked, scores[cell.row.name, column]
+        metric = config["task"]["metrics"][0]
+        entry = {
             "schema": 1,
             "signature": name,
             "status": "collapsed" if (cell.row.name, column) in collapsed else "finished",
-            "asked": asked,
+            "asked": config,
             "row": {"table": table},
             "measured": {
                 "scores": {metric: sum(right) / len(right)},
@@ -355,10 +355,10 @@ def fabricate(
             },
             "where": {
                 "backbone": {"label": "B", "sha256": "1"},
-                "data": {"caption": f"{asked['task']['label']}, synthetic (generated by us)", "hashes": {}},
+                "data": {"caption": f"{config['task']['label']}, synthetic (generated by us)", "hashes": {}},
             },
         }
-        plant_record(folder / "records" / f"{name}.json", found)
+        plant_record(folder / "records" / f"{name}.json", entry)
         lines = [json.dumps({"key": str(i), "correct": x, "output": str(x), "gold": "1"}) for i, x in enumerate(right)]
         write_text(folder / "predictions" / f"{name}.jsonl", "\n".join(lines) + "\n")
 
@@ -370,9 +370,9 @@ def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: P
         show.write(exhibit, tmp_path / "results" / "mini")
 
     half, most, none = [0, 1] * 20, [1, 1, 1, 0] * 10, [0] * 40
-    given = {("full", "sentiment"): half, ("full", "entailment"): half, ("lora", "sentiment"): most, ("lora", "entailment"): half}
-    given |= {("bitfit", "sentiment"): none, ("bitfit", "entailment"): half, ("adapter_p", "sentiment"): half}
-    fabricate(tmp_path, "glue", "mini", given, collapsed={("bitfit", "sentiment")})
+    marks = {("full", "sentiment"): half, ("full", "entailment"): half, ("lora", "sentiment"): most, ("lora", "entailment"): half}
+    marks |= {("bitfit", "sentiment"): none, ("bitfit", "entailment"): half, ("adapter_p", "sentiment"): half}
+    fabricate(tmp_path, "glue", "mini", marks, collapsed={("bitfit", "sentiment")})
     store = noted(tmp_path / "results" / "mini")
     render()
     text = (tmp_path / "results" / "mini" / "tables" / "glue.csv").read_text()
@@ -396,8 +396,8 @@ def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: P
 
 def test_the_low_data_table_has_a_column_a_size(tmp_path: Path) -> None:
     half, most = [0, 1] * 20, [1, 1, 1, 0] * 10
-    given = {(row, f"rows_{n}"): most if row == "lora" else half for row in ("full", "lora") for n in (16, 32)}
-    fabricate(tmp_path, "low_data", "smoke", given)
+    marks = {(row, f"rows_{n}"): most if row == "lora" else half for row in ("full", "lora") for n in (16, 32)}
+    fabricate(tmp_path, "low_data", "smoke", marks)
     note(tmp_path / "results")
     show.render_published(["low_data"], tmp_path)
     text = (tmp_path / "results" / "smoke" / "tables" / "low_data.csv").read_text()
@@ -426,8 +426,8 @@ def test_low_data_at_paper_scale_has_the_paper_s_four_columns() -> None:
 
 def test_the_paper_s_average_is_of_its_eight_tasks() -> None:
     for cell in declared_cells("glue", "paper", ["task=mnli", "backbone=roberta_base", "seed=0"]):
-        for printed in cell.row.paper.values():
-            assert abs(sum(printed[task] for task in TASKS) / 8 - printed["average"]) < 0.06
+        for scores in cell.row.paper.values():
+            assert abs(sum(scores[task] for task in TASKS) / 8 - scores["average"]) < 0.06
 
 
 def test_the_paper_s_average_stands_beside_the_same_tasks_only() -> None:
@@ -455,14 +455,14 @@ def test_a_mixture_s_run_is_found_with_its_sources_and_its_members_data() -> Non
         path for path in (ROOT / "results" / "laptop" / "records").glob("*.json")
         if json.loads(path.read_text(encoding="utf-8"))["asked"]["task"]["name"] == "mixture"
     ]  # fmt: skip
-    found = command(json.loads(path.read_text(encoding="utf-8")), "laptop")
-    assert not found.problem and "task=mixture" in found.text and "paths.data=/path/to/glue" in found.text
+    rerun = command(json.loads(path.read_text(encoding="utf-8")), "laptop")
+    assert not rerun.problem and "task=mixture" in rerun.text and "paths.data=/path/to/glue" in rerun.text
 
 
 def test_a_table_without_numbers_of_the_paper_shows_ours(tmp_path: Path) -> None:
     half, most = [0, 1] * 20, [1, 1, 1, 0] * 10
-    given = {(row, f"epochs_{n}"): most if row == "lora" else half for row in ("full", "lora") for n in (1, 2)}
-    fabricate(tmp_path, "training_length", "smoke", given)
+    marks = {(row, f"epochs_{n}"): most if row == "lora" else half for row in ("full", "lora") for n in (1, 2)}
+    fabricate(tmp_path, "training_length", "smoke", marks)
     note(tmp_path / "results")
     show.render_published(["training_length"], tmp_path)
     text = (tmp_path / "results" / "smoke" / "tables" / "training_length.csv").read_text()

@@ -27,61 +27,61 @@ NUMBERS = st.lists(st.tuples(NUMBER, NUMBER), min_size=2, max_size=30)
 
 
 def sides(pairs: list[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
-    return [said for said, _ in pairs], [right for _, right in pairs]
+    return [prediction for prediction, _ in pairs], [right for _, right in pairs]
 
 
 def test_classes_by_hand() -> None:
     # TP 3, FP 1, FN 2, TN 4
-    predicted, gold = list("1111000000"), list("1110110000")
-    assert glue.accuracy(predicted, gold) == pytest.approx(7 / 10)
-    assert glue.f1(predicted, gold, "1") == pytest.approx(6 / 9)
-    assert glue.f1(predicted, gold, "0") == pytest.approx(8 / 11)
-    assert glue.matthews(predicted, gold) == pytest.approx((3 * 4 - 1 * 2) / math.sqrt(4 * 5 * 5 * 6))
+    predictions, gold = list("1111000000"), list("1110110000")
+    assert glue.accuracy(predictions, gold) == pytest.approx(7 / 10)
+    assert glue.f1(predictions, gold, "1") == pytest.approx(6 / 9)
+    assert glue.f1(predictions, gold, "0") == pytest.approx(8 / 11)
+    assert glue.matthews(predictions, gold) == pytest.approx((3 * 4 - 1 * 2) / math.sqrt(4 * 5 * 5 * 6))
 
 
 def test_correlations_by_hand() -> None:
     # Deviations -1.5 -.5 .5 1.5 and -3 -1 -1 5: covariance 4.5 + .5 - .5 + 7.5; ranks 1 2 3 4 against 1 2.5 2.5 4.
-    predicted, gold = [1, 2, 3, 4], [0, 2, 2, 8]
-    assert glue.pearson(predicted, gold) == pytest.approx(12 / math.sqrt(5 * 36))
-    assert glue.spearman(predicted, gold) == pytest.approx(4.5 / math.sqrt(5 * 4.5))
+    predictions, gold = [1, 2, 3, 4], [0, 2, 2, 8]
+    assert glue.pearson(predictions, gold) == pytest.approx(12 / math.sqrt(5 * 36))
+    assert glue.spearman(predictions, gold) == pytest.approx(4.5 / math.sqrt(5 * 4.5))
     assert glue.pearson(["1.0", "2"], ["5", "-5e-1"]) == pytest.approx(-1)
 
 
 @settings(max_examples=80, deadline=None)
 @given(PAIRS)
 def test_two_classes_equal_scikit_learn(pairs: list[tuple[str, str]]) -> None:
-    predicted, gold = sides(pairs)
-    said, right = (np.array(side, dtype=int) for side in (predicted, gold))
-    assert glue.accuracy(predicted, gold) == pytest.approx(official.accuracy_score(right, said))
-    assert glue.f1(predicted, gold, "1") == pytest.approx(official.f1_score(right, said, zero_division=0.0))
-    if len({*predicted, *gold}) == 2:
-        assert glue.matthews(predicted, gold) == pytest.approx(official.matthews_corrcoef(right, said))
+    predictions, gold = sides(pairs)
+    y_pred, y_true = (np.array(side, dtype=int) for side in (predictions, gold))
+    assert glue.accuracy(predictions, gold) == pytest.approx(official.accuracy_score(y_true, y_pred))
+    assert glue.f1(predictions, gold, "1") == pytest.approx(official.f1_score(y_true, y_pred, zero_division=0.0))
+    if len({*predictions, *gold}) == 2:
+        assert glue.matthews(predictions, gold) == pytest.approx(official.matthews_corrcoef(y_true, y_pred))
     else:
-        assert glue.matthews(predicted, gold) == 0
+        assert glue.matthews(predictions, gold) == 0
 
 
 @settings(max_examples=40, deadline=None)
 @given(THREE)
 def test_names_of_classes_do_not_matter(pairs: list[tuple[str, str]]) -> None:
-    predicted, gold = sides(pairs)
-    assert glue.accuracy(predicted, gold) == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
-    renamed = [[{"a": "x y", "b": 2.5, "c": 0}[label] for label in side] for side in (predicted, gold)]
-    assert glue.matthews(predicted, gold) == pytest.approx(glue.matthews(*renamed))
-    assert -1 <= glue.matthews(predicted, gold) <= 1
+    predictions, gold = sides(pairs)
+    assert glue.accuracy(predictions, gold) == pytest.approx(sum(a == b for a, b in pairs) / len(pairs))
+    aliases = [[{"a": "x y", "b": 2.5, "c": 0}[label] for label in side] for side in (predictions, gold)]
+    assert glue.matthews(predictions, gold) == pytest.approx(glue.matthews(*aliases))
+    assert -1 <= glue.matthews(predictions, gold) <= 1
 
 
 @settings(max_examples=80, deadline=None)
 @given(NUMBERS)
 def test_correlations_equal_scipy(pairs: list[tuple[float, float]]) -> None:
-    predicted, gold = sides(pairs)
-    texts = [str(x) for x in predicted], [str(y) for y in gold]
-    found = glue.score(("pearson", "spearman"), *texts)
-    if len(set(predicted)) == 1 or len(set(gold)) == 1:
-        assert math.isnan(found["pearson"]) and math.isnan(found["spearman"])
+    predictions, gold = sides(pairs)
+    texts = [str(x) for x in predictions], [str(y) for y in gold]
+    scores = glue.score(("pearson", "spearman"), *texts)
+    if len(set(predictions)) == 1 or len(set(gold)) == 1:
+        assert math.isnan(scores["pearson"]) and math.isnan(scores["spearman"])
     else:
-        assert found["pearson"] == pytest.approx(stats.pearsonr(predicted, gold).statistic)
-        ranks = [stats.rankdata(side) for side in (predicted, gold)]
-        assert found["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
+        assert scores["pearson"] == pytest.approx(stats.pearsonr(predictions, gold).statistic)
+        ranks = [stats.rankdata(side) for side in (predictions, gold)]
+        assert scores["spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
 
 
 @pytest.mark.parametrize("metric", [glue.pearson, glue.spearman])
@@ -115,13 +115,13 @@ def test_edges_of_classes() -> None:
 
 
 def test_score_keeps_the_order_asked_for() -> None:
-    predicted, gold = list("1101"), list("1001")
-    found = glue.score(("f1", "accuracy", "matthews", "spearman", "pearson"), predicted, gold, "1")
-    assert list(found) == ["f1", "accuracy", "matthews", "spearman", "pearson"]
-    assert found["f1"] == pytest.approx(0.8) and found["accuracy"] == 0.75
-    assert found["pearson"] == pytest.approx(found["matthews"])  # of two classes, the same thing
-    assert all(type(value) is float for value in found.values())
-    assert glue.score([], predicted, gold) == {}
+    predictions, gold = list("1101"), list("1001")
+    scores = glue.score(("f1", "accuracy", "matthews", "spearman", "pearson"), predictions, gold, "1")
+    assert list(scores) == ["f1", "accuracy", "matthews", "spearman", "pearson"]
+    assert scores["f1"] == pytest.approx(0.8) and scores["accuracy"] == 0.75
+    assert scores["pearson"] == pytest.approx(scores["matthews"])  # of two classes, the same thing
+    assert all(type(value) is float for value in scores.values())
+    assert glue.score([], predictions, gold) == {}
 
 
 def test_statistics_of_classes() -> None:
@@ -218,14 +218,14 @@ texts = {"predictions": ["a", "b"], "references": [["a", "c", "d"], ["b"]]}
 print([metric.compute(**texts)["bleu"] for metric in (evaluate.load("lora_repro/metrics/evaluate_e2e.py"), E2EMetrics())])
 """
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, env=environment
     )
-    assert done.returncode == 0, done.stderr
-    imported, loaded, numbers, names, mistake, e2e = done.stdout.splitlines()
-    scores = json.loads(imported)
-    assert json.loads(loaded) == scores["mrpc"] and json.loads(e2e) == [5.0, 5.0]
-    assert {task: list(found) for task, found in scores.items()} == {
+    assert process.returncode == 0, process.stderr
+    by_import, by_load, numbers, names, mistake, e2e = process.stdout.splitlines()
+    scores = json.loads(by_import)
+    assert json.loads(by_load) == scores["mrpc"] and json.loads(e2e) == [5.0, 5.0]
+    assert {task: list(metrics) for task, metrics in scores.items()} == {
         "mnli": ["accuracy"], "sst2": ["accuracy"], "mrpc": ["accuracy", "f1"], "cola": ["matthews"],
         "qnli": ["accuracy"], "qqp": ["accuracy", "f1"], "rte": ["accuracy"], "stsb": ["pearson", "spearman"],
     }  # fmt: skip

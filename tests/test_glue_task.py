@@ -172,8 +172,8 @@ def sample(name: str, split: str, size: int | None = None) -> list[Row]:
 def text_of(name: str, split: str, rows: Sequence[Row], end: str = "\n") -> str:
     """The official file of a split."""
     if name not in TABLES:
-        found = ({"premise": a, "hypothesis": b, "label": label, "idx": n} for n, (a, b, label) in enumerate(rows))
-        return "".join(json.dumps(row, ensure_ascii=False) + end for row in found)
+        entries = ({"premise": a, "hypothesis": b, "label": label, "idx": n} for n, (a, b, label) in enumerate(rows))
+        return "".join(json.dumps(row, ensure_ascii=False) + end for row in entries)
     top = head(name, split)
     lines = [cells(name, split, index, row) for index, row in enumerate(rows)]
     return "".join("\t".join(line) + end for line in ([top] if top else []) + lines)
@@ -183,10 +183,10 @@ def write(root: Path, name: str, end: str = "\n", mark: str = "", **rows: list[R
     """The files of one task under `root`; the rows of a split are `sample`'s unless given. Returns the rows."""
     place = root / FACTS[name][0]
     place.mkdir(exist_ok=True)
-    given = {split: rows.get(split, sample(name, split)) for split in splits_of(name)}
-    for split, found in given.items():
-        (place / file_of(name, split)).write_bytes((mark + text_of(name, split, found, end)).encode())
-    return given
+    splits = {split: rows.get(split, sample(name, split)) for split in splits_of(name)}
+    for split, part in splits.items():
+        (place / file_of(name, split)).write_bytes((mark + text_of(name, split, part, end)).encode())
+    return splits
 
 
 @functools.cache
@@ -230,10 +230,10 @@ def test_the_yaml_says_what_glue_and_the_paper_say(name: str) -> None:
 def test_official_files(name: str, tmp_path: Path) -> None:
     rows, task = write(tmp_path, name), task_of(name)
     splits = task.load(str(tmp_path))
-    scored = [row for split in splits_of(name)[1:] for row in rows[split]]
+    test_rows = [row for split in splits_of(name)[1:] for row in rows[split]]
     assert [(e.input, e.second, e.target) for e in splits.train] == rows["train"]
-    assert [(e.input, e.second, e.target) for e in splits.dev] == scored
-    assert [(e.input, e.second, e.references) for e in splits.test] == [(a, b, (y,)) for a, b, y in scored]
+    assert [(e.input, e.second, e.target) for e in splits.dev] == test_rows
+    assert [(e.input, e.second, e.references) for e in splits.test] == [(a, b, (y,)) for a, b, y in test_rows]
     assert {e.references for e in splits.train + splits.dev} == {()}
     assert {e.target for e in splits.test} == {""}
     assert splits.caption == f"{FACTS[name][0]} ({OTHERS.get(name, 'GLUE')}, local files)"
@@ -285,8 +285,8 @@ def test_empty_lines_and_a_missing_last_line_end_are_no_rows(tmp_path: Path) -> 
     rows = write(tmp_path, "sst2")
     for end in ("\n", "\r\n"):
         text = text_of("sst2", "dev", rows["dev"], end)
-        for changed in (text + end + end, text.removesuffix(end), text.replace(end, end + end)):
-            (tmp_path / "SST-2" / "dev.tsv").write_bytes(changed.encode())
+        for variant in (text + end + end, text.removesuffix(end), text.replace(end, end + end)):
+            (tmp_path / "SST-2" / "dev.tsv").write_bytes(variant.encode())
             assert plain(task_of("sst2").load(str(tmp_path)).test) == rows["dev"]
 
 
@@ -351,13 +351,13 @@ def held(tmp_path: Path, name: str = "rte", held_out: int = 10, size: int = 40) 
 @pytest.mark.parametrize("name", ["rte", "mnli", "stsb", "cola"])
 def test_held_out_rows_are_not_trained_on_and_keep_their_order(name: str, tmp_path: Path) -> None:
     splits, rows = held(tmp_path, name), sample(name, "train", 40)
-    train, chosen = plain(splits.train), plain(splits.dev)
-    assert (len(train), len(chosen)) == (30, 10)
-    assert not {*train} & {*chosen} and {*train, *chosen} == {*rows}
-    for part in (train, chosen):
+    train, dev = plain(splits.train), plain(splits.dev)
+    assert (len(train), len(dev)) == (30, 10)
+    assert not {*train} & {*dev} and {*train, *dev} == {*rows}
+    for part in (train, dev):
         places = [rows.index(row) for row in part]
         assert places == sorted(places)
-    assert chosen not in (rows[:10], rows[-10:])  # drawn: a sorted file would give one label alone
+    assert dev not in (rows[:10], rows[-10:])  # drawn: a sorted file would give one label alone
     assert plain(splits.test) == [row for split in splits_of(name)[1:] for row in sample(name, split)]
     assert {e.references for e in splits.dev} == {()} and all(e.target for e in splits.dev)
     assert "10 train rows held out to choose" in splits.caption
@@ -381,10 +381,10 @@ def test_held_out_does_not_change_what_the_files_hash_to(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_embedded_tasks_hold_rows_out_too(name: str) -> None:
     task = task_of(name)
-    whole, splits = task.load(None), replace(task, held_out=200).load(None)
+    original, splits = task.load(None), replace(task, held_out=200).load(None)
     assert [len(part) for part in (splits.train, splits.dev, splits.test)] == [1600, 200, 400]
-    assert {*plain(splits.train), *plain(splits.dev)} == {*plain(whole.train)}
-    assert splits.test == whole.test
+    assert {*plain(splits.train), *plain(splits.dev)} == {*plain(original.train)}
+    assert splits.test == original.test
 
 
 def test_all_but_one_row_may_be_held_out(tmp_path: Path) -> None:
@@ -419,11 +419,11 @@ def test_scores_of_classes() -> None:
 def test_scores_of_numbers() -> None:
     task = task_of("stsb")
     # Deviations -1.5 -.5 .5 1.5 and -3 -1 -1 5; ranks 1 2 3 4 against 1 2.5 2.5 4.
-    found = task.score(["1.0000", "2.0000", "3.0000", "4.0000"], scored(["0.000", "2.000", "2.0", "8"]))
-    assert list(found.values) == list(task.directions) == ["pearson", "spearman"]
-    assert found.values["pearson"] == pytest.approx(12 / math.sqrt(5 * 36))
-    assert found.values["spearman"] == pytest.approx(4.5 / math.sqrt(5 * 4.5))
-    assert found.per_input[3] == {"gold": 8.0, "predicted": 4.0}
+    scores = task.score(["1.0000", "2.0000", "3.0000", "4.0000"], scored(["0.000", "2.000", "2.0", "8"]))
+    assert list(scores.values) == list(task.directions) == ["pearson", "spearman"]
+    assert scores.values["pearson"] == pytest.approx(12 / math.sqrt(5 * 36))
+    assert scores.values["spearman"] == pytest.approx(4.5 / math.sqrt(5 * 4.5))
+    assert scores.per_input[3] == {"gold": 8.0, "predicted": 4.0}
     constant = task.score(["2.5000"] * 3, scored(["1", "2", "3"])).values
     assert all(math.isnan(value) for value in constant.values()) and len(constant) == 2
 
@@ -443,20 +443,20 @@ def test_mnli_is_scored_apart_and_together(tmp_path: Path) -> None:
         ((2, 3, 4), 2 / 3, 0),
     ]:
         outputs = [wrong[label] if i in mistakes else label for i, label in enumerate(gold)]
-        found = task.score(outputs, examples)
-        assert found.values == {
+        scores = task.score(outputs, examples)
+        assert scores.values == {
             "accuracy": pytest.approx(1 - len(mistakes) / 5),
             "accuracy_matched": pytest.approx(matched),
             "accuracy_mismatched": pytest.approx(mismatched),
         }
-        assert list(found.values) == list(task.directions) and len(found.per_input) == 5
+        assert list(scores.values) == list(task.directions) and len(scores.per_input) == 5
 
 
 def test_a_part_of_mnli_s_dev_sets_is_not_taken_apart(tmp_path: Path) -> None:
     write(tmp_path, "mnli")
     examples = task_of("mnli").load(str(tmp_path)).test[:4]
-    found = task_of("mnli").score([e.references[0] for e in examples], examples)
-    assert found.values == {"accuracy": 1.0}
+    scores = task_of("mnli").score([e.references[0] for e in examples], examples)
+    assert scores.values == {"accuracy": 1.0}
 
 
 def test_mnli_matched_alone(tmp_path: Path) -> None:
@@ -481,13 +481,13 @@ def test_statistics_of_inputs_feed_the_bootstrap(name: str) -> None:
     gold, one, other = ([code.get(letter, letter) for letter in text] for text in RUNS[name])
     a, b = (task.score(outputs, scored(gold)) for outputs in (one, other))
     assert len(a.per_input) == 10
-    kept = [json.loads(json.dumps(found.per_input)) for found in (a, b)]
+    statistics = [json.loads(json.dumps(scores.per_input)) for scores in (a, b)]
     for metric in task.metrics:
         if metric == "spearman":  # its ranks are no sums over inputs
             continue
-        found = paired_bootstrap(kept[0], kept[1], n=50, metric=metric)
-        assert found.difference == pytest.approx(a.values[metric] - b.values[metric])
-        assert found.difference != 0 and found.n_inputs == 10 and found.low < found.high
+        interval = paired_bootstrap(statistics[0], statistics[1], n=50, metric=metric)
+        assert interval.difference == pytest.approx(a.values[metric] - b.values[metric])
+        assert interval.difference != 0 and interval.n_inputs == 10 and interval.low < interval.high
 
 
 def test_quality_is_the_first_metric() -> None:
@@ -586,24 +586,24 @@ def test_each_column_that_is_read_must_be_there(name: str, tmp_path: Path) -> No
     good = text_of(name, "train", sample(name, "train"))
     for column in {str(YAML[name].columns[key]) for key in ("first", "second", "label")} - {"None"}:
         top, _, rest = good.partition("\n")
-        renamed = "\t".join("other" if cell == column else cell for cell in top.split("\t"))
-        bad_file(tmp_path, name, f"{renamed}\n{rest}".encode(), f"no column {column!r}", "TSV")
+        header = "\t".join("other" if cell == column else cell for cell in top.split("\t"))
+        bad_file(tmp_path, name, f"{header}\n{rest}".encode(), f"no column {column!r}", "TSV")
 
 
 def test_each_key_that_is_read_must_be_on_every_line(tmp_path: Path) -> None:
     good = text_of("cb", "train", sample("cb", "train"))
     for key in YAML["cb"].columns.values():
-        whole, _, last = good.rstrip("\n").rpartition("\n")
-        renamed = last.replace(f'"{key}":', '"other":')
-        bad_file(tmp_path, "cb", f"{whole}\n{renamed}".encode(), "line 6", f"({key!r})")
+        lines, _, last = good.rstrip("\n").rpartition("\n")
+        line = last.replace(f'"{key}":', '"other":')
+        bad_file(tmp_path, "cb", f"{lines}\n{line}".encode(), "line 6", f"({key!r})")
 
 
 def test_files_of_another_shape_are_refused(tmp_path: Path) -> None:
     rows = sample("rte", "train")
     commas = text_of("rte", "train", rows).replace("\t", ",")
     bad_file(tmp_path, "rte", commas.encode(), "no column 'sentence1'")
-    quoted = text_of("rte", "train", rows).replace("sentence1", '"sentence1"')
-    bad_file(tmp_path, "rte", quoted.encode(), "no column 'sentence1'")
+    quotes = text_of("rte", "train", rows).replace("sentence1", '"sentence1"')
+    bad_file(tmp_path, "rte", quotes.encode(), "no column 'sentence1'")
     headless = text_of("rte", "train", rows).partition("\n")[2]
     bad_file(tmp_path, "rte", headless.encode(), "no column 'sentence1'")
     bad_file(tmp_path, "mnli", text_of("rte", "train", rows).encode(), "no column 'gold_label'")
@@ -698,8 +698,8 @@ HUB_COLUMNS = {
 def hub_part(name: str, rows: Sequence[Row]) -> datasets.Dataset:
     columns = HUB_COLUMNS.get(name, ("sentence1", "sentence2"))
     parts = {column: [row[place] for row in rows] for place, column in enumerate(columns)}
-    known = FACTS[name][2]
-    parts["label"] = [known.index(row[2]) if known else float(row[2]) for row in rows]
+    labels = FACTS[name][2]
+    parts["label"] = [labels.index(row[2]) if labels else float(row[2]) for row in rows]
     label = datasets.ClassLabel(names=NAMES[name]) if name in NAMES else datasets.Value("float32")
     features = datasets.Features({**dict.fromkeys(columns, datasets.Value("string")), "label": label})
     return datasets.Dataset.from_dict(parts, features)
@@ -707,16 +707,16 @@ def hub_part(name: str, rows: Sequence[Row]) -> datasets.Dataset:
 
 @pytest.mark.parametrize("name", ON_HUB)
 def test_hub_rows_equal_the_file_s_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+    arguments: list[object] = []
     places = {"dev": "validation", "matched": "validation_matched", "mismatched": "validation_mismatched"}
 
     def hub_parts(*given: object) -> dict[str, datasets.Dataset]:
-        asked.extend(given[:3])
+        arguments.extend(given[:3])
         return {places.get(split, split): hub_part(name, sample(name, split)) for split in splits_of(name)}
 
     monkeypatch.setattr(glue_files, "hub_parts", hub_parts)
     splits = replace(task_of(name), source="hub").load(None)
-    assert asked == ["nyu-mll/glue", YAML[name].hub.revision, name]
+    assert arguments == ["nyu-mll/glue", YAML[name].hub.revision, name]
     expected = {split: sample(name, split) for split in splits_of(name)}
     if name == "stsb":  # numbers there, with the three digits of the files
         expected = {split: [(a, b, f"{float(y):.3f}") for a, b, y in rows] for split, rows in expected.items()}
@@ -748,8 +748,8 @@ def test_real_files(name: str) -> None:
     task = build(compose([f"task={name}", "task.held_out=0"]).task)
     splits = task.load(root)
     first, second, label = COLUMNS[name]
-    for split, found in (("train", splits.train), ("scored", splits.test)):
-        rows, names = plain(found), [split] if split == "train" else splits_of(name)[1:]
+    for split, examples in (("train", splits.train), ("scored", splits.test)):
+        rows, names = plain(examples), [split] if split == "train" else splits_of(name)[1:]
         assert len(rows) == sum(counts[s] for s in names)
         if labels:
             assert {y for _, _, y in rows} == {*labels}

@@ -81,20 +81,20 @@ def test_where_the_part_is_not_there_the_whole_set_s_overrides_are_named_and_rea
     command = [f"experiment={table}", f"row/{table}=lora{'_large' * (table == 'gpt3')}", "profile=laptop", "task=mnli_text"]
     part = build(compose(command).task)
     whole_set = "run lora-repro fetch glue, and read the whole set with task=mnli_text task.folder=MNLI"
-    said = ("has no mnli_part/ with train_20000.tsv.xz", whole_set)
-    refused(lambda: part.ready(None), "the data folder", *said)
-    refused(lambda: part.load(str(tmp_path)), str(tmp_path), *said)
-    whole = compose([*command, *part.whole.split()]).task
+    phrases = ("has no mnli_part/ with train_20000.tsv.xz", whole_set)
+    refused(lambda: part.ready(None), "the data folder", *phrases)
+    refused(lambda: part.load(str(tmp_path)), str(tmp_path), *phrases)
+    config = compose([*command, *part.whole.split()]).task
     same = compose(["task=mnli", "profile=laptop"]).task
-    assert (whole.folder, whole.columns) == (same.folder, same.columns)
-    assert {split: (whole.files[split], whole.rows[split]) for split in ("train", "matched")} == {
+    assert (config.folder, config.columns) == (same.folder, same.columns)
+    assert {split: (config.files[split], config.rows[split]) for split in ("train", "matched")} == {
         split: (same.files[split], same.rows[split]) for split in ("train", "matched")
     }
     (tmp_path / "MNLI").mkdir()
     for split in ("train", "dev_matched"):
         text = "\n".join("\t".join(row) for row in [("sentence1", "sentence2", "gold_label"), *ROWS]) + "\n"
         (tmp_path / "MNLI" / f"{split}.tsv").write_text(text)
-    read_whole = build(whole)
+    read_whole = build(config)
     read_whole.ready(str(tmp_path))
     assert "of 392,702" not in read_whole.caption()
     refused(lambda: read_whole.ready(None), "MNLI of GLUE is not here: run lora-repro fetch glue")
@@ -115,7 +115,7 @@ def test_a_task_of_ones_own_is_not_credited_with_glues_licences() -> None:
 
 
 def test_what_reads_the_whole_set_renames_no_run() -> None:
-    names = {signature(resolved(compose(["task=mnli_text", f"task.whole={said}"]))) for said in ("here", "there")}
+    names = {signature(resolved(compose(["task=mnli_text", f"task.whole={word}"]))) for word in ("here", "there")}
     assert names == {signature(resolved(compose(["task=mnli_text"])))}
 
 
@@ -145,9 +145,9 @@ def test_gold_that_is_no_label_is_refused() -> None:
 def test_the_first_sentence_loses_its_last_words_and_the_second_none(folder: Path) -> None:
     example = task().load(str(folder)).train[0]
     assert task().fit(example, lambda _: True) is example
-    shortened = task().fit(example, lambda e: len(e.input) < len(example.input) - 3)
-    assert shortened.input == "A dog\nQuestion: An animal ran . True, False or Neither?\nAnswer:"
-    assert replace(shortened, input=example.input, pair=None) == replace(example, pair=None)  # type: ignore[call-arg]
+    prompt = task().fit(example, lambda e: len(e.input) < len(example.input) - 3)
+    assert prompt.input == "A dog\nQuestion: An animal ran . True, False or Neither?\nAnswer:"
+    assert replace(prompt, input=example.input, pair=None) == replace(example, pair=None)  # type: ignore[call-arg]
     refused(lambda: task().fit(example, lambda e: len(e.input) < 20), "data.max_length")
 
 

@@ -52,9 +52,9 @@ def test_every_row_and_every_profile_compose_and_build(row: str, profile: str) -
 def test_the_rows_hold_the_paper_s_numbers() -> None:
     assert set(ROWS) == set(PAPER)
     for row, (params, wikisql, mnli, samsum) in PAPER.items():
-        printed = resolved(compose(["experiment=gpt3", f"row/gpt3={row}"]))["row"]["paper"]["gpt3_175b"]
-        found = [printed.get(key) for key in ("params_m", "wikisql", "mnli_text", "samsum", "samsum_rouge2", "samsum_rougeL")]
-        assert found == [params, wikisql, mnli, samsum, *ROUGE.get(row, (None, None))]
+        paper = resolved(compose(["experiment=gpt3", f"row/gpt3={row}"]))["row"]["paper"]["gpt3_175b"]
+        numbers = [paper.get(key) for key in ("params_m", "wikisql", "mnli_text", "samsum", "samsum_rouge2", "samsum_rougeL")]
+        assert numbers == [params, wikisql, mnli, samsum, *ROUGE.get(row, (None, None))]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -70,8 +70,8 @@ def test_gpt2_has_half_of_gpt3_s_positions() -> None:
 
 
 def test_each_column_shows_its_own_score() -> None:
-    shown = {cell.asked["task"]["name"]: cell.score for cell in cells(["experiment=gpt3", "profile=smoke"])}
-    assert shown == {"wikisql": "logical_form_accuracy", "mnli_text": "accuracy", "samsum": "rouge1_rouge_score"}
+    metrics = {cell.asked["task"]["name"]: cell.score for cell in cells(["experiment=gpt3", "profile=smoke"])}
+    assert metrics == {"wikisql": "logical_form_accuracy", "mnli_text": "accuracy", "samsum": "rouge1_rouge_score"}
 
 
 def test_combined_rows_are_lora_and_a_prefix_of_8_and_4() -> None:
@@ -83,13 +83,13 @@ def test_combined_rows_are_lora_and_a_prefix_of_8_and_4() -> None:
 
 def test_table_15_s_sizes_and_table_16_s_rows_are_declared() -> None:
     """A few of the paper's cells, and what a size is."""
-    for row, task, size, printed, setting in (
+    for row, task, size, score, setting in (
         ("lora", "wikisql", 64, 73.6, "rank"), ("adapter_h", "mnli_text", 4, 91.0, "bottleneck"),
         ("prefix_layer", "wikisql", 8, 69.8, "prefix"), ("lora_q_k_v_o", "mnli_text", 2, 91.7, "rank"),
     ):  # fmt: skip
-        found = resolved(compose(["experiment=gpt3_sizes", f"row/gpt3_sizes={row}", f"task={task}", f"row.size={size}"]))
-        paper = found["row"]["paper"]["gpt3_175b"]
-        assert paper[f"size_{size}"] == printed and paper["source"] and found["method"][setting] == size
+        config = resolved(compose(["experiment=gpt3_sizes", f"row/gpt3_sizes={row}", f"task={task}", f"row.size={size}"]))
+        paper = config["row"]["paper"]["gpt3_175b"]
+        assert paper[f"size_{size}"] == score and paper["source"] and config["method"][setting] == size
     both = resolved(compose(["experiment=gpt3_sizes", "row/gpt3_sizes=lora_prefix_layer", "row.size=32"]))
     assert [part.get("rank") for part in both["method"]["methods"]] == [32, None]
     # The table of a task of another family has all rows, so every row must compose with it; running few-shot there is refused.
@@ -138,20 +138,20 @@ def test_samsum_has_a_table_of_six_scores_that_name_their_tool(tmp_path: Path) -
     scores: dict[tuple[str, int], dict[str, float | None]] = {
         ("lora_large", seed): {name: 0.1 * (i + 1) + 0.02 * seed for i, name in enumerate(names)} for seed in (0, 1)
     }
-    whole, samsum = exhibits = shown(tmp_path, "samsum", scores, "SAMSum (from local files)")
+    overview, samsum = exhibits = shown(tmp_path, "samsum", scores, "SAMSum (from local files)")
     assert [one.stem for one in exhibits] == ["gpt3", "gpt3_samsum"]  # WikiSQL has no run, so no table of its own
     ours, paper = (printed(samsum, "LoRA (large)", source) for source in ("published", "paper (GPT-3 175B)"))
     assert [ours[title] for title in titles] == [f"{10 * (i + 1) + 1}.0 ± 1.4" for i in range(6)] and ours["n"] == "2"
     assert [paper[title] for title in titles] == ["53.4", "29.2", "45.1", "—", "—", "—"]
-    assert printed(whole, "LoRA (large)", "published")["SAMSUM ↑"] == ours[titles[0]]
+    assert printed(overview, "LoRA (large)", "published")["SAMSUM ↑"] == ours[titles[0]]
     assert all("3 test inputs (all methods)" in " ".join(one.tables[0].footnotes) for one in exhibits)
     show.write(samsum, tmp_path)
     lines = list(csv.DictReader((tmp_path / "tables" / "gpt3_samsum.csv").read_text(encoding="utf-8").splitlines()))
     line = next(line for line in lines if line["row"] == "lora_large" and line["source"] == "published")
     assert line["rougeL_py_rouge"] == "61" and len(lines) == 4
     ask = ReportRequest("gpt3", "smoke", ("row/gpt3=full,lora_large", "task=samsum,wikisql"))
-    told = report_json.experiment_entry(TABLE, ask, noted(tmp_path), exhibits)["cells"]
-    (cell,) = [one for one in told if one["column"] == "rougeL_py_rouge"]
+    entries = report_json.experiment_entry(TABLE, ask, noted(tmp_path), exhibits)["cells"]
+    (cell,) = [one for one in entries if one["column"] == "rougeL_py_rouge"]
     assert (cell["value"], cell["n"], cell["metric"], len(cell["records"])) == (61.0, 2, "ROUGE-L (py-rouge)", 2)
 
 
@@ -162,10 +162,10 @@ def test_execution_accuracy_is_shown_or_said_to_be_missing(tmp_path: Path) -> No
         query = (Table(("a",), ("text",), rows), "which a?", Query(0, 0, ()))
         scores: dict[str, float | None] = {"logical_form_accuracy": 0.5, "execution_accuracy": execution}
         caption = WikiSQL("folder").caption({"train": [], "dev": [query], "test": [query]})
-        _, found = shown(folder, "wikisql", {("full", 0): scores}, caption)
-        assert found.stem == "gpt3_wikisql" and printed(found, "Full fine-tuning", "paper (GPT-3 175B)")[titles[0]] == "73.8"
-        line = printed(found, "Full fine-tuning", "published")
-        return [line[title] for title in titles], found.tables[0].caption
+        _, exhibit = shown(folder, "wikisql", {("full", 0): scores}, caption)
+        assert exhibit.stem == "gpt3_wikisql" and printed(exhibit, "Full fine-tuning", "paper (GPT-3 175B)")[titles[0]] == "73.8"
+        line = printed(exhibit, "Full fine-tuning", "published")
+        return [line[title] for title in titles], exhibit.tables[0].caption
 
     cells, caption = table(tmp_path / "with", 0.625, (("x",),))
     assert cells == ["50.0†", "62.5†"] and "not at hand" not in caption
@@ -174,9 +174,9 @@ def test_execution_accuracy_is_shown_or_said_to_be_missing(tmp_path: Path) -> No
 
 
 def cut_run(cell: Cell, label: str, task: str, **cut: int) -> Run:
-    asked = {**cell.asked, "task": {**cell.asked["task"], "name": task}}
-    made = replace(cell, asked=asked, row=replace(cell.row, label=label))
-    return Run(made, {"measured": cut}, "published", Path(), Path())
+    config = {**cell.asked, "task": {**cell.asked["task"], "name": task}}
+    variant = replace(cell, asked=config, row=replace(cell.row, label=label))
+    return Run(variant, {"measured": cut}, "published", Path(), Path())
 
 
 def test_a_table_says_how_many_inputs_were_cut_by_task_and_row() -> None:

@@ -73,8 +73,8 @@ def four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_sweep_has_as_many_runs_at_a_time_as_there_are_cards(settings: str, runs: int, four: None) -> None:
-    asked = ["profile=smoke", "task=sentiment", "method=lora,bitfit,full", "seed=0,1,2", *settings.split()]
-    assert parallel.at_once(cells(asked)) == runs
+    overrides = ["profile=smoke", "task=sentiment", "method=lora,bitfit,full", "seed=0,1,2", *settings.split()]
+    assert parallel.at_once(cells(overrides)) == runs
 
 
 @pytest.mark.parametrize(("threads", "runs"), [("", 4), ("1", 4), ("2,1", 2), ("many", 4)])
@@ -83,8 +83,8 @@ def test_threads_are_told_as_openmp_has_them(threads: str, runs: int, monkeypatc
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setattr(parallel, "cores", lambda: 4)
     monkeypatch.setattr("lora_repro.costs.forecast.memory", lambda config: 1)
-    asked = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1", "device=cpu"]
-    assert parallel.at_once(cells(asked)) == runs
+    overrides = ["profile=smoke", "task=sentiment", "method=lora,bitfit", "seed=0,1", "device=cpu"]
+    assert parallel.at_once(cells(overrides)) == runs
 
 
 @pytest.mark.parametrize(("settings", "at_once"), [([], 1), (["launch.per_gpu=3"], 3)])
@@ -107,9 +107,9 @@ def test_no_two_runs_of_a_sweep_meet_on_one_card(
 
     monkeypatch.setattr(supervise, "_once", once)
     grid = ["profile=smoke", "task=sentiment", "method=lora,bitfit,full", "seed=0,1,2,3"]
-    found = cells([*grid, f"paths.runs={tmp_path}", *settings])
-    with parallel.side_by_side(parallel.at_once(found)):
-        for cell in found:
+    sweep = cells([*grid, f"paths.runs={tmp_path}", *settings])
+    with parallel.side_by_side(parallel.at_once(sweep)):
+        for cell in sweep:
             launch = cell.asked["launch"]
             how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
             parallel.submit(lambda cell=cell, how=how: supervise.start("x", [], cell.folder, *how))  # type: ignore[misc]
@@ -117,8 +117,8 @@ def test_no_two_runs_of_a_sweep_meet_on_one_card(
 
 
 def test_a_run_on_a_named_card_locks_it_and_one_on_the_cpu_none(four: None) -> None:
-    with gpus.own_gpu(1, "cuda:2") as named, gpus.own_gpu(1, "cpu") as none, gpus.own_gpu() as other:
-        assert (named, none, other) == ({}, {}, {"CUDA_VISIBLE_DEVICES": "0"})
+    with gpus.own_gpu(1, "cuda:2") as cuda, gpus.own_gpu(1, "cpu") as none, gpus.own_gpu() as other:
+        assert (cuda, none, other) == ({}, {}, {"CUDA_VISIBLE_DEVICES": "0"})
 
 
 def test_falling_back_to_the_cpu_is_said_where_a_gpu_was_to_be_expected(monkeypatch: pytest.MonkeyPatch) -> None:

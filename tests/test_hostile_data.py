@@ -172,9 +172,9 @@ def bomb(tmp_path: Path) -> Callable[[int], Path]:
 @pytest.fixture
 def little_memory() -> Iterator[None]:
     """Half a gigabyte more than this process has taken: a whole unpacked bomb does not fit."""
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    memory = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 29), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (memory + (1 << 29), hard))
     yield
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 

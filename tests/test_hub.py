@@ -33,8 +33,8 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, hub_file
 def hub(repositories: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     monkeypatch.setattr(module, "PAUSE", 0)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
-    with LocalHub(repositories) as made:
-        yield from (made for _ in served(made, monkeypatch, tmp_path / "hub"))
+    with LocalHub(repositories) as server:
+        yield from (server for _ in served(server, monkeypatch, tmp_path / "hub"))
 
 
 def spec(name: str, *more: str) -> Any:
@@ -45,15 +45,15 @@ def spec(name: str, *more: str) -> Any:
 def test_every_backbone_comes_from_the_hub_once(name: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     more = ["backbone.head=classification", "backbone.n_labels=2"] if hub_files.BACKBONES[name].get("cls") else []
     more += [] if hub_files.BACKBONES[name]["revision"] else [f"backbone.revision={hub_files.UNPINNED}"]
-    asked = spec(name, *more)
-    assert not availability.has_weights(asked) and availability.local_tokenizer(asked) is None
-    first = asked.load()
+    backbone = spec(name, *more)
+    assert not availability.has_weights(backbone) and availability.local_tokenizer(backbone) is None
+    first = backbone.load()
     assert first.n_layers == 2 and any("tree" in line for line in hub.asked)
     assert not [line for line in hub.asked if "README" in line or "tf_model" in line]
-    assert availability.has_weights(asked) and availability.local_tokenizer(asked) is not None
+    assert availability.has_weights(backbone) and availability.local_tokenizer(backbone) is not None
     hub.asked.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    again = asked.load()
+    again = backbone.load()
     assert not hub.asked  # a commit never changes
     for (key, one), (_, other) in zip(first.decoder.named_parameters(), again.decoder.named_parameters(), strict=True):
         assert torch.equal(one, other), key
@@ -69,11 +69,11 @@ def test_what_passes_is_waited_out(fault: Fault, hub: LocalHub) -> None:
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_a_file_that_changed_in_the_cache_is_not_loaded(file: str, hub: LocalHub) -> None:
-    asked = spec("gpt2_medium")
-    assert asked.load().sha256 == f"{asked.hub_id}@{asked.revision}" and len(asked.load().files_sha256) == 64
-    path = (module.model_here(asked.hub_id, asked.revision) or Path()) / file
+    backbone = spec("gpt2_medium")
+    assert backbone.load().sha256 == f"{backbone.hub_id}@{backbone.revision}" and len(backbone.load().files_sha256) == 64
+    path = (module.model_here(backbone.hub_id, backbone.revision) or Path()) / file
     path.write_bytes(path.read_bytes()[:-1] + b" ")
-    refused(asked.load, file, "lora-repro fetch gpt2_medium")
+    refused(backbone.load, file, "lora-repro fetch gpt2_medium")
 
 
 def test_an_interrupted_download_is_not_taken_for_a_whole_one(hub: LocalHub) -> None:
@@ -85,13 +85,13 @@ def test_an_interrupted_download_is_not_taken_for_a_whole_one(hub: LocalHub) -> 
 
 
 def test_weights_that_another_program_left_without_words_are_not_a_model(hub: LocalHub) -> None:
-    asked = spec("gpt2_medium")
-    asked.load()
-    for path in (module.model_here(asked.hub_id, asked.revision) or Path()).iterdir():
+    backbone = spec("gpt2_medium")
+    backbone.load()
+    for path in (module.model_here(backbone.hub_id, backbone.revision) or Path()).iterdir():
         if path.name not in ("config.json", "model.safetensors"):
             path.unlink()
-    assert not availability.has_weights(asked)
-    assert asked.load().n_layers == 2 and availability.local_tokenizer(asked) is not None
+    assert not availability.has_weights(backbone)
+    assert backbone.load().n_layers == 2 and availability.local_tokenizer(backbone) is not None
 
 
 @pytest.mark.parametrize(
@@ -125,17 +125,17 @@ def test_every_task_of_the_hub_has_its_rows_and_labels(name: str, hub: LocalHub,
     few = [f"task.rows.{split}={hub_files.ROWS}" for split in node["rows"]]
     task = build(compose(["profile=paper", f"task={name}", "task.source=hub", *few, "task.held_out=0"]).task)
     first = task.load(None)
-    fetched = [line.rpartition("/cdn/datasets/")[2] for line in hub.asked if "GET" in line and "/cdn/" in line]
-    assert sorted(fetched) == sorted(f"nyu-mll/glue/{path}" for path in hub_files.parts(node["hub"]["config"]))
+    downloads = [line.rpartition("/cdn/datasets/")[2] for line in hub.asked if "GET" in line and "/cdn/" in line]
+    assert sorted(downloads) == sorted(f"nyu-mll/glue/{path}" for path in hub_files.parts(node["hub"]["config"]))
     hub.asked.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert task.load(None) == first and not hub.asked
-    scored = len(node["files"]) - 1 if "words" not in node else 1  # mnli_text answers the matched pairs
-    assert (len(first.train), len(first.test)) == (hub_files.ROWS, hub_files.ROWS * scored)
+    n_splits = len(node["files"]) - 1 if "words" not in node else 1  # mnli_text answers the matched pairs
+    assert (len(first.train), len(first.test)) == (hub_files.ROWS, hub_files.ROWS * n_splits)
     answers = [*node.get("words", {}).values()] or node.get("labels", ["3.800", "0.000"])  # as in GLUE's own file, of a float32
     assert [each.target for each in first.train[: len(answers)]] == answers
-    tested = node["hub"].get([*node["files"]][1], "validation")
-    for part, split in ((first.train, "train"), (first.test, tested)):
+    test_split = node["hub"].get([*node["files"]][1], "validation")
+    for part, split in ((first.train, "train"), (first.test, test_split)):
         assert f"first 0 of {split}" in part[0].input.splitlines() and not (part[0].second or "").endswith(" ")
 
 
@@ -154,9 +154,9 @@ def test_e2e_of_the_hub_is_held_to_the_original_and_is_asked_for_once(hub: Local
     monkeypatch.setattr(files, "EXPECTED", {"raw": dict.fromkeys(("train", "dev", "test"), expected)})
     hub.asked.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    found = task.load(None)
-    assert not hub.asked and [(each.input, each.target) for each in found.train] == rows
-    assert [each.input for each in found.test] == [*meanings]  # each meaning once, with all its texts
+    splits = task.load(None)
+    assert not hub.asked and [(each.input, each.target) for each in splits.train] == rows
+    assert [each.input for each in splits.test] == [*meanings]  # each meaning once, with all its texts
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -165,6 +165,6 @@ def test_a_run_at_the_paper_s_scale_from_first_download_to_record(hub: LocalHub,
     small = ["train.steps=1", "data.n_train=2", "data.n_dev=2", "train.batch_size=2", "data.max_length=64", "device=cpu"]
     overrides = ["profile=paper", "method=lora", *glue, *small, f"paths.runs={tmp_path}/runs"]
     config = compose(overrides)
-    found = run.run(config, overrides)
-    assert found["status"] in ("finished", "collapsed")
-    assert found["where"]["backbone"]["sha256"].startswith("FacebookAI/roberta-base@")
+    run_record = run.run(config, overrides)
+    assert run_record["status"] in ("finished", "collapsed")
+    assert run_record["where"]["backbone"]["sha256"].startswith("FacebookAI/roberta-base@")

@@ -60,8 +60,8 @@ TAKEN: list[tuple[Callable[..., Any], str]] = [  # a function, and the names of 
 
 
 def test_this_version_of_hydra_was_tried() -> None:
-    found = version("hydra-core")
-    assert found in hydra_internals.TRIED, f"Hydra {found} is new here: if the tests below and those of config/ pass, add it"
+    release = version("hydra-core")
+    assert release in hydra_internals.TRIED, f"Hydra {release} is new here: if the tests below and those of config/ pass, add it"
 
 
 @pytest.mark.parametrize(("function", "names"), TAKEN, ids=[getattr(each, "__qualname__", str(each)) for each, _ in TAKEN])
@@ -102,16 +102,16 @@ def test_what_was_read_outlives_the_copy_that_hydra_makes_for_each_composition()
 def test_the_classes_that_hydra_builds_have_these_names() -> None:
     basic = hydra_internals.loader_over(str(paths.CONF)).repository
     for group, name in (("launcher", hydra_internals.BASIC_LAUNCHER), ("sweeper", hydra_internals.BASIC_SWEEPER)):
-        found = basic.load_config(f"hydra/{group}/basic")
-        assert found is not None and found.config["_target_"] == name
+        result = basic.load_config(f"hydra/{group}/basic")
+        assert result is not None and result.config["_target_"] == name
 
 
 def test_one_module_alone_reaches_behind_hydra_s_face() -> None:
     for name, tree in TREES.items():
-        reached = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-        reached |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        reached |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-        behind = {each for each in reached if each.startswith(("hydra._internal", "hydra.core")) and each != DOCUMENTED}
+        names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+        names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        behind = {each for each in names if each.startswith(("hydra._internal", "hydra.core")) and each != DOCUMENTED}
         assert not behind or name == INTERNALS, f"{name} uses {', '.join(sorted(behind))}: import it from {INTERNALS}"
 
 
@@ -124,13 +124,13 @@ MAPPINGS = st.dictionaries(st.sampled_from("abc"), st.recursive(LEAVES, lambda o
 @example({"a": {"b": 1}}, {"a": None})
 def test_plain_mappings_are_merged_as_omegaconf_does(one: dict[str, Any], other: dict[str, Any]) -> None:
     """But for a list and a mapping, which are left to Hydra and its message."""
-    merged, before = copy.deepcopy(one), repr((one, other))
+    mapping, before = copy.deepcopy(one), repr((one, other))
     try:
-        hydra_internals._add(merged, other)
+        hydra_internals._add(mapping, other)
     except hydra_internals._Typed:
         assert any(isinstance(value, list) for value in [*leaves(one), *leaves(other)])
     else:
-        assert merged == OmegaConf.to_container(OmegaConf.merge(one, other)) and list(merged) == list({**one, **other})
+        assert mapping == OmegaConf.to_container(OmegaConf.merge(one, other)) and list(mapping) == list({**one, **other})
     assert repr((one, other)) == before
 
 
@@ -155,9 +155,9 @@ def test_a_composition_is_hydra_s_own(asked: list[str], monkeypatch: pytest.Monk
 
     monkeypatch.setattr(compose, "cached_values", lambda key, make, *rest: make())
     ours = composed()
-    typed = hydra_internals._merge_typed
+    original = hydra_internals._merge_typed
     monkeypatch.setattr(
         ConfigLoaderImpl, "_compose_config_from_defaults_list",
-        lambda self, defaults, repo: typed(self, defaults, hydra_internals._Copies(repo)),
+        lambda self, defaults, repo: original(self, defaults, hydra_internals._Copies(repo)),
     )  # fmt: skip
     assert composed() == ours and "_target_" in ours[0]

@@ -39,15 +39,15 @@ def dense(p: Fastfood) -> torch.Tensor:
     torch.randint(2, (m,), generator=generator)
     order = torch.randperm(n, generator=generator)  # the permutation itself, of which the code keeps only `modulo m`
     assert torch.equal(order % m, places.long())
-    drawn = torch.randn(n, generator=generator).double()
+    g = torch.randn(n, generator=generator).double()
     b = torch.zeros(n, n, dtype=torch.float64)
     b[range(m), range(m)] = signs.double()
     permutation = torch.zeros(n, n, dtype=torch.float64)
     permutation[torch.arange(n), order] = 1
     h = sylvester(n)
-    whole = h @ torch.diag(drawn) @ permutation @ h @ b / math.sqrt(n * float(drawn.square().sum())) / math.sqrt(p.rows / n)
-    torch.testing.assert_close(gaussians.double(), drawn / math.sqrt(p.rows * float(drawn.square().sum())))
-    return whole[: p.rows, : p.d]
+    projection = h @ torch.diag(g) @ permutation @ h @ b / math.sqrt(n * float(g.square().sum())) / math.sqrt(p.rows / n)
+    torch.testing.assert_close(gaussians.double(), g / math.sqrt(p.rows * float(g.square().sum())))
+    return projection[: p.rows, : p.d]
 
 
 @pytest.mark.parametrize("exponent", range(9))
@@ -62,20 +62,20 @@ def digits_accuracy(width: int, d: int | None) -> float:
     """Accuracy on 500 images of a 64-w-w-10 network trained along d random directions from random weights; None: in full."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    order = torch.randperm(len(found.target), generator=torch.Generator().manual_seed(0))
-    x, y = torch.tensor(found.data, dtype=torch.float32)[order] / 16, torch.tensor(found.target)[order]
+    digits = load_digits()
+    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
+    x, y = torch.tensor(digits.data, dtype=torch.float32)[order] / 16, torch.tensor(digits.target)[order]
     torch.manual_seed(0)
     layers = [nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)]
-    model, trained = nn.Sequential(*layers), [p for layer in layers for p in layer.parameters()]
+    model, parameters = nn.Sequential(*layers), [p for layer in layers for p in layer.parameters()]
     if d is not None:
-        shared = Subspace(d, 0, torch.device("cpu"))
+        subspace = Subspace(d, 0, torch.device("cpu"))
         for number, (module, name) in enumerate((layers[at], name) for at in (0, 2, 4) for name in ("weight", "bias")):
             p = getattr(module, name).requires_grad_(False)
-            moved = Moved(shared, 0, Fastfood(p.numel(), d, number), 1.0)
-            register_parametrization(module, name, moved, unsafe=True)
-        trained = [shared.theta]
-    optimizer = torch.optim.Adam(trained, 3e-3 if d is None else 0.03)
+            parametrization = Moved(subspace, 0, Fastfood(p.numel(), d, number), 1.0)
+            register_parametrization(module, name, parametrization, unsafe=True)
+        parameters = [subspace.theta]
+    optimizer = torch.optim.Adam(parameters, 3e-3 if d is None else 0.03)
     for _ in range(300):
         rows = torch.randint(1000, (100,))
         optimizer.zero_grad()
@@ -99,11 +99,11 @@ SIZES = [(100, 7), (128, 128), (97, 33), (5, 3), (1, 1), (20, 60), (300, 1)]  # 
 def test_fastfood_is_the_dense_projection(rows: int, d: int) -> None:
     p = Fastfood(rows, d, seed=3)
     x = torch.randn(d, dtype=torch.float64, requires_grad=True)
-    whole = dense(p)
-    torch.testing.assert_close(p(x), whole @ x, rtol=0, atol=1e-6)
+    projection = dense(p)
+    torch.testing.assert_close(p(x), projection @ x, rtol=0, atol=1e-6)
     above = torch.randn(rows, dtype=torch.float64)
     p(x).backward(above)
-    torch.testing.assert_close(x.grad, whole.T @ above, rtol=0, atol=1e-6)
+    torch.testing.assert_close(x.grad, projection.T @ above, rtol=0, atol=1e-6)
 
 
 def test_columns_have_length_one() -> None:
@@ -122,7 +122,7 @@ def gradients(method: IntrinsicDimension) -> tuple[torch.Tensor, list[torch.Tens
     """theta's gradient; each moved tensor's own, in the order of the projections; the projections; the loss."""
     backbone = tiny_backbone("gpt2")  # without a head's bias of two values, of which the released code would see two of theta
     trainable = method.apply(backbone)
-    moved = {m for m in backbone.model.modules() if isinstance(m, Moved)}
+    modules = {m for m in backbone.model.modules() if isinstance(m, Moved)}
     theta = next(p for name, p in trainable.method.items() if name.endswith("theta"))
     with torch.no_grad():
         theta.copy_(torch.randn(len(theta), generator=torch.Generator().manual_seed(5)) * 0.1)
@@ -132,40 +132,40 @@ def gradients(method: IntrinsicDimension) -> tuple[torch.Tensor, list[torch.Tens
         out.retain_grad()
         calls.append((out, module.projection))
 
-    for module in moved:
+    for module in modules:
         module.register_forward_hook(note)
     loss = backbone.model(input_ids=IDS).logits.square().mean()
     loss.backward()
-    used = [(out.grad.flatten().double(), p) for out, p in calls if out.grad is not None]
-    return theta.grad, [grad for grad, _ in used], [p for _, p in used], float(loss.detach())
+    pairs = [(out.grad.flatten().double(), p) for out, p in calls if out.grad is not None]
+    return theta.grad, [grad for grad, _ in pairs], [p for _, p in pairs], float(loss.detach())
 
 
 def test_the_gradient_is_that_of_the_dense_projection() -> None:
     """sum of P_i^T (gradient of W_i), every P_i dense; the released code has each term divided by its N."""
-    found, each, projections, loss = gradients(IntrinsicDimension(d=6))
+    gradient, each, projections, loss = gradients(IntrinsicDimension(d=6))
     expected = sum((dense(p).T @ g for p, g in zip(projections, each, strict=True) if p.large <= 1024), torch.zeros(6).double())
     large = [(p, g) for p, g in zip(projections, each, strict=True) if p.large > 1024]
     for p, g in large:  # too large to write out: column by column
         expected = expected + torch.stack([p(row.double()) @ g for row in torch.eye(6)])
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-6)
 
-    released, each, projections, same = gradients(IntrinsicDimension(d=6, released=True))
+    released_gradient, each, projections, same = gradients(IntrinsicDimension(d=6, released=True))
     assert same == pytest.approx(loss)  # the forward pass is the same one where no tensor has fewer values than theta
     pairs = zip(projections, each, strict=True)
-    slowed = sum(torch.stack([p(row.double()) @ g for row in torch.eye(6)]) / p.large for p, g in pairs)
-    torch.testing.assert_close(released.double(), slowed, rtol=1e-4, atol=1e-9)
-    away = torch.nn.functional.cosine_similarity(released, found, dim=0)
-    assert released.norm() < found.norm() / 10 and away < 0.98  # another direction, not only another rate
+    reference = sum(torch.stack([p(row.double()) @ g for row in torch.eye(6)]) / p.large for p, g in pairs)
+    torch.testing.assert_close(released_gradient.double(), reference, rtol=1e-4, atol=1e-9)
+    away = torch.nn.functional.cosine_similarity(released_gradient, gradient, dim=0)
+    assert released_gradient.norm() < gradient.norm() / 10 and away < 0.98  # another direction, not only another rate
 
 
 def test_the_docs_say_what_the_released_gradient_is_divided_by() -> None:
     """docs/protocol.md, tensor by tensor of MiniLM-L6: values each, how many, 1 / N, and what each sees of theta."""
     spec = replace(build(compose(["task=sst2", "backbone=minilm_l6"]).backbone), head="classification", n_labels=2)
     backbone = build_meta_model(spec, IntrinsicDimension(d=1000, released=True)).backbone
-    moved = {module for module in backbone.model.modules() if isinstance(module, Moved)}
-    assert all(module.slow == 1 / module.projection.large for module in moved)
-    kinds = Counter((p.rows, p.large, min(p.large, p.d)) for p in (module.projection for module in moved))
-    expected = [f" {rows:,} | {count} | 1 / {large:,} | {seen:,} |" for (rows, large, seen), count in sorted(kinds.items())]
+    modules = {module for module in backbone.model.modules() if isinstance(module, Moved)}
+    assert all(module.slow == 1 / module.projection.large for module in modules)
+    kinds = Counter((p.rows, p.large, min(p.large, p.d)) for p in (module.projection for module in modules))
+    expected = [f" {rows:,} | {count} | 1 / {large:,} | {dims:,} |" for (rows, large, dims), count in sorted(kinds.items())]
     text = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
     section = text.split("## Intrinsic dimension as the released code has it")[1].split("\n## ")[0]
     assert [f" {line.split('|', 2)[2].strip()}" for line in section.splitlines() if "1 /" in line] == expected
@@ -185,9 +185,9 @@ def test_what_is_trained(form: str, released: bool, trained: dict[str, int]) -> 
     backbone = tiny_backbone("bert")
     shape = Shape.of(backbone)
     method = IntrinsicDimension(d=40, form=form, released=released)
-    found = method.apply(backbone)
-    assert {name.rpartition(".")[2]: p.numel() for name, p in found.method.items()} == trained
-    assert not found.head and method.count(shape) == 40 and method.count_head(shape) == 0 < shape.new_head_parameters
+    trainable = method.apply(backbone)
+    assert {name.rpartition(".")[2]: p.numel() for name, p in trainable.method.items()} == trained
+    assert not trainable.head and method.count(shape) == 40 and method.count_head(shape) == 0 < shape.new_head_parameters
 
 
 def test_the_head_moves_and_embeddings_only_if_asked() -> None:
@@ -226,10 +226,10 @@ def test_without_gradients_the_sum_is_computed_once() -> None:
     theta = next(iter(IntrinsicDimension(d=40).apply(backbone).method.values()))
     layer = backbone.layers[0].intermediate.dense
     with torch.no_grad():
-        kept = layer.weight
-        assert layer.weight is kept
+        weight = layer.weight
+        assert layer.weight is weight
         theta += 0.1
-        assert layer.weight is not kept
+        assert layer.weight is not weight
     assert layer.weight.requires_grad  # and with them always anew
 
 
@@ -275,18 +275,18 @@ def test_said_scales_each_layer_by_its_own(released: bool) -> None:
     """The released code has a scale a tensor."""
     backbone = tiny_backbone("gpt2")
     IntrinsicDimension(d=200, form="said", released=released).apply(backbone)
-    moved = {name: module for name, module in backbone.model.named_modules() if isinstance(module, Moved)}
-    shared = next(iter(moved.values())).shared
+    modules = {name: module for name, module in backbone.model.named_modules() if isinstance(module, Moved)}
+    subspace = next(iter(modules.values())).shared
     with torch.no_grad():
-        shared.theta.normal_()
-        shared.scales.copy_(torch.arange(1.0, len(shared.scales) + 1))
-    used = {}
-    for name, module in moved.items():
-        ratio = (module.change() / module.projection(shared.theta)).detach()
+        subspace.theta.normal_()
+        subspace.scales.copy_(torch.arange(1.0, len(subspace.scales) + 1))
+    scales = {}
+    for name, module in modules.items():
+        ratio = (module.change() / module.projection(subspace.theta)).detach()
         assert float(ratio.std()) < 1e-4
-        used[name] = round(float(ratio.mean()))
+        scales[name] = round(float(ratio.mean()))
     if released:
-        assert len(set(used.values())) == len(shared.scales) == len(set(moved.values()))
+        assert len(set(scales.values())) == len(subspace.scales) == len(set(modules.values()))
     else:
-        assert used == {name: 1 if ".h.0." in name else 2 if ".h.1." in name else 3 for name in used}
-        assert set(used.values()) == {1, 2, 3}
+        assert scales == {name: 1 if ".h.0." in name else 2 if ".h.1." in name else 3 for name in scales}
+        assert set(scales.values()) == {1, 2, 3}

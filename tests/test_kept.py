@@ -22,25 +22,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_was_computed_is_found_again_until_its_file_changes(home: Path, tmp_path: Path) -> None:
-    read, made = tmp_path / "a.jsonl", []
+    read, calls = tmp_path / "a.jsonl", []
     read.write_text("1")
 
     def make() -> dict[str, np.ndarray]:
-        made.append(float(read.read_text()))
-        return {"value": np.asarray(made[-1]), "nan": np.array([np.nan, 1.0]), "bytes": np.frombuffer("é".encode(), np.uint8)}
+        calls.append(float(read.read_text()))
+        return {"value": np.asarray(calls[-1]), "nan": np.array([np.nan, 1.0]), "bytes": np.frombuffer("é".encode(), np.uint8)}
 
     def value(*asked: object) -> float:
-        found = kept(asked, [read, None], make)
-        assert np.isnan(found["nan"][0]) and found["bytes"].tobytes().decode() == "é"
-        return float(found["value"])
+        arrays = kept(asked, [read, None], make)
+        assert np.isnan(arrays["nan"][0]) and arrays["bytes"].tobytes().decode() == "é"
+        return float(arrays["value"])
 
-    assert [value("bleu", 0), value("bleu", 0), value("bleu", 1)] == [1, 1, 1] and made == [1, 1]
+    assert [value("bleu", 0), value("bleu", 0), value("bleu", 1)] == [1, 1, 1] and calls == [1, 1]
     read.write_text("2.5")
     module._content.cache_clear()  # a file may be rewritten within the clock's tick
-    assert value("bleu", 0) == 2.5 and len(made) == 3
+    assert value("bleu", 0) == 2.5 and len(calls) == 3
     for path in home.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])  # cut off
-    assert value("bleu", 0) == 2.5 and len(made) == 4
+    assert value("bleu", 0) == 2.5 and len(calls) == 4
 
 
 def test_other_code_of_the_scores_starts_anew(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,13 +67,13 @@ def test_the_oldest_files_go_when_there_are_too_many(home: Path, monkeypatch: py
 def test_a_figure_is_drawn_once_until_what_it_shows_or_its_code_changes(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = []
+    heights = []
 
     def figure(height: float) -> Figure:
-        drawn.append(height)
-        made = Figure(figsize=(1, 1))
-        made.add_axes((0, 0, 1, 1)).plot([0, height])
-        return made
+        heights.append(height)
+        fig = Figure(figsize=(1, 1))
+        fig.add_axes((0, 0, 1, 1)).plot([0, height])
+        return fig
 
     def files(*values: float) -> list[bytes]:
         numbers = np.zeros(3000)  # of which a repr leaves out the middle
@@ -82,16 +82,16 @@ def test_a_figure_is_drawn_once_until_what_it_shows_or_its_code_changes(
 
     first = files(1)
     (tmp_path / "x.svg").unlink()
-    assert files(1) == first and drawn == [1]
+    assert files(1) == first and heights == [1]
     other = files(2)
-    assert other != first and drawn == [1, 2]
+    assert other != first and heights == [1, 2]
     assert [path.read_bytes() for path in style.write(lambda: figure(1), tmp_path / "y")] == first  # never kept: drawn again
     for path in home.parent.rglob("*.safetensors"):
         path.write_bytes(b"damaged")
-    assert files(2) == other and drawn == [1, 2, 1, 2]
+    assert files(2) == other and heights == [1, 2, 1, 2]
     monkeypatch.setattr(module, "version", lambda name: "another")
     module._home.cache_clear()
-    assert files(2) == other and drawn[4:] == [2]
+    assert files(2) == other and heights[4:] == [2]
 
 
 def test_a_folder_that_cannot_be_written_costs_time_alone(home: Path, tmp_path: Path) -> None:

@@ -31,19 +31,19 @@ NextLogP = Callable[[Tokens], Sequence[float]]  # what has been written -> log p
 
 def restricted(next_log_p: NextLogP, labels: Sequence[Tokens], end: int) -> int:
     """Beam search in the tree of labels, all of which fit into the beams: the label of the largest sum, the first of equals."""
-    whole = [(*label, end) for label in labels]
+    sequences = [(*label, end) for label in labels]
     alive: list[tuple[float, Tokens]] = [(0.0, ())]
-    done: list[tuple[float, int]] = []
+    scores: list[tuple[float, int]] = []
     while alive:
-        grown = {}
-        for total, written in alive:
-            for label in whole:
-                if label[: len(written)] == written:
-                    token = label[len(written)]
-                    grown[(*written, token)] = total + next_log_p(written)[token]
-        done += [(total, whole.index(written)) for written, total in grown.items() if written in whole]
-        alive = [(total, written) for written, total in grown.items() if written not in whole]
-    return min((-total, index) for total, index in done)[1]
+        extensions = {}
+        for total, prefix in alive:
+            for label in sequences:
+                if label[: len(prefix)] == prefix:
+                    token = label[len(prefix)]
+                    extensions[(*prefix, token)] = total + next_log_p(prefix)[token]
+        scores += [(total, sequences.index(prefix)) for prefix, total in extensions.items() if prefix in sequences]
+        alive = [(total, prefix) for prefix, total in extensions.items() if prefix not in sequences]
+    return min((-total, index) for total, index in scores)[1]
 
 
 ANSWERS = ("aye", "nay", "may", "mayb")  # one the start of another
@@ -67,24 +67,24 @@ def test_one_forward_pass_finds_what_restricted_decoding_does(architecture: str,
     backbone = loud(architecture, method)
     texts = ("a", "It rains.", "xy" * 9, "q? A:", "?!", "zz z")
     prompts = [encode_prompt(text, backbone, method.virtual_tokens) for text in texts]
-    told: list[int] = []
-    found, calls = likeliest(backbone, prompts, ANSWERS, 4, told.append)
-    assert (calls, sum(told)) == (2, 6)
+    counts: list[int] = []
+    answers, calls = likeliest(backbone, prompts, ANSWERS, 4, counts.append)
+    assert (calls, sum(counts)) == (2, 6)
     tokens = [tuple(backbone.tokenizer.encode(f" {answer}")) for answer in ANSWERS]
 
     def after(prompt: Encoded) -> NextLogP:
         def next_log_p(written: Tokens) -> list[float]:
-            said = {"input_ids": torch.tensor([[*prompt.ids, *written]])}
+            inputs = {"input_ids": torch.tensor([[*prompt.ids, *written]])}
             if sum(method.virtual_tokens):
-                said["virtual"] = torch.tensor([[*prompt.virtual, *[-1] * len(written)]])
+                inputs["virtual"] = torch.tensor([[*prompt.virtual, *[-1] * len(written)]])
             with torch.no_grad():
-                logits = backbone.model(**said).logits[0, -1]
+                logits = backbone.model(**inputs).logits[0, -1]
             return logits.log_softmax(-1).tolist()  # type: ignore[no-any-return]
 
         return next_log_p
 
-    assert found == [ANSWERS[restricted(after(prompt), tokens, backbone.eos)] for prompt in prompts]
-    assert len(set(found)) > 1
+    assert answers == [ANSWERS[restricted(after(prompt), tokens, backbone.eos)] for prompt in prompts]
+    assert len(set(answers)) > 1
 
 
 def test_a_task_with_given_answers_may_be_answered_so_and_others_not() -> None:

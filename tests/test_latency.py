@@ -49,29 +49,29 @@ def test_a_method_shares_the_plain_weights_and_leaves_the_plain_model_plain(arch
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_merged_lora_is_merged_into_weights_of_its_own(architecture: str) -> None:
     plain = tiny_backbone(architecture)
-    kept = {name: value.clone() for name, value in plain.model.state_dict().items()}
-    merged, _ = latency.adapted(plain, Lora(rank=2), MERGED)
-    wrappers = list(updates(merged.model))
+    state = {name: value.clone() for name, value in plain.model.state_dict().items()}
+    backbone, _ = latency.adapted(plain, Lora(rank=2), MERGED)
+    wrappers = list(updates(backbone.model))
     assert wrappers and all(module.merged for module in wrappers)
-    assert all(torch.equal(value, kept[name]) for name, value in plain.model.state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in plain.model.state_dict().items())
     torch.manual_seed(3)
-    ours = latency.forward(merged, Lora(rank=2), 2, 8)
-    fused = ours()
+    ours = latency.forward(backbone, Lora(rank=2), 2, 8)
+    output = ours()
     torch.manual_seed(3)
     base = latency.forward(plain, Untuned(), 2, 8)()
-    assert not torch.allclose(fused, base, atol=1e-4)  # B was drawn: the update is not zero
-    unmerge(merged.model)
-    assert torch.allclose(ours(), fused, atol=1e-4)
+    assert not torch.allclose(output, base, atol=1e-4)  # B was drawn: the update is not zero
+    unmerge(backbone.model)
+    assert torch.allclose(ours(), output, atol=1e-4)
 
 
 def test_steps_are_timed_on_shared_memory_with_each_row_s_own_trained_parts() -> None:
     plain = tiny_backbone("gpt2")
-    whole, some = latency.copy_sharing_memory(plain), latency.copy_sharing_memory(plain)
-    trained = [Full().apply(whole).parameters(), Lora(rank=2).apply(some).parameters()]
-    assert storages(plain.model) == storages(whole.model) < storages(some.model)
-    assert all(parameter.requires_grad for parameter in whole.model.parameters())
-    assert {id(p) for p in trained[1]} == {id(p) for p in some.model.parameters() if p.requires_grad}
-    assert len(trained[0]) == len(list(plain.model.parameters())) and whole.model is not plain.model
+    full, some = latency.copy_sharing_memory(plain), latency.copy_sharing_memory(plain)
+    parameters = [Full().apply(full).parameters(), Lora(rank=2).apply(some).parameters()]
+    assert storages(plain.model) == storages(full.model) < storages(some.model)
+    assert all(parameter.requires_grad for parameter in full.model.parameters())
+    assert {id(p) for p in parameters[1]} == {id(p) for p in some.model.parameters() if p.requires_grad}
+    assert len(parameters[0]) == len(list(plain.model.parameters())) and full.model is not plain.model
 
 
 def test_what_cannot_be_merged_is_refused() -> None:
@@ -111,16 +111,16 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("in_this_process")
 def test_a_measurement_is_complete_and_its_numbers_follow_from_its_times(tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     overrides = ["profile=smoke", f"paths.runs={tmp_path}", "device=cpu", *SMALL]
-    path = latency.measure(overrides, said.append)
+    path = latency.measure(overrides, messages.append)
     assert path.parent == tmp_path / "smoke" / "measures" / "adhoc"  # fewer rows than declared
-    found = json.loads(path.read_text())
-    assert found["status"] == "finished" and found["name"] == "latency" and found["profile"] == "smoke"
-    assert {"git_sha", "dirty", "versions", "device", "kind", "threads", "load_before"} <= set(found["where"])
-    assert found["asked"]["overrides"] == ["device=cpu", *SMALL]  # a folder of this machine is nobody else's business
-    assert found["asked"]["bench"]["rounds"] == 5 and found["asked"]["methods"]["random_gpt2"]["lora"]["rank"] == 4
-    entries = found["latency"]
+    measurement = json.loads(path.read_text())
+    assert measurement["status"] == "finished" and measurement["name"] == "latency" and measurement["profile"] == "smoke"
+    assert {"git_sha", "dirty", "versions", "device", "kind", "threads", "load_before"} <= set(measurement["where"])
+    assert measurement["asked"]["overrides"] == ["device=cpu", *SMALL]  # a folder of this machine is nobody else's business
+    assert measurement["asked"]["bench"]["rounds"] == 5 and measurement["asked"]["methods"]["random_gpt2"]["lora"]["rank"] == 4
+    entries = measurement["latency"]
     assert [(e["length"], e["batch"]) for e in entries[::6]] == [(8, 1), (8, 2)] and len(entries) == 2 * 6
     plain = {e["batch"]: e["ms"] for e in entries if e["row"] == "plain"}
     for entry in entries:
@@ -131,25 +131,25 @@ def test_a_measurement_is_complete_and_its_numbers_follow_from_its_times(tmp_pat
             again = slowdown(entry["ms"], plain[entry["batch"]], 200)
             assert entry["slowdown"]["median"] == pytest.approx(again.median, rel=1e-3, abs=0.1)  # kept to four digits
             assert entry["slowdown"]["low"] <= entry["slowdown"]["median"] <= entry["slowdown"]["high"]
-    assert [entry["row"] for entry in found["memory"]] == ["lora"]
-    steps = {entry["row"]: entry for entry in found["steps"]}
+    assert [entry["row"] for entry in measurement["memory"]] == ["lora"]
+    steps = {entry["row"]: entry for entry in measurement["steps"]}
     assert set(steps) == {"lora", "adapter_l_small", "prelayer", "full"}  # each of those trained
     assert steps["full"]["slowdown"] is None and {entry["tokens"] for entry in steps.values()} == {16}
     for name in ("lora", "adapter_l_small", "prelayer"):
         again = slowdown(steps[name]["ms"], steps["full"]["ms"], 200)
         assert len(steps[name]["ms"]) == 5 and steps[name]["slowdown"]["median"] == pytest.approx(again.median, rel=1e-3, abs=0.1)
-    assert any("5 rounds of 6 models" in line for line in said)
+    assert any("5 rounds of 6 models" in line for line in messages)
 
 
 @pytest.mark.usefixtures("in_this_process")
 def test_it_is_not_measured_twice_unless_the_code_was_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides = ["profile=smoke", f"paths.runs={tmp_path}", "device=cpu", *SMALL]
     path = latency.measure(overrides, lambda text: None)
-    found = json.loads(path.read_text())
-    path.write_text(json.dumps({**found, "where": {**found["where"], "dirty": False}}))
+    measurement = json.loads(path.read_text())
+    path.write_text(json.dumps({**measurement, "where": {**measurement["where"], "dirty": False}}))
     monkeypatch.setattr(latency, "times", lambda *rest: pytest.fail("measured again"))
     assert latency.measure(overrides, lambda text: None) == path
-    path.write_text(json.dumps({**found, "where": {**found["where"], "dirty": True}}))
+    path.write_text(json.dumps({**measurement, "where": {**measurement["where"], "dirty": True}}))
     monkeypatch.setattr(latency, "times", lambda *rest: [])
     latency.measure(overrides, lambda text: None)
     assert json.loads(path.read_text())["latency"] == []
@@ -175,5 +175,5 @@ def test_mistakes_are_one_line(
 ) -> None:
     extra = ["backbone=random_gpt2", f"paths.runs={tmp_path}", "device=cpu"]
     assert latency_command.main([*arguments, *extra]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and message in said and said.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1

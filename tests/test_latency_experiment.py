@@ -30,8 +30,8 @@ ROWS = [
     ("profile", "rows"), [("smoke", ROWS), ("mini", ["lora"]), ("laptop", ["lora"]), ("paper", ROWS)]
 )
 def test_every_row_and_every_profile_compose_and_build(profile: str, rows: list[str]) -> None:
-    asked = [] if rows == ROWS else [f"row/latency={','.join(rows)}"]
-    for cells in grouped(declared_cells("latency", profile, asked), backbone_name):
+    overrides = [] if rows == ROWS else [f"row/latency={','.join(rows)}"]
+    for cells in grouped(declared_cells("latency", profile, overrides), backbone_name):
         assert [cell.row.name for cell in cells] == rows and {cell.seed for cell in cells} == {0}
         for cell in cells:
             config = OmegaConf.create(cell.asked)
@@ -75,8 +75,8 @@ def test_published_is_rendered_from_the_json_alone_and_repeats_itself(tmp_path: 
     assert main(["tables", "latency"], tmp_path) == 0
     assert rendered(tmp_path) == first
     lines = list(csv.DictReader(first["results/mini/tables/latency.csv"].decode().splitlines()))
-    merged = next(line for line in lines if (line["row"], line["quantity"]) == ("lora_merged", "slowdown_percent"))
-    assert (merged["value"], merged["low"], merged["high"], merged["n"]) == ("-0.2", "-0.9", "0.3", "3")
+    slowdown = next(line for line in lines if (line["row"], line["quantity"]) == ("lora_merged", "slowdown_percent"))
+    assert (slowdown["value"], slowdown["low"], slowdown["high"], slowdown["n"]) == ("-0.2", "-0.9", "0.3", "3")
     state = next(line for line in lines if (line["row"], line["quantity"]) == ("full", "optimizer_state_bytes"))
     assert (state["value"], state["arithmetic"]) == ("995518468", "995518464")
     assert b"published" in first["results/mini/tables/latency.md"]
@@ -98,11 +98,11 @@ def test_own_numbers_stand_beside_the_published_and_are_written_under_runs(
     note(tmp_path / "results")
     assert main(["latency", "profile=smoke"], tmp_path) == 0
     assert "nothing of this checkout's own yet" in capsys.readouterr().out and not (tmp_path / "runs").exists()
-    asked = measures.signature_of(measures.declared("latency", "smoke"))
-    write(tmp_path / "runs" / "smoke" / "measures" / "latency.json", profile="smoke", signature=asked)
+    signature = measures.signature_of(measures.declared("latency", "smoke"))
+    write(tmp_path / "runs" / "smoke" / "measures" / "latency.json", profile="smoke", signature=signature)
     assert main(["latency", "profile=smoke"], tmp_path) == 0
-    said = capsys.readouterr().out
-    assert "this checkout" in said and "published" in said and "Quadro RTX8000" in said and "settings" not in said
+    output = capsys.readouterr().out
+    assert "this checkout" in output and "published" in output and "Quadro RTX8000" in output and "settings" not in output
     assert len(rendered(tmp_path / "runs")) == 5 and not rendered(tmp_path / "results")
     assert b"published" not in rendered(tmp_path / "runs")["smoke/tables/latency.md"]
 
@@ -124,5 +124,5 @@ def test_mistakes_are_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments, tmp_path) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and message in said and said.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("error: ") and message in stderr and stderr.count("\n") == 1

@@ -35,11 +35,11 @@ def test_an_end_near_zero_says_on_which_side_it_lies() -> None:
 
 
 def test_every_table_ends_its_caption_with_the_command_that_measures_it_again() -> None:
-    found = measurement()
-    for table in [*latency_tables({"published": found}), memory_tables({"published": found})[0]]:
+    benchmark = measurement()
+    for table in [*latency_tables({"published": benchmark}), memory_tables({"published": benchmark})[0]]:
         assert table.facts[-1] == "To reproduce: lora-repro latency profile=mini"
-    found["where"]["kind"], found["asked"]["overrides"] = "cuda", ["profile=mini", "device=cuda", "bench.rounds=50"]
-    assert command(found) == "lora-repro latency profile=mini device=cuda bench.rounds=50"
+    benchmark["where"]["kind"], benchmark["asked"]["overrides"] = "cuda", ["profile=mini", "device=cuda", "bench.rounds=50"]
+    assert command(benchmark) == "lora-repro latency profile=mini device=cuda bench.rounds=50"
 
 
 def test_own_published_and_paper_stand_in_this_order() -> None:
@@ -59,31 +59,31 @@ def test_two_devices_are_both_named() -> None:
 
 
 def test_the_notes_count_where_merged_lora_is_the_plain_model_and_name_where_not() -> None:
-    found = measurement()
-    (table,) = latency_tables({"published": found})
+    benchmark = measurement()
+    (table,) = latency_tables({"published": benchmark})
     expected = "LoRA, merged (published): the interval contains 0 in 3 of 3 cells. The widest interval spans 1.2 points."
     assert expected in table.footnotes
-    slow = next(e for e in found["latency"] if e["row"] == "lora_merged" and e["length"] == 64)
+    slow = next(e for e in benchmark["latency"] if e["row"] == "lora_merged" and e["length"] == 64)
     slow["slowdown"] = {"median": 1.9, "low": 0.2, "high": 3.0, "n": 3}
-    (table,) = latency_tables({"published": found})
+    (table,) = latency_tables({"published": benchmark})
     assert any("in 2 of 3 cells; not in 1 × 64 (+1.9 %)" in note for note in table.footnotes)
     assert not any("busy" in note for note in table.footnotes)
-    busy = measurement(where={**found["where"], "load_before": 2.5})
+    busy = measurement(where={**benchmark["where"], "load_before": 2.5})
     assert any("busy" in note and "load 2.5" in note for note in latency_tables({"published": busy})[0].footnotes)
 
 
 def test_a_wide_grid_goes_on_below_length_by_length() -> None:
     cells = [(batch, length) for batch in (1, 2, 4, 8, 16, 32) for length in (128, 512)]
-    found = measurement(latency=[entry(row, *cell) for cell in cells for row in ("plain", "lora_merged")])
-    tables = latency_tables({"published": found})
+    benchmark = measurement(latency=[entry(row, *cell) for cell in cells for row in ("plain", "lora_merged")])
+    tables = latency_tables({"published": benchmark})
     assert [table.header[3] for table in tables] == ["1 × 128", "1 × 512"]
     assert [len(table.header) for table in tables] == [9, 9] and not tables[0].footnotes and tables[1].footnotes
 
 
 def test_the_paper_s_numbers_are_those_of_table_1() -> None:
-    printed = paper_numbers()
-    assert [*printed] == choices("row/latency")
-    by_row = {row: numbers["gpt2_medium"] for row, numbers in printed.items() if "gpt2_medium" in numbers}
+    paper = paper_numbers()
+    assert [*paper] == choices("row/latency")
+    by_row = {row: numbers["gpt2_medium"] for row, numbers in paper.items() if "gpt2_medium" in numbers}
     assert set(by_row) == {"plain", "adapter_l_small", "adapter_l_large", "adapter_h_small", "adapter_h_large"}
     for row, numbers in by_row.items():
         assert "Table 1" in numbers["source"]
@@ -93,16 +93,16 @@ def test_the_paper_s_numbers_are_those_of_table_1() -> None:
 
 
 def test_an_older_measurement_has_no_bytes_of_weights_gradients_and_activations_and_no_steps() -> None:
-    found = measurement()
-    for line in found["memory"]:
+    benchmark = measurement()
+    for line in benchmark["memory"]:
         del line["weights_bytes"], line["quantised"], line["gradient_bytes"], line["activation_bytes"]
-    del found["steps"]
-    (table, _) = memory_tables({"published": found})
+    del benchmark["steps"]
+    (table, _) = memory_tables({"published": benchmark})
     for row in table.rows:
         line = dict(zip(table.header, row, strict=True))
         assert (line["Weights, MB"], line["(4 P)"], line["Gradients, MB"], line["Activations, MB"]) == ("—", "(498)", "—", "—")
     assert line["Step, ms"] == line["Step / full FT [95 %]"] == "—"
-    lines = [each for each in costs.numbers(found) if each["quantity"] in ("gradient_bytes", "activation_bytes")]
+    lines = [each for each in costs.numbers(benchmark) if each["quantity"] in ("gradient_bytes", "activation_bytes")]
     assert len(lines) == 4 and not any(each["value"] for each in lines)
 
 

@@ -22,27 +22,27 @@ def pins() -> dict[str, Requirement]:
 def locked() -> dict[str, tuple[str, list[str]]]:
     """Name -> version and hashes."""
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    found = re.findall(r"^([^\s#]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.MULTILINE)
-    assert len(found) == len(re.findall(r"^[^\s#]", text, re.MULTILINE)), "an entry without a hash"
-    return {canonicalize_name(name): (version, hashes.split("sha256:")[1:]) for name, version, hashes in found}
+    entries = re.findall(r"^([^\s#]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^[^\s#]", text, re.MULTILINE)), "an entry without a hash"
+    return {canonicalize_name(name): (version, hashes.split("sha256:")[1:]) for name, version, hashes in entries}
 
 
 def test_the_lock_is_that_of_the_constraints() -> None:
-    asked = {name: str(pin.specifier) for name, pin in pins().items() if name != OPEN}
-    assert {name: f"=={version}" for name, (version, _) in locked().items()} == asked
+    specifiers = {name: str(pin.specifier) for name, pin in pins().items() if name != OPEN}
+    assert {name: f"=={version}" for name, (version, _) in locked().items()} == specifiers
 
 
 def test_every_package_that_we_ask_for_is_locked_at_a_version_that_we_accept() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    named = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    requirements = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     for extra in project["project"]["optional-dependencies"].values():
-        named += [text for text in extra if not text.startswith("lora-repro[")]
-    for wanted in map(Requirement, named):
-        name = canonicalize_name(wanted.name)
+        requirements += [text for text in extra if not text.startswith("lora-repro[")]
+    for requirement in map(Requirement, requirements):
+        name = canonicalize_name(requirement.name)
         if name == OPEN:
-            assert name not in locked() and str(wanted.specifier) in str(pins()[name].specifier)
+            assert name not in locked() and str(requirement.specifier) in str(pins()[name].specifier)
         else:
-            assert wanted.specifier.contains(locked()[name][0]), wanted
+            assert requirement.specifier.contains(locked()[name][0]), requirement
 
 
 def test_what_setup_installs_comes_before_what_only_the_other_extras_need() -> None:
@@ -57,7 +57,7 @@ def test_what_setup_installs_comes_before_what_only_the_other_extras_need() -> N
 
 def closure(name: str, *extras: str) -> set[str]:
     """What `name` with `extras` needs on this machine, with what they need."""
-    found: set[str] = set()
+    packages: set[str] = set()
     left = [(name, extras)]
     while left:
         name, extras = left.pop()
@@ -65,19 +65,19 @@ def closure(name: str, *extras: str) -> set[str]:
             need = Requirement(text)
             if need.marker and not any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
                 continue
-            if canonicalize_name(need.name) != "lora-repro" and canonicalize_name(need.name) in found and not need.extras:
+            if canonicalize_name(need.name) != "lora-repro" and canonicalize_name(need.name) in packages and not need.extras:
                 continue
-            found.add(canonicalize_name(need.name))
+            packages.add(canonicalize_name(need.name))
             if canonicalize_name(need.name) != OPEN:  # its own needs are its build's: CUDA's packages with one, none without
                 left.append((need.name, tuple(need.extras)))
-    return found - {"lora-repro"}
+    return packages - {"lora-repro"}
 
 
 def test_a_package_under_a_licence_that_asks_for_more_is_named_in_the_notice() -> None:
     notice = (ROOT / "NOTICE.md").read_text(encoding="utf-8").lower()
     for name in closure("lora-repro"):
-        told = metadata.metadata(name)
-        licence = " ".join([told.get("License-Expression") or "", *(told.get_all("Classifier") or [])])
+        fields = metadata.metadata(name)
+        licence = " ".join([fields.get("License-Expression") or "", *(fields.get_all("Classifier") or [])])
         if re.search(r"GPL|General Public|MPL|Mozilla|CC[- ]BY", licence):
             assert name in notice, f"{name} is under {licence}"
 

@@ -20,9 +20,9 @@ from lora_repro.methods.update import merge, unmerge
 
 
 def part(start: int, size: int, d_in: int, rank: int) -> LoraPart:
-    made = LoraPart(start, size, d_in, rank, "kaiming", 0.02, torch.device("cpu"))
-    torch.nn.init.normal_(made.B)
-    return made
+    update = LoraPart(start, size, d_in, rank, "kaiming", 0.02, torch.device("cpu"))
+    torch.nn.init.normal_(update.B)
+    return update
 
 
 def randomise(model: torch.nn.Module, seed: int = 5) -> list[LoraLinear]:
@@ -87,8 +87,8 @@ def test_dropout_is_one_draw_on_the_input_of_the_update_only() -> None:
     torch.testing.assert_close(update[:, :8], update[:, 16:], atol=1e-6, rtol=1e-5)
     torch.manual_seed(3)
     torch.randn(6, 8)
-    dropped = dropout(x, 0.5)
-    torch.testing.assert_close(update[:, :8], 2.0 * dropped @ same.A.T @ same.B.T, atol=1e-5, rtol=1e-5)
+    inputs = dropout(x, 0.5)
+    torch.testing.assert_close(update[:, :8], 2.0 * inputs @ same.A.T @ same.B.T, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert", "roberta"])
@@ -99,21 +99,21 @@ def test_step_zero_merge_and_unmerge(architecture: str) -> None:
     torch.testing.assert_close(logits(backbone.model), before, rtol=0, atol=0)  # B = 0
     layers = randomise(backbone.model)
     weights = [read(layer.base).clone() for layer in layers]
-    changed = logits(backbone.model)
-    assert (changed - before).abs().max() > 1e-3
+    outputs = logits(backbone.model)
+    assert (outputs - before).abs().max() > 1e-3
     merge(backbone.model)
     once = [read(layer.base).clone() for layer in layers]
     merge(backbone.model)
     backbone.model.train()  # no side effect: nothing is unmerged by changing the mode
     backbone.model.eval()
     assert all(torch.equal(read(layer.base), w) for layer, w in zip(layers, once, strict=True))
-    torch.testing.assert_close(logits(backbone.model), changed, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits(backbone.model), outputs, rtol=1e-5, atol=1e-5)
     for layer, weight in zip(layers, weights, strict=True):
         torch.testing.assert_close(read(layer.base) - weight, layer.delta(), rtol=1e-4, atol=1e-6)
     unmerge(backbone.model)
     unmerge(backbone.model)
     assert all(torch.equal(read(layer.base), w) for layer, w in zip(layers, weights, strict=True))
-    torch.testing.assert_close(logits(backbone.model), changed, rtol=0, atol=0)
+    torch.testing.assert_close(logits(backbone.model), outputs, rtol=0, atol=0)
 
 
 def test_each_part_of_a_fused_matrix_has_its_own_a_and_b() -> None:

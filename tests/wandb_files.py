@@ -12,9 +12,9 @@ from typing import Any
 
 def inspect(path: Path) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "WANDB_ERROR_REPORTING": "false"})
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    process = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "WANDB_ERROR_REPORTING": "false"})
+    assert process.returncode == 0, process.stderr
+    return [json.loads(line) for line in process.stdout.splitlines()]
 
 
 def parts(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -32,12 +32,12 @@ def history(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def history_whole(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """History with nested values put together: the reader prints them by dotted name."""
-    found = []
+    rows = []
     for line in history(records):
-        nested: dict[str, Any] = {}
+        groups: dict[str, Any] = {}
         for key, value in line.items():
             head, _, rest = key.partition(".")
             if rest:
-                nested.setdefault(head, {})[rest] = value
-        found.append({**line, **nested})
-    return found
+                groups.setdefault(head, {})[rest] = value
+        rows.append({**line, **groups})
+    return rows

@@ -38,44 +38,44 @@ def names() -> list[str]:
 def _measured(results: Path, new: Path) -> list[Path]:
     """The file of every benchmark, `new` among them. Raises UserError if a published one was altered."""
     manifest.check(results, ["bench"])
-    found = {path.name: path for path in [*(results / "bench").glob("*.json"), new]}
-    return [found[name] for name in sorted(found)]
+    files = {path.name: path for path in [*(results / "bench").glob("*.json"), new]}
+    return [files[name] for name in sorted(files)]
 
 
 @console.command
 def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     """The command line above; returns the exit status. `root`: the folder that holds results/."""
-    chosen, overrides = [item for item in arguments if "=" not in item], [item for item in arguments if "=" in item]
-    if unknown := set(chosen) - set(names()):
+    selection, overrides = [item for item in arguments if "=" not in item], [item for item in arguments if "=" in item]
+    if unknown := set(selection) - set(names()):
         raise UserError(f"no benchmark {min(unknown)!r}; choose from {', '.join(names())}")
     results = root / "results"
     torch.set_num_threads(1)
-    there, device = torch.cuda.is_available(), Ranks.here("auto").device
-    modules = {name: import_module(f"{benchmarks.__name__}.{name}") for name in chosen or names()}
-    lacking = [name for name, pair in modules.items() if getattr(pair, "NEEDS_GPU", False) and not there]
-    if lacking and chosen:
+    has_gpu, device = torch.cuda.is_available(), Ranks.here("auto").device
+    modules = {name: import_module(f"{benchmarks.__name__}.{name}") for name in selection or names()}
+    lacking = [name for name, pair in modules.items() if getattr(pair, "NEEDS_GPU", False) and not has_gpu]
+    if lacking and selection:
         raise UserError(f"benchmark {lacking[0]} needs a GPU, and torch finds none here: leave it out")
     for name, pair in modules.items():
         if name in lacking:
             console.say(f"{name}: left out, it needs a GPU and torch finds none here")
             continue
         where = {**provenance.where(provenance.attempt(device, None)), "load_before": round(os.getloadavg()[0], 1)}
-        found = pair.measure(overrides)
+        measurement = pair.measure(overrides)
         if hasattr(pair, "join"):
             old = results / "bench" / f"{name}.json"
-            found = pair.join(found, record.read(old) if old.exists() else None, where)
-        for row in found["rows"]:
+            measurement = pair.join(measurement, record.read(old) if old.exists() else None, where)
+        for row in measurement["rows"]:
             console.say("  ".join(filter(None, _table.Row(**row).cells())))
-        for line in (line for table in found.get("tables", ()) for line in table["rows"]):
+        for line in (line for table in measurement.get("tables", ()) for line in table["rows"]):
             console.say("  ".join(line))
         with manifest.changing(results) as change:
             path = change.staged / "bench" / f"{name}.json"
-            write_json(path, {"schema": record.SCHEMA, "name": name, **found, "where": where})
+            write_json(path, {"schema": record.SCHEMA, "name": name, **measurement, "where": where})
             if hasattr(pair, "draw"):
                 pair.draw(record.read(path), path.with_suffix(""))
             write_text(path.with_name("README.md"), _table.page(_measured(results, path)))
-    if written := [f"results/bench/{name}.json" for name in modules if name not in lacking]:
-        print(f"wrote {', '.join(written)} and results/bench/README.md")
+    if files := [f"results/bench/{name}.json" for name in modules if name not in lacking]:
+        print(f"wrote {', '.join(files)} and results/bench/README.md")
     return 0
 
 

@@ -75,8 +75,8 @@ def clock_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], No
 def turns(arms: Mapping[str, Call], rounds: int, device: torch.device, warmup: int = 1) -> dict[str, list[float]]:
     """Seconds of each arm in each round, on `clock_of` the device, after `warmup` untimed calls of each."""
     clock, wait = clock_of(device)
-    found = interleaved(arms, rounds, warmup, wait=wait, clock=clock, warm=False)
-    return {arm: [ms / 1e3 for ms in times] for arm, times in found.items()}
+    milliseconds = interleaved(arms, rounds, warmup, wait=wait, clock=clock, warm=False)
+    return {arm: [ms / 1e3 for ms in times] for arm, times in milliseconds.items()}
 
 
 def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -85,12 +85,12 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 def parts(call: Call, kinds: Mapping[str, Sequence[str]] = PARTS) -> dict[str, float]:
     """The share of torch's CPU time in `call` that each kind of operation takes; the rest is `elementwise`."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         call()
-    taken = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in seen.key_averages()}
-    whole = sum(taken.values())
-    found = {part: sum(taken.get(name, 0) for name in names) / whole for part, names in kinds.items()}
-    return {name: round(share, 3) for name, share in {**found, "elementwise": 1 - sum(found.values())}.items()}
+    times = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profiler.key_averages()}
+    total = sum(times.values())
+    shares = {part: sum(times.get(name, 0) for name in names) / total for part, names in kinds.items()}
+    return {name: round(share, 3) for name, share in {**shares, "elementwise": 1 - sum(shares.values())}.items()}
 
 
 def kind() -> str:
@@ -104,4 +104,4 @@ def kind() -> str:
 
 
 def shown(shares: Mapping[str, float]) -> str:
-    return ", ".join(f"{part} {taken:.0%}" for part, taken in shares.items())
+    return ", ".join(f"{part} {share:.0%}" for part, share in shares.items())

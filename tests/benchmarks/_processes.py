@@ -17,14 +17,14 @@ ALONE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 def seconds(arguments: Sequence[str]) -> float:
     """CPU seconds of `python <arguments>` and of the processes that it waited for. Raises UserError if it fails."""
     before = _children()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **ALONE}, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise UserError(f"python {' '.join(arguments)[:80]} ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+    if process.returncode:
+        raise UserError(f"python {' '.join(arguments)[:80]} ended with {process.returncode}: {process.stderr.strip()[-200:]}")
     return _children() - before
 
 
 def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

@@ -58,8 +58,8 @@ def by_cpu(
     """
 
     def kept(file: dict[str, Any], on: Mapping[str, Any]) -> dict[str, Any]:
-        told = f"{on['device']}, {on['finished_at'][:10]}, code {str(on['git_sha'])[:7]}"
-        return {name: {"figures": each, "where": told} for name, each in figures(file).items()}
+        origin = f"{on['device']}, {on['finished_at'][:10]}, code {str(on['git_sha'])[:7]}"
+        return {name: {"figures": each, "where": origin} for name, each in figures(file).items()}
 
     kinds = dict((before or {}).get("kinds", {}))
     if before and not kinds:  # written before the kinds were told apart
@@ -77,16 +77,16 @@ def by_cpu(
 
 def page(paths: Sequence[Path]) -> str:
     """The page of these files. The same files give the same bytes."""
-    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    benchmarks = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     lines = ["| measured | ours, s | beside | s | times | target | |", "|---|---|---|---|---|---|---|"]
-    for measured in found.values():
-        lines += [f"| {' | '.join(Row(**row).cells())} |" for row in measured["rows"]]
-    for table in (table for measured in found.values() for table in measured.get("tables", ())):
+    for benchmark in benchmarks.values():
+        lines += [f"| {' | '.join(Row(**row).cells())} |" for row in benchmark["rows"]]
+    for table in (table for benchmark in benchmarks.values() for table in benchmark.get("tables", ())):
         lines += ["", f"## {table['title']}", "", *_grid([table["header"], *table["rows"]]), "", table["note"]]
-    places = {name: _place(measured["where"]) for name, measured in found.items()}
-    said = [f"- {', '.join(n for n in places if places[n] == place)}: {place}" for place in dict.fromkeys(places.values())]
-    text = "\n".join([HEAD.format(files="`, `".join(found)), *lines, "", "## Measured on", "", *said])
-    on_gpu = any(measured["where"]["kernels"].startswith("CUDA") for measured in found.values())
+    places = {name: _place(benchmark["where"]) for name, benchmark in benchmarks.items()}
+    machines = [f"- {', '.join(n for n in places if places[n] == place)}: {place}" for place in dict.fromkeys(places.values())]
+    text = "\n".join([HEAD.format(files="`, `".join(benchmarks)), *lines, "", "## Measured on", "", *machines])
+    on_gpu = any(benchmark["where"]["kernels"].startswith("CUDA") for benchmark in benchmarks.values())
     return f"{text}\n{FOOT.format(lacking='' if on_gpu else LACKING)}"
 
 

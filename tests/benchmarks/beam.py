@@ -77,18 +77,18 @@ class Pair:
     def ours(self, rows: Sequence[Encoded]) -> list[list[int]]:
         """The tokens of each text, in the order of the prompts."""
         with autocast(self.plain.device, self.dtype):
-            found = build(self.how).decode(self.adapted.model, self.adapted.tokenizer, rows, self.end, self.adapted.pad)
-        tokens: list[list[int]] = found.tokens
+            hypotheses = build(self.how).decode(self.adapted.model, self.adapted.tokenizer, rows, self.end, self.adapted.pad)
+        tokens: list[list[int]] = hypotheses.tokens
         return tokens
 
     def generated(self, rows: Sequence[Encoded], size: int, new: int) -> list[list[int]]:
         """As `ours`, by transformers' `generate`, `size` prompts of similar length a batch."""
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
-        found: dict[int, list[int]] = {}
+        texts: dict[int, list[int]] = {}
         for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            found |= zip(chosen, self._batch([rows[i] for i in chosen], new), strict=True)
-        return [found[i] for i in range(len(rows))]
+            batch = order[start : start + size]
+            texts |= zip(batch, self._batch([rows[i] for i in batch], new), strict=True)
+        return [texts[i] for i in range(len(rows))]
 
     def _batch(self, rows: Sequence[Encoded], new: int) -> list[list[int]]:
         width, pad, device = max(len(row.ids) for row in rows), self.plain.pad, self.plain.device
@@ -105,12 +105,12 @@ class Pair:
 
     def fastest(self, rows: Sequence[Encoded]) -> int:
         """The size of batch with which `generate` takes least, by one try of a few tokens."""
-        taken = {}
+        times = {}
         for size in SIZES:
             began = time.process_time()
             self.generated(rows, size, min(TRIED, int(self.how.max_new_tokens)))
-            taken[size] = time.process_time() - began
-        return min(taken, key=taken.__getitem__)
+            times[size] = time.process_time() - began
+        return min(times, key=times.__getitem__)
 
 
 def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int = NEW, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -123,22 +123,22 @@ def measure(overrides: Sequence[str], backbone: str = "smollm2_135m", new: int =
 def alike(overrides: Sequence[str], backbone: str, new: int, rounds: int) -> dict[str, Any]:
     """All arms that write `new` tokens. Raises UserError if one does not."""
     config, plain, rows = _prompts(overrides, backbone, new, "backbone.pretrained=false")
-    asked = str(config.train.precision)
-    words = ("fp32", asked) if asked == "auto" else (asked,)
+    precision = str(config.train.precision)
+    words = ("fp32", precision) if precision == "auto" else (precision,)
     pairs = [Pair.of(plain, config, dtype) for dtype in dict.fromkeys(resolve_precision(word, plain.device) for word in words)]
     sizes = {pair.name: pair.fastest(rows) for pair in pairs}
     even = [replace(row, **_last(row, min(len(one.ids) for one in rows))) for row in rows]
-    written: dict[str, int] = {}
+    lengths: dict[str, int] = {}
     own = pairs[-1]  # in the machine's own precision
 
     def ours(arm: str, pair: Pair, given: Sequence[Encoded]) -> None:
-        written[arm] = max(map(len, pair.ours(given)))
+        lengths[arm] = max(map(len, pair.ours(given)))
 
     def peer(arm: str, pair: Pair) -> None:
-        written[arm] = max(map(len, pair.generated(rows, sizes[pair.name], new)))
+        lengths[arm] = max(map(len, pair.generated(rows, sizes[pair.name], new)))
 
     def engine(weights: str) -> None:
-        written[weights] = _translated(engines[weights], even, plain, config.decode)
+        lengths[weights] = _translated(engines[weights], even, plain, config.decode)
 
     calls: dict[str, Call] = {}
     for pair in pairs:
@@ -152,23 +152,23 @@ def alike(overrides: Sequence[str], backbone: str, new: int, rounds: int) -> dic
             calls["ours, even prompts"] = partial(ours, "ours, even prompts", own, even)
             calls |= {weights: partial(engine, weights) for weights in engines}
         seconds = turns(calls, rounds, plain.device, 0)
-    if set(written.values()) != {new}:
-        raise UserError(f"one of the two stopped before {new} tokens ({written}): they did not do the same work")
+    if set(lengths.values()) != {new}:
+        raise UserError(f"one of the two stopped before {new} tokens ({lengths}): they did not do the same work")
     middle = medians(seconds)
     what = f"beam search, 10 beams, {new} tokens for {PROMPTS} prompts, {backbone}"
-    found = []
+    lines = []
     for name, size in sizes.items():
         note = f"Of the search: {shown(shares[name])}" if shares else ""
-        beside = f"transformers' generate, {size} prompts a batch"
-        found.append(Row(f"{what}, {name}", middle[f"ours, {name}"], beside, middle[f"generate, {name}"], TARGET, note))
+        baseline = f"transformers' generate, {size} prompts a batch"
+        lines.append(Row(f"{what}, {name}", middle[f"ours, {name}"], baseline, middle[f"generate, {name}"], TARGET, note))
     if len(pairs) > 1:
         best = [min(middle[f"{who}, {name}"] for name in sizes) for who in ("ours", "generate")]
-        found.append(Row(f"{what}, each in its faster precision", best[0], "transformers' generate", best[1], TARGET))
+        lines.append(Row(f"{what}, each in its faster precision", best[0], "transformers' generate", best[1], TARGET))
     for weights in engines:
         again = middle["ours, even prompts"]
         short = f"{what}, {own.name}, prompts of {len(even[0].ids)}"
-        found.append(Row(short, again, f"CTranslate2, {weights}", middle[weights]))
-    return {"rows": found, "seconds": seconds, "batches": sizes, "parts": shares}
+        lines.append(Row(short, again, f"CTranslate2, {weights}", middle[weights]))
+    return {"rows": lines, "seconds": seconds, "batches": sizes, "parts": shares}
 
 
 def ended(overrides: Sequence[str], backbone: str, new: int, rounds: int) -> dict[str, Any]:
@@ -202,9 +202,9 @@ def _figures(found: dict[str, Any]) -> dict[str, list[float]]:
 def _prompts(overrides: Sequence[str], backbone: str, new: int, *more: str) -> tuple[Any, Backbone, list[Encoded]]:
     """The configuration, the model without a method, and the encoded prompts."""
     profile, rest = within(overrides, "e2e")
-    chosen = ["task=e2e", f"backbone={backbone}", "method=lora", "train.precision=auto", *more]
+    settings = ["task=e2e", f"backbone={backbone}", "method=lora", "train.precision=auto", *more]
     sizes = ["decode=beam", "decode.beam=10", f"decode.max_new_tokens={new}", f"decode.batch_size={PROMPTS}"]
-    config = compose([f"profile={profile}", *chosen, *sizes, *rest])
+    config = compose([f"profile={profile}", *settings, *sizes, *rest])
     objective = objective_of(config)
     plain = objective.fit(build(config.backbone)).load().to(Ranks.here(config.device).device)
     examples = build(config.task).load(config.paths.data).test[:PROMPTS]
@@ -229,19 +229,19 @@ def _engines(plain: Backbone, folder: Path) -> dict[str, Any]:
         if getattr(words, name) is None:
             setattr(words, name, words.convert_ids_to_tokens(plain.eos))
     words.save_pretrained(folder / "plain")
-    found = {}
+    engines = {}
     for weights in ("float32", "int8"):
         converter = ctranslate2.converters.TransformersConverter(str(folder / "plain"))
         converter.convert(str(folder / weights), quantization=weights)
-        found[weights] = ctranslate2.Generator(str(folder / weights), device="cpu", intra_threads=1, inter_threads=1)
-    return found
+        engines[weights] = ctranslate2.Generator(str(folder / weights), device="cpu", intra_threads=1, inter_threads=1)
+    return engines
 
 
 def _translated(engine: Any, rows: Sequence[Encoded], backbone: Backbone, how: Any) -> int:
     """The number of tokens in the shortest text that CTranslate2 wrote."""
     prompts = [backbone.tokenizer.convert_ids_to_tokens(row.ids) for row in rows]
-    found = engine.generate_batch(
+    outputs = engine.generate_batch(
         prompts, max_batch_size=ENGINE, beam_size=how.beam, max_length=how.max_new_tokens, min_length=how.max_new_tokens,
         length_penalty=how.length_penalty, no_repeat_ngram_size=how.no_repeat_ngram, include_prompt_in_result=False, end_token=[],
     )  # fmt: skip
-    return min(len(one.sequences_ids[0]) for one in found)
+    return min(len(one.sequences_ids[0]) for one in outputs)

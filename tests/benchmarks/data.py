@@ -25,7 +25,7 @@ AGAIN = 3
 def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, Any]:
     """CPU seconds of reading and encoding the training rows, the first time and again."""
     config = compose(["task=mnli", f"backbone={backbone}", "method=lora", *overrides])
-    generated = build(compose(["task=entailment"]).task).load(None).train
+    examples = build(compose(["task=entailment"]).task).load(None).train
     objective, plain = objective_of(config), objective_of(config).fit(build(config.backbone)).load()
     usual = paths.CACHE
     with tempfile.TemporaryDirectory() as folder:
@@ -34,10 +34,10 @@ def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, 
             path.parent.mkdir(exist_ok=True)
             lines = [
                 f"{example.input} {number}\t{example.second}\t{config.task.labels[number % 3]}\n"
-                for number, example in zip(range(count), itertools.cycle(generated), strict=False)
+                for number, example in zip(range(count), itertools.cycle(examples), strict=False)
             ]
             path.write_text("sentence1\tsentence2\tgold_label\n" + "".join(lines), encoding="utf-8")
-        taken, encoded = [], []
+        times, token_ids = [], []
         try:
             paths.CACHE = Path(folder) / "cache"
             for _ in range(1 + AGAIN):
@@ -45,16 +45,16 @@ def measure(overrides: Sequence[str], backbone: str = "minilm_l6") -> dict[str, 
                 splits = read(build(config.task), folder)
                 middle = time.process_time()
                 rows = encode(splits, objective, plain, build(config.method), build(config.data)).train
-                taken.append((middle - began, time.process_time() - middle))
-                encoded.append([rows[0].ids, rows[-1].ids, [len(rows)]])
+                times.append((middle - began, time.process_time() - middle))
+                token_ids.append([rows[0].ids, rows[-1].ids, [len(rows)]])
                 del splits, rows  # else the next round's time would include freeing them
         finally:
             paths.CACHE = usual
-    if any(other != encoded[0] for other in encoded):
+    if any(other != token_ids[0] for other in token_ids):
         raise AssertionError("the kept token ids are not those of the texts")
-    first, again = sum(taken[0]), statistics.median(map(sum, taken[1:]))
-    reading, encoding = (statistics.median(part) for part in zip(*taken[1:], strict=True))
-    what = f"reading and encoding {encoded[0][-1][0]:,} pairs of sentences again"
+    first, again = sum(times[0]), statistics.median(map(sum, times[1:]))
+    reading, encoding = (statistics.median(part) for part in zip(*times[1:], strict=True))
+    what = f"reading and encoding {token_ids[0][-1][0]:,} pairs of sentences again"
     note = f"reading and checking the files {reading:.1f} s, encoding {encoding:.1f} s, both Python's own loops over the rows"
     row = Row(what, again, "the first time", first, "≤ 5 s", note)
-    return {"rows": told([row]), "seconds": {"read": [r for r, _ in taken], "encode": [e for _, e in taken]}}
+    return {"rows": told([row]), "seconds": {"read": [r for r, _ in times], "encode": [e for _, e in times]}}

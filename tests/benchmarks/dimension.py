@@ -27,9 +27,9 @@ def measure(overrides: Sequence[str], rounds: int = 6, backbone: str = "minilm_l
     plain = objective.fit(build(config.backbone)).load().to(device)
     splits = build(config.task).load(config.paths.data)
     rows, _ = objective.encode(splits.train[: BATCH * (rounds + 1)], plain, (0, 0), config.data.max_length)
-    batches = [[rows[i] for i in chosen] for chosen in epoch_order(len(rows), BATCH, 0, 0)]
+    batches = [[rows[i] for i in indices] for indices in epoch_order(len(rows), BATCH, 0, 0)]
     methods = {"d": ["method=intrinsic_dimension", f"method.d={D}"], "full": ["method=full"]}
-    steps = {arm: ours(copied(plain), build(compose(named).method), objective, train) for arm, named in methods.items()}
+    steps = {arm: ours(copied(plain), build(compose(settings).method), objective, train) for arm, settings in methods.items()}
     losses: dict[str, list[float]] = {arm: [] for arm in steps}
 
     def call(arm: str) -> None:

@@ -44,26 +44,26 @@ def measure(
     Raises UserError if a sweep fails.
     """
     profile, rest = within(overrides, "e2e")
-    given = [f"profile={profile}", "task=e2e", f"backbone={backbone}", "method=lora", *rest]
-    config = compose(given)
+    base_overrides = [f"profile={profile}", "task=e2e", f"backbone={backbone}", "method=lora", *rest]
+    config = compose(base_overrides)
     objective, settings, device = objective_of(config), build(config.train), Ranks.here(config.device).device
     plain = objective.fit(build(config.backbone)).load().to(device)
     examples = build(config.task).load(config.paths.data).train[: BATCH * 8]
     rows, _ = objective.encode(examples, plain, (0, 0), config.data.max_length)
-    batches = [[rows[i] for i in chosen] for chosen in epoch_order(len(rows), BATCH, 0, 0)]
-    made = {arm: ours(copied(plain), build(config.method), objective, replace(settings, **ARMS[arm])) for arm in arms}
+    batches = [[rows[i] for i in indices] for indices in epoch_order(len(rows), BATCH, 0, 0)]
+    step_functions = {arm: ours(copied(plain), build(config.method), objective, replace(settings, **ARMS[arm])) for arm in arms}
 
     def call(step: Callable[..., float]) -> None:
         for batch in batches:
             step(batch)
 
-    taken = turns({arm: partial(call, step) for arm, step in made.items()}, rounds, device, 2)
-    seconds = {arm: [one / len(batches) for one in times] for arm, times in taken.items()}
+    totals = turns({arm: partial(call, step) for arm, step in step_functions.items()}, rounds, device, 2)
+    seconds = {arm: [one / len(batches) for one in times] for arm, times in totals.items()}
     middle = medians(seconds)
     first, *others = arms
     lines = [Row(f"LoRA step of {BATCH} rows, {backbone}, {first}", middle[first], arm, middle[arm]) for arm in others]
     short = ["data.n_test=0", f"train.steps={steps}", f"train.eval_every={steps}", f"seed={','.join(map(str, range(TOGETHER)))}"]
-    runs = {n: sweep([*given, *short], n, device.type) for n in dict.fromkeys((TOGETHER, 1))}
+    runs = {n: sweep([*base_overrides, *short], n, device.type) for n in dict.fromkeys((TOGETHER, 1))}
     what = f"{TOGETHER} runs of {steps} steps at a time, {backbone}"
     lines.append(Row(what, runs[TOGETHER], "one after another", runs[1], "2.0"))
     return {"rows": told(lines), "seconds": seconds, "sweeps": {str(n): wall for n, wall in runs.items()}}
@@ -71,13 +71,13 @@ def measure(
 
 def sweep(overrides: Sequence[str], at_once: int, kind: str) -> float:
     """Wall seconds of a sweep with `at_once` runs at a time, in a temporary folder. Raises UserError if it fails."""
-    beside = f"launch.per_gpu={at_once}" if kind == "cuda" else f"launch.together={at_once}"
+    limit = f"launch.per_gpu={at_once}" if kind == "cuda" else f"launch.together={at_once}"
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "lora_repro.run", "-m", *overrides, beside, f"paths.runs={folder}"],
+        child = subprocess.run(
+            [sys.executable, "-m", "lora_repro.run", "-m", *overrides, limit, f"paths.runs={folder}"],
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        if done.returncode:
-            raise UserError(f"a sweep of {at_once} runs at a time ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+        if child.returncode:
+            raise UserError(f"a sweep of {at_once} runs at a time ended with {child.returncode}: {child.stderr.strip()[-200:]}")
         return time.monotonic() - began

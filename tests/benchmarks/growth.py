@@ -39,10 +39,10 @@ def measure(
     rounds: int = ROUNDS,
 ) -> dict[str, Any]:
     """CPU seconds of each round at each size. `rows`: the largest size beside the smallest times the ratio of the sizes."""
-    chosen = ["task=e2e", f"backbone={backbone}", "train.precision=auto", *overrides]
-    config = compose([*chosen, "method=lora"])
+    settings = ["task=e2e", f"backbone={backbone}", "train.precision=auto", *overrides]
+    config = compose([*settings, "method=lora"])
     plain = objective_of(config).fit(build(config.backbone)).load()
-    seconds: dict[str, Any] = {what: _steps(plain, chosen, what, sizes, rounds) for what, sizes in varied.items()}
+    seconds: dict[str, Any] = {what: _steps(plain, settings, what, sizes, rounds) for what, sizes in varied.items()}
     with tempfile.TemporaryDirectory() as folder:
         read = {count: [reading(Path(folder) / str(count), count)] for count in records}
     seconds["records"] = {"reading": read}
@@ -62,10 +62,10 @@ def _steps(
                 step = ours(copied(plain), build(config.method), objective_of(config), build(config.train))
             rows = _rows(size if what == "batch" else ROWS, size if what == "length" else LENGTH, len(plain.tokenizer))
             calls[arm, size] = partial(step, rows)
-    named = {f"{arm} {size}": call for (arm, size), call in calls.items()}
-    found = turns(named, rounds, plain.device)
+    arms = {f"{arm} {size}": call for (arm, size), call in calls.items()}
+    seconds = turns(arms, rounds, plain.device)
     return {
-        arm: {size: found[f"{arm} {size}"] for other, size in calls if other == arm}
+        arm: {size: seconds[f"{arm} {size}"] for other, size in calls if other == arm}
         for arm in dict.fromkeys(arm for arm, _ in calls)
     }
 
@@ -77,17 +77,17 @@ def _rows(count: int, length: int, vocabulary: int) -> list[Encoded]:
 
 
 def _told(seconds: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]) -> list[Row]:
-    found = []
+    rows = []
     for what, arms in seconds.items():
         for arm, sizes in arms.items():
             middle = {size: statistics.median(times) for size, times in sizes.items()}
             few, many = min(middle), max(middle)
             times = 1 if what == "rank" else many // few
-            beside = f"at {few}" if times == 1 else f"{times} times what {few:,} take"
+            baseline = f"at {few}" if times == 1 else f"{times} times what {few:,} take"
             at = f"rank {many}" if what == "rank" else f"{many} {ACROSS[what]}"
             label = f"reading {many:,} records" if arm == "reading" else f"{ARMS[arm]} step, {at}"
-            found.append(Row(label, middle[many], beside, middle[few] * times))
-    return found
+            rows.append(Row(label, middle[many], baseline, middle[few] * times))
+    return rows
 
 
 def draw(found: Mapping[str, Any], stem: Path) -> list[Path]:

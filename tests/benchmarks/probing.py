@@ -20,8 +20,8 @@ BATCH = 8
 def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_135m") -> dict[str, Any]:
     """Seconds of both steps and of caching one batch's states; the row compares `EPOCHS` epochs of a batch both ways."""
     profile, rest = within(overrides, "e2e")
-    chosen = ["task=e2e", f"backbone={backbone}", "method=linear_probe", "train.precision=auto"]
-    config = compose([f"profile={profile}", *chosen, *rest])
+    settings = ["task=e2e", f"backbone={backbone}", "method=linear_probe", "train.precision=auto"]
+    config = compose([f"profile={profile}", *settings, *rest])
     objective, train, device = objective_of(config), build(config.train), Ranks.here(config.device).device
     plain = objective.fit(build(config.backbone)).load().to(device)
     examples = build(config.task).load(config.paths.data).train[: BATCH * (rounds + 1)]
@@ -29,10 +29,10 @@ def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_
     clock, _ = clock_of(device)
     began = clock()
     with autocast(device, resolve_precision(train.precision, device)):
-        kept = objective.frozen(plain, rows, train.eval_batch_size, EPOCHS)
+        states = objective.frozen(plain, rows, train.eval_batch_size, EPOCHS)
     keeping = (clock() - began) / (rounds + 1)
     steps = {name: ours(copied(plain), build(config.method), objective, train) for name in ("run again", "kept")}
-    batches = {"run again": iter(_batches(rows)), "kept": iter(_batches(kept))}
+    batches = {"run again": iter(_batches(rows)), "kept": iter(_batches(states))}
     losses: dict[str, list[float]] = {name: [] for name in steps}
 
     def call(name: str) -> None:
@@ -42,13 +42,13 @@ def measure(overrides: Sequence[str], rounds: int = 4, backbone: str = "smollm2_
     again, head = (EPOCHS * medians(seconds)[name] for name in ("run again", "kept"))
     what = f"{EPOCHS} epochs of linear probing, a batch of {BATCH}, {backbone}"
     share = head / EPOCHS / keeping
-    taken = parts(lambda: [steps["kept"](batch) for batch in _batches(kept)[1:3]]) if device.type == "cpu" else {}
+    shares = parts(lambda: [steps["kept"](batch) for batch in _batches(states)[1:3]]) if device.type == "cpu" else {}
     # With b the body's pass and h the head's step, (5 b + 5 h) / (b + 5 h) >= 2 needs h <= 0.6 b.
-    asked = (EPOCHS - 2) / EPOCHS
-    note = f"a step of the head takes {share:.2f} of the body's pass, and 2.0 asks for {asked:.1f}"
-    note += f". Of that step: {shown(taken)}" if taken else ""
+    target = (EPOCHS - 2) / EPOCHS
+    note = f"a step of the head takes {share:.2f} of the body's pass, and 2.0 asks for {target:.1f}"
+    note += f". Of that step: {shown(shares)}" if shares else ""
     row = Row(what, keeping + head, "the body run at every step", again, "2.0", note)
-    return {"rows": told([row]), "seconds": seconds, "keeping": keeping, "losses": losses, "parts": taken}
+    return {"rows": told([row]), "seconds": seconds, "keeping": keeping, "losses": losses, "parts": shares}
 
 
 def _batches(rows: Sequence[Any]) -> list[Sequence[Any]]:

@@ -72,18 +72,18 @@ class Card(TorchDispatchMode):
             with self:  # in that mode torch leaves it to us to take an operation apart
                 return func.decompose(*args, **kwargs)
         fakes = [value for value in tree_leaves((args, kwargs)) if isinstance(value, FakeTensor)]
-        there = any(value.device == CARD for value in fakes)
-        asked = kwargs.get("device")
-        to = None if asked is None else torch.device(asked).type
+        on_card = any(value.device == CARD for value in fakes)
+        device = kwargs.get("device")
+        to = None if device is None else torch.device(device).type
         if func is aten._pin_memory.default:
             return args[0]
         if func is aten._to_copy.default and not fakes and to == "cuda":
             with self.fake:
                 return torch.empty(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype, device=CARD)
-        if there and func is aten._local_scalar_dense.default:
+        if on_card and func is aten._local_scalar_dense.default:
             self._note("one value")
             return 1
-        if there and (to == "cpu" or (func is aten.copy_.default and args[0].device == HOST)):
+        if on_card and (to == "cpu" or (func is aten.copy_.default and args[0].device == HOST)):
             self._note("a copy")
             return _made_up(args[0].shape, kwargs.get("dtype") or args[0].dtype)
         if not fakes and to in (None, "cpu"):
@@ -140,11 +140,11 @@ def on_a_card() -> Iterator[Card]:
 
 def place(model: nn.Module) -> None:
     """`model.to(CARD)`, which torch refuses for fake parameters: moves what is registered, tied ones once, and nothing else."""
-    moved: dict[int, nn.Parameter] = {}
+    parameters: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, value in module._parameters.items():
             if value is not None and value.device != CARD:
-                own = moved.setdefault(id(value), nn.Parameter(value.detach().to(CARD), requires_grad=value.requires_grad))
+                own = parameters.setdefault(id(value), nn.Parameter(value.detach().to(CARD), requires_grad=value.requires_grad))
                 module._parameters[name] = own
         for name, tensor in module._buffers.items():
             module._buffers[name] = tensor if tensor is None else tensor.to(CARD)
@@ -205,15 +205,15 @@ class AsOnACard(TorchFunctionMode):
     """What a card keeps for the backward pass: dropout a byte a value, attention no scores, softmax and norms float32."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = dict(kwargs or {})
+        options = dict(kwargs or {})
         if func is F.dropout:
-            p, training = (given.get(name, (*args, 0.5, True)[at]) for at, name in ((1, "p"), (2, "training")))
+            p, training = (options.get(name, (*args, 0.5, True)[at]) for at, name in ((1, "p"), (2, "training")))
             return torch.native_dropout(args[0], p, True)[0] if p and training else args[0]
         if func is F.scaled_dot_product_attention:
-            given["dropout_p"] = 0.0  # with dropout the host's kernel would keep the scores
+            options["dropout_p"] = 0.0  # with dropout the host's kernel would keep the scores
         if func in SINGLE:
             args = tuple(value.float() if isinstance(value, torch.Tensor) and value.dtype == HALF else value for value in args)
-        return func(*args, **given)
+        return func(*args, **options)
 
 
 class Held(TorchDispatchMode):
@@ -225,9 +225,9 @@ class Held(TorchDispatchMode):
         self.known = set[int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        self.hold(tree_leaves(found))
-        return found
+        output = func(*args, **(kwargs or {}))
+        self.hold(tree_leaves(output))
+        return output
 
     def hold(self, values: Sequence[Any]) -> None:
         for value in (value for value in values if isinstance(value, torch.Tensor)):
@@ -248,7 +248,7 @@ def memory(words: Sequence[str], layers: int | None = None) -> tuple[int, int]:
     config, objective, spec, method = made(words, layers)
     outline = build_meta_model(spec, method)
     work = replace(workload(config, outline, None)[0], new=0)
-    scored = round(work.scored) if objective.decoding.max_new_tokens and spec.head == "lm" else 0
+    n_targets = round(work.scored) if objective.decoding.max_new_tokens and spec.head == "lm" else 0
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     draw = mock.patch("torch.nn.init.trunc_normal_", lambda tensor, *given: tensor)
     with mock.patch.object(Backbone, "batching", "padded"), AsOnACard(), draw:
@@ -258,16 +258,16 @@ def memory(words: Sequence[str], layers: int | None = None) -> tuple[int, int]:
             round_frozen(backbone.model, HALF, backbone.embedding)
             optimizer = adamw(trainable.named, trainable.rates, build(config.train))
         backbone.model.train()
-        host = collate([row_of(method, work.longest, scored)] * work.micro, backbone.pad)
-        held = Held()
-        held.hold([*backbone.model.parameters(), *backbone.model.buffers()])
-        with fake, held:
+        host = collate([row_of(method, work.longest, n_targets)] * work.micro, backbone.pad)
+        tracker = Held()
+        tracker.hold([*backbone.model.parameters(), *backbone.model.buffers()])
+        with fake, tracker:
             for _ in range(2):  # the second has the moments beside its activations
                 with autocast(HOST, HALF):
                     objective.summed(backbone, _fake(host, fake), 0.1).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-    return arithmetic.memory(outline.outline, work, HALF.itemsize, 0), held.most
+    return arithmetic.memory(outline.outline, work, HALF.itemsize, 0), tracker.most
 
 
 def _fake(batch: Batch, mode: FakeTensorMode) -> Batch:
@@ -282,12 +282,12 @@ def measure(overrides: Sequence[str], cases: Sequence[Sequence[str]] = CASES, la
         plan, peak = memory([*words, *overrides], layers)
         task, backbone, row = (word.split("=")[1] for word in sorted(words, key=_rank)[-3:])
         lines.append([backbone, task, row, f"{peak / 1e9:.2f}", f"{plan / 1e9:.2f}", f"{plan / peak:.2f}"])
-    seen = rehearse([*E2E, "row/e2e=lora"], 2)
-    waits = ", ".join(f"{place} ({seen.answering.count(place)})" for place in dict.fromkeys(seen.answering))
-    told = f"Where the host waits for the card: in the loss {', '.join(seen.training) or 'nowhere'}; in a beam search {waits}."
+    trace = rehearse([*E2E, "row/e2e=lora"], 2)
+    waits = ", ".join(f"{place} ({trace.answering.count(place)})" for place in dict.fromkeys(trace.answering))
+    note = f"Where the host waits for the card: in the loss {', '.join(trace.training) or 'nowhere'}; in a beam search {waits}."
     head = ["backbone", "task", "row", "measured, GB", "`make plan`, GB", "plan / measured"]
     title = "Peak memory of a training step on a GPU in bf16, on tensors without values"
-    return {"rows": [], "tables": [{"title": title, "header": head, "rows": lines, "note": told}]}
+    return {"rows": [], "tables": [{"title": title, "header": head, "rows": lines, "note": note}]}
 
 
 def _rank(word: str) -> int:

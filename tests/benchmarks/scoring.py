@@ -38,15 +38,15 @@ def measure(overrides: Sequence[str], outputs: int = OUTPUTS, rounds: int = 3) -
         files["--references"].write_text("\n".join("\n".join(group) + "\n" for _, group in pairs), encoding="utf-8")
         words = [str(word) for pair in files.items() for word in pair]
         once = [seconds(["-m", "lora_repro", "score", "e2e", *words, "--json"]) for _ in range(rounds)]
-        given = [str(files["--references"]), str(files["--predictions"])]
-        official = [seconds([path, "-p", *given]) for _ in range(rounds)] if (path := os.environ.get(OFFICIAL)) else []
+        paths = [str(files["--references"]), str(files["--predictions"])]
+        official = [seconds([path, "-p", *paths]) for _ in range(rounds)] if (path := os.environ.get(OFFICIAL)) else []
     _warm(pairs[::-1])  # starts Java
     again = [_warm([(f"{text} {i}", group) for text, group in pairs]) for i in range(rounds)]
     jvm.close()
     command, warm = statistics.median(once), statistics.median(again)
-    beside, theirs = ("the official script", statistics.median(official)) if official else ("", None)
+    baseline, theirs = ("the official script", statistics.median(official)) if official else ("", None)
     rows = [
-        Row(f"five E2E metrics of {outputs} outputs, one command", command, beside, theirs, "2.0 of the official script's"),
+        Row(f"five E2E metrics of {outputs} outputs, one command", command, baseline, theirs, "2.0 of the official script's"),
         Row("new outputs in the same process", warm, "one command", command, note="target: 4.0 of the official script's time"),
     ]
     return {"rows": told(rows), "once": once, "again": again, "official": official}

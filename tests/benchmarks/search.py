@@ -41,29 +41,29 @@ def judged(search: dict[str, Any]) -> Judged | None:
     hours = [sum(one["train_seconds"] for one in those) / 3600 for those in of]
     shares = [1 if place in going_on else PAUSE[by] for place in range(len(of))]
     scale = 100 if by == "score" else 1
-    lost = scale * (min(keys[place] for place in going_on) - min(keys))
-    return Judged(len(of), sum(hours), sum(share * one for share, one in zip(shares, hours, strict=True)), lost)
+    regret = scale * (min(keys[place] for place in going_on) - min(keys))
+    return Judged(len(of), sum(hours), sum(share * one for share, one in zip(shares, hours, strict=True)), regret)
 
 
 def searches(results: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(profile, task, search) of everything published."""
     for path in sorted(results.glob("*/trials/*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for search in found["searches"]:
-            yield path.parts[-3], found["task"], search
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        for search in entry["searches"]:
+            yield path.parts[-3], entry["task"], search
 
 
 def measure(overrides: Sequence[str], results: Path = ROOT / "results") -> dict[str, Any]:
     """The table, and no line among the timings. `overrides` change nothing."""
     by_task: defaultdict[tuple[str, str], list[Judged]] = defaultdict(list)
     for profile, task, search in searches(results):
-        if found := judged(search):
-            by_task[profile, task].append(found)
+        if verdict := judged(search):
+            by_task[profile, task].append(verdict)
     lines = []
     for (profile, task), those in sorted(by_task.items()):
-        rates, hours, pruned = (f"{sum(one[i] for one in those):.3g}" for i in range(3))
+        rates, hours, pruned_hours = (f"{sum(one[i] for one in those):.3g}" for i in range(3))
         alike, most = sum(one.lost == 0 for one in those), max(one.lost for one in those)
-        lines.append([profile, task, str(len(those)), rates, hours, pruned, f"{alike} of {len(those)}", f"{most:.2g}"])
+        lines.append([profile, task, str(len(those)), rates, hours, pruned_hours, f"{alike} of {len(those)}", f"{most:.2g}"])
     note = "Most lost: by how many points of score, or by what loss, the chosen rate is worse. Left out: searches without curves"
     table = {"title": "Searches that give up rates on the way (`tune.prune=true`)", "header": HEADER, "rows": lines, "note": note}
     return {"rows": told([]), "tables": [table]}

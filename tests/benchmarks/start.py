@@ -21,8 +21,8 @@ from tests.benchmarks._table import Row, told
 
 def measure(overrides: Sequence[str]) -> dict[str, Any]:
     """CPU seconds of the imports, the backbone, the data and one step of LoRA on E2E, and of `run --help`."""
-    step, shown = first_step(["task=e2e", "method=lora", *overrides]), seconds(["-m", "lora_repro", "run", "--help"])
-    rows = [Row("a command to its first step, LoRA on E2E", step, target="≤ 15 s"), Row("run --help", shown, target="≤ 0.5 s")]
+    step, usage = first_step(["task=e2e", "method=lora", *overrides]), seconds(["-m", "lora_repro", "run", "--help"])
+    rows = [Row("a command to its first step, LoRA on E2E", step, target="≤ 15 s"), Row("run --help", usage, target="≤ 0.5 s")]
     return {"rows": told(rows)}
 
 
@@ -36,8 +36,8 @@ def first_step(overrides: Sequence[str]) -> float:
         try:
             while not any(path.stat().st_size for path in Path(folder).glob("*/*/metrics.jsonl")):
                 if process.poll() is not None:
-                    said = process.stderr.read().strip() if process.stderr else ""
-                    raise UserError(f"the run ended before its first step: {said[-200:]}")
+                    message = process.stderr.read().strip() if process.stderr else ""
+                    raise UserError(f"the run ended before its first step: {message[-200:]}")
                 time.sleep(0.02)
             return float(sum(psutil.Process(process.pid).cpu_times()[:2]))
         finally:

@@ -78,14 +78,14 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
         weight_decay=train.weight_decay, adam_beta1=train.beta1, adam_beta2=train.beta2, adam_epsilon=train.eps,
         per_device_train_batch_size=batch_size,
     )  # fmt: skip
-    seen: set[torch.dtype] = set()
-    places[0].module.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+    dtypes: set[torch.dtype] = set()
+    places[0].module.register_forward_hook(lambda module, given, out: dtypes.add(out.dtype))
     trainer = Trainer(model=get_peft_model(model, lora), args=arguments)
     trainer.create_optimizer_and_scheduler(num_training_steps=1000)
     schedule: Any = trainer.lr_scheduler
     trainer.current_gradient_accumulation_steps = 1
-    prepared, optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
-    prepared.train()
+    network, optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+    network.train()
 
     def step(rows: Sequence[Encoded]) -> float:
         batch = collate(rows, backbone.pad).to(backbone.device)
@@ -94,12 +94,12 @@ def peer(backbone: Backbone, method: Any, train: TrainConfig, batch_size: int) -
             inputs["token_type_ids"] = batch.segments
         if not backbone.classifier:  # the Trainer shifts the labels itself
             inputs["labels"] = F.pad(batch.targets[:, :-1], (1, 0), value=-100)
-        loss = trainer.training_step(prepared, inputs)
+        loss = trainer.training_step(network, inputs)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        if seen != {dtype or torch.float32}:
-            raise UserError(f"the peer computes in {seen}, ours in {dtype or torch.float32}: they cannot be compared")
+        if dtypes != {dtype or torch.float32}:
+            raise UserError(f"the peer computes in {dtypes}, ours in {dtype or torch.float32}: they cannot be compared")
         return float(loss)
 
     return step
@@ -109,9 +109,9 @@ def gemm_rate(backbone: Backbone, rows: int, dtype: torch.dtype) -> float:
     """Operations per second of a block's matrix products alone, with `rows` rows."""
     places = {(p.parent, p.attribute): p for kind in KINDS for p in backbone.projections(0, kind)}
     shapes = [weights.sizes(place.module) for place in places.values()]
-    made = [[torch.randn(size, device=backbone.device, dtype=dtype) for size in ((rows, i), (o, i))] for i, o in shapes]
+    operands = [[torch.randn(size, device=backbone.device, dtype=dtype) for size in ((rows, i), (o, i))] for i, o in shapes]
     clock, wait = clock_of(backbone.device)
-    times = interleaved({"block": lambda: [F.linear(x, w) for x, w in made]}, 10, 1, wait=wait, clock=clock)["block"]
+    times = interleaved({"block": lambda: [F.linear(x, w) for x, w in operands]}, 10, 1, wait=wait, clock=clock)["block"]
     return sum(2 * rows * i * o for i, o in shapes) / statistics.median(times) * 1e3
 
 
@@ -120,11 +120,11 @@ def measured(name: str, overrides: Sequence[str], rounds: int, precision: str) -
 
     `losses`: of the first batch, where B is zero, so that apart from dropout all arms have the same weights.
     """
-    own, reader, generated, real, folder, batch_size = CASES[name]
+    own, reader, synthetic, real, folder, batch_size = CASES[name]
     profile, rest = within(overrides, folder)
-    task = generated if profile in ("smoke", "mini") else real
-    chosen = [f"task={task}", f"backbone={reader}", "method=lora", f"train.precision={precision}"]
-    config = compose([f"profile={profile}", *chosen, *rest])
+    task = synthetic if profile in ("smoke", "mini") else real
+    settings = [f"task={task}", f"backbone={reader}", "method=lora", f"train.precision={precision}"]
+    config = compose([f"profile={profile}", *settings, *rest])
     objective, train, device = objective_of(config), build(config.train), Ranks.here(config.device).device
     dtype = resolve_precision(train.precision, device)
     splits = build(config.task).load(config.paths.data)
@@ -132,7 +132,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int, precision: str) -
     read_by = objective.fit(build(config.backbone)).load()
     rows, _ = objective.encode(subset(examples, min(ROWS, len(examples)), 0), read_by, (0, 0), config.data.max_length)
     like = [len(row.ids) for row in rows] if name.startswith(ALIKE) else None
-    batches = [[rows[i] for i in chosen] for chosen in epoch_order(len(rows), batch_size, 0, 0, like)[: rounds + 1]]
+    batches = [[rows[i] for i in indices] for indices in epoch_order(len(rows), batch_size, 0, 0, like)[: rounds + 1]]
     spec = objective.fit(build(compose([f"profile={profile}", *own]).backbone))
     lora, full = build(config.method), build(compose(["method=full"]).method)
     plain = spec.load().to(device)
@@ -155,14 +155,14 @@ def measured(name: str, overrides: Sequence[str], rounds: int, precision: str) -
     tokens = [sum(len(row.ids) for row in batch) for batch in batches[1:]]
     rate = gemm_rate(plain, round(statistics.mean(tokens)), dtype or torch.float32)
     shares = parts(lambda: [arms["ours"](batch) for batch in batches[1:3]]) if device.type == "cpu" else {}
-    reached = statistics.median(flops / taken for flops, taken in zip(work, seconds["ours"], strict=True))
+    throughput = statistics.median(flops / duration for flops, duration in zip(work, seconds["ours"], strict=True))
     return {
         "name": name, "data": splits.caption,
         "precision": "fp32" if dtype is None else "bf16", "batching": plain.batching, "seconds": seconds,
         "peer_over_ours": _ratio(seconds["peer"], seconds["ours"]), "lora_over_full": _ratio(seconds["ours"], seconds["full"]),
         "losses": {arm: values[0] for arm, values in losses.items()}, "tokens": sum(tokens),
         "padded_tokens": sum(len(batch) * max(len(row.ids) for row in batch) for batch in batches[1:]),
-        "parts": shares, "gflops": round(reached / 1e9, 1), "gemm_gflops": round(rate / 1e9, 1),
+        "parts": shares, "gflops": round(throughput / 1e9, 1), "gemm_gflops": round(rate / 1e9, 1),
     }  # fmt: skip
 
 
@@ -187,9 +187,13 @@ def measure(overrides: Sequence[str], names: Sequence[str] = tuple(CASES), round
     words = [word.removeprefix(CASE) for word in overrides if word.startswith(CASE)]
     names = [name for name in names if not words or any(word in name for word in words)]
     overrides = [word for word in overrides if not word.startswith(CASE)]
-    asked = [word.split("=")[1] for word in overrides if word.startswith("train.precision=")] or ["auto"]
+    precisions = [word.split("=")[1] for word in overrides if word.startswith("train.precision=")] or ["auto"]
     device = Ranks.here("auto").device
-    arms = {resolve_precision(word, device): word for word in ("fp32", *asked)} if asked == ["auto"] else {None: asked[0]}
+    arms = (
+        {resolve_precision(word, device): word for word in ("fp32", *precisions)}
+        if precisions == ["auto"]
+        else {None: precisions[0]}
+    )
     entries = [measured(name, overrides, rounds, word) for name in names for word in reversed(arms.values())]
     return {"rows": told([row for entry in entries for row in _rows(entry)]), "steps": entries, "cpu": kind()}
 

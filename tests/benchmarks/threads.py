@@ -38,11 +38,11 @@ def measure(
 
 
 def measured(name: str, overrides: Sequence[str], rounds: int, precision: str) -> dict[str, Any]:
-    _, backbone, generated, real, folder, size = CASES[name]
+    _, backbone, synthetic, real, folder, size = CASES[name]
     profile, rest = within(overrides, folder)
-    task = generated if profile in ("smoke", "mini") else real
-    chosen = [f"task={task}", f"backbone={backbone}", "method=lora"]
-    config = compose([f"profile={profile}", *chosen, *rest, f"train.precision={precision}"])
+    task = synthetic if profile in ("smoke", "mini") else real
+    settings = [f"task={task}", f"backbone={backbone}", "method=lora"]
+    config = compose([f"profile={profile}", *settings, *rest, f"train.precision={precision}"])
     objective = objective_of(config)
     plain = objective.fit(build(config.backbone)).load()
     examples = subset(build(config.task).load(config.paths.data).train, size, 0)
@@ -56,7 +56,7 @@ def measured(name: str, overrides: Sequence[str], rounds: int, precision: str) -
 
 def _by_threads(call: Callable[[], object], rounds: int) -> dict[str, list[float]]:
     """Wall seconds of each round, by the number of threads, after one untimed call of each."""
-    found: dict[str, list[float]] = {str(count): [] for count in THREADS}
+    wall_times: dict[str, list[float]] = {str(count): [] for count in THREADS}
     before = torch.get_num_threads()
     try:
         for _ in range(rounds + 1):
@@ -64,10 +64,10 @@ def _by_threads(call: Callable[[], object], rounds: int) -> dict[str, list[float
                 torch.set_num_threads(count)
                 began = time.perf_counter()
                 call()
-                found[str(count)].append(time.perf_counter() - began)
+                wall_times[str(count)].append(time.perf_counter() - began)
     finally:
         torch.set_num_threads(before)
-    return {count: times[1:] for count, times in found.items()}
+    return {count: times[1:] for count, times in wall_times.items()}
 
 
 def _row(entry: dict[str, Any]) -> Row:

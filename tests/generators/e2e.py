@@ -47,8 +47,8 @@ def _draw_mr(draw: Draw, sizes: Sequence[float], unseen: bool) -> dict[str, str]
         "family friendly": words.FAMILY,
         "near": near_pool,
     }
-    kept = {"name", *draw.shuffled(ORDER[1:])[: draw.weighted(SIZES, sizes) - 1]}
-    return {slot: draw.uniform(pools[slot]) for slot in ORDER if slot in kept}
+    slots = {"name", *draw.shuffled(ORDER[1:])[: draw.weighted(SIZES, sizes) - 1]}
+    return {slot: draw.uniform(pools[slot]) for slot in ORDER if slot in slots}
 
 
 def linear(mr: dict[str, str]) -> str:
@@ -65,19 +65,19 @@ def _split(
         while linear(mr) in seen or (held_out(mr) and not unseen):
             mr = _draw_mr(draw, TEST_SIZES if unseen else TRAIN_SIZES, unseen)
         seen.add(linear(mr))
-        worded: dict[str, None] = {}  # distinct, in order
-        wanted = draw.weighted(*texts)
-        while len(worded) < wanted:
-            worded[word_one(mr, draw)] = None
-        rows += [(linear(mr), text) for text in worded]
+        wordings: dict[str, None] = {}  # distinct, in order
+        count = draw.weighted(*texts)
+        while len(wordings) < count:
+            wordings[word_one(mr, draw)] = None
+        rows += [(linear(mr), text) for text in wordings]
     return rows
 
 
 def generate() -> dict[str, list[tuple[str, str]]]:
     """(linearised MR, text) rows of train, dev and test: the same on every Python version."""
-    draw, seen = Draw(SEED), set[str]()
+    draw, mrs = Draw(SEED), set[str]()
     return {
-        "train": _split(draw, TRAIN_MRS, TRAIN_TEXTS, False, seen),
-        "dev": _split(draw, DEV_MRS, DEV_TEXTS, True, seen),
-        "test": _split(draw, TEST_MRS, TEST_TEXTS, True, seen),
+        "train": _split(draw, TRAIN_MRS, TRAIN_TEXTS, False, mrs),
+        "dev": _split(draw, DEV_MRS, DEV_TEXTS, True, mrs),
+        "test": _split(draw, TEST_MRS, TEST_TEXTS, True, mrs),
     }

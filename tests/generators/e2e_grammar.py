@@ -80,17 +80,17 @@ def _opening(name: str, phrase: str, place: str, clause: Clause | None, draw: Dr
             (0.5, f"{name} is {a}. It is located {bare}.", False),
         ]
     if clause:
-        finite, attached = clause
+        finite, modifier = clause
         plans += [
-            (4, f"{name} is {a}{at} {attached}.", True),
-            (1.5, f"{name} is {a} {attached}{at.replace(' located', ', located')}.", True),
+            (4, f"{name} is {a}{at} {modifier}.", True),
+            (1.5, f"{name} is {a} {modifier}{at.replace(' located', ', located')}.", True),
             (1.2, f"{name} is {a}{at} that {finite}.", True),
             (1, f"There is {a}{at} called {name} that {finite}.", True),
             (1, f"{name}, {a}{at}, {finite}.", True),
             (0.7, f"{name} {finite}. It is {a}{at}.", True),
         ]
         if bare:
-            plans.append((1, f"Located {bare}, {name} is {a} {attached}.", True))
+            plans.append((1, f"Located {bare}, {name} is {a} {modifier}.", True))
     _, sentence, used = draw.weighted(plans, [weight for weight, _, _ in plans])
     return sentence, used
 

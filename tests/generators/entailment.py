@@ -46,22 +46,22 @@ def substitution_follows(first: Sequence[int], second: Sequence[int]) -> bool:
 
 def substitution(draw: Draw) -> Case:
     """ "The doctor fixed the car", "The physician repaired the car": two words change, and one of them may change its meaning."""
-    meant = [draw.index(len(pool)) for pool in SAYINGS]
-    meant_2, said, said_2 = list(meant), list[str](), list[str]()
-    reworded = draw.sample(range(3), 2)
+    senses = [draw.index(len(pool)) for pool in SAYINGS]
+    senses_2, wordings, wordings_2 = list(senses), list[str](), list[str]()
+    positions = draw.sample(range(3), 2)
     if draw.chance(0.5):
-        at = reworded[0]
-        meant_2[at] = draw.uniform([n for n in range(len(SAYINGS[at])) if n != meant[at]])
+        at = positions[0]
+        senses_2[at] = draw.uniform([n for n in range(len(SAYINGS[at])) if n != senses[at]])
     for at, pool in enumerate(SAYINGS):
-        said.append(draw.uniform(pool[meant[at]]))
-        left = [wording for wording in pool[meant_2[at]] if wording != said[at]]
-        said_2.append(draw.uniform(left) if at in reworded else said[at])
+        wordings.append(draw.uniform(pool[senses[at]]))
+        left = [wording for wording in pool[senses_2[at]] if wording != wordings[at]]
+        wordings_2.append(draw.uniform(left) if at in positions else wordings[at])
     clause = f"the {{}} {{}} the {{}} {draw.uniform(words.SPOTS)}"
     return Case(
-        sentence(clause.format(*said)),
-        sentence(clause.format(*said_2)),
-        substitution_follows(meant, meant_2),
-        (meant[0], meant[2]),
+        sentence(clause.format(*wordings)),
+        sentence(clause.format(*wordings_2)),
+        substitution_follows(senses, senses_2),
+        (senses[0], senses[2]),
     )
 
 
@@ -78,10 +78,10 @@ def hypernym(draw: Draw) -> Case:
     sibling = draw.uniform([other for other in words.KINDS[group] if other != noun])
     move, one, two = draw.uniform((("up", noun, group), ("down", group, noun), ("sibling", noun, sibling)))
     negated = draw.chance(0.5)
-    said, spot = _did(name, *words.SIGHTINGS[verb], negated), draw.uniform(words.SPOTS)
+    clause, spot = _did(name, *words.SIGHTINGS[verb], negated), draw.uniform(words.SPOTS)
     return Case(
-        sentence(f"{said} {with_article(one)} {spot}"),
-        sentence(f"{said} {with_article(two)} {spot}"),
+        sentence(f"{clause} {with_article(one)} {spot}"),
+        sentence(f"{clause} {with_article(two)} {spot}"),
         hypernym_follows(move, negated),
         (4 * list(words.KINDS).index(group) + kind, verb),
     )

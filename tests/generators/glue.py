@@ -27,15 +27,15 @@ TASKS: dict[str, tuple[tuple[str, ...], Callable[[Draw, str], Example]]] = {
 def generate(name: str) -> dict[str, list[Row]]:
     """(sentence1, sentence2 or None, label) rows of train (1,800) and dev (400), classes equally often."""
     classes, example = TASKS[name]
-    draw, seen = Draw(SEED), set[tuple[str, str | None]]()
+    draw, inputs = Draw(SEED), set[tuple[str, str | None]]()
     splits: dict[str, list[Row]] = {}
     for split, size in SIZES.items():
         part: list[Row] = []
         while len(part) < size:
             label = classes[len(part) % len(classes)] if classes else ""
             one = example(draw, label)
-            if one.row[:2] not in seen and held_out(one.cell) == (split == "dev"):
-                seen.add(one.row[:2])
+            if one.row[:2] not in inputs and held_out(one.cell) == (split == "dev"):
+                inputs.add(one.row[:2])
                 part.append(one.row)
         splits[split] = draw.sample(part, size)
     return splits

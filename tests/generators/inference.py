@@ -46,15 +46,15 @@ def _pair(draw: Draw) -> tuple[str, str, str, tuple[int, int]]:
 
 def generate() -> dict[str, list[tuple[str, str, str]]]:
     """(first, second, label) rows of train (900), dev (60) and test (90), with balanced labels: the same on every Python."""
-    draw, seen = Draw(SEED), set[tuple[str, str]]()
+    draw, pairs = Draw(SEED), set[tuple[str, str]]()
     splits: dict[str, list[tuple[str, str, str]]] = {}
     for split, size in SIZES.items():
         part: list[tuple[str, str, str]] = []
         while len(part) < size:
             first, second, label, cell = _pair(draw)
-            fresh = first != second and (first, second) not in seen and held_out(cell) == (split != "train")
+            fresh = first != second and (first, second) not in pairs and held_out(cell) == (split != "train")
             if fresh and label == LABELS[len(part) % 3]:
-                seen.add((first, second))
+                pairs.add((first, second))
                 part.append((first, second, label))
         splits[split] = draw.sample(part, size)
     return splits

@@ -112,19 +112,19 @@ def _chat(draw: Draw, words: Words) -> tuple[str, str]:
     if matter is _delay:  # the event that they are late for is mentioned first
         event = summary.partition(" late for ")[2].partition(" because ")[0]
         opening.append((1, f"Are you coming to {event}?"))
-    said = [*opening, *lines, (0, draw.uniform(BYE))]
-    return "\n".join(f"{(a, b)[who][0]}: {text}" for who, text in said), summary
+    turns = [*opening, *lines, (0, draw.uniform(BYE))]
+    return "\n".join(f"{(a, b)[who][0]}: {text}" for who, text in turns), summary
 
 
 def generate() -> dict[str, list[tuple[str, str]]]:
     """(dialogue, summary) rows of train (400), dev (40) and test (40): the same on every Python version."""
-    draw, seen = Draw(SEED), set[str]()
+    draw, dialogues = Draw(SEED), set[str]()
     splits: dict[str, list[tuple[str, str]]] = {}
     for split, size in SIZES.items():
         splits[split] = []
         while len(splits[split]) < size:
             dialogue, summary = _chat(draw, TRAIN if split == "train" else UNSEEN)
-            if dialogue not in seen:
-                seen.add(dialogue)
+            if dialogue not in dialogues:
+                dialogues.add(dialogue)
                 splits[split].append((dialogue, summary))
     return splits

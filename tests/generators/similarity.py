@@ -53,21 +53,21 @@ BEST, UNRELATED_DETAIL = 5.0, 0.3
 
 
 def _cost(slot: str, first: At | None, second: At | None) -> float:
-    dropped, near, far = COSTS[slot]
+    omission, near, far = COSTS[slot]
     if first == second:
         return 0.0
     if first is None or second is None:
-        return dropped
+        return omission
     return near if first[0] == second[0] else far
 
 
 def score(first: Event, second: Event) -> float:
     """The similarity: 5.0 minus the costs of what differs. Unrelated events score only for a shared place and time."""
     if all(getattr(first, slot)[0] != getattr(second, slot)[0] for slot in ("agent", "action", "thing")):
-        shared = [
+        details = [
             slot for slot in ("place", "time") if getattr(first, slot) == getattr(second, slot) is not None
         ]
-        return UNRELATED_DETAIL * len(shared)
+        return UNRELATED_DETAIL * len(details)
     swapped = first.receiver is not None and (first.receiver, first.agent) == (second.agent, second.receiver)
     slots = set(COSTS) - ({"agent", "receiver"} if swapped else set())
     cost = sum(_cost(slot, getattr(first, slot), getattr(second, slot)) for slot in sorted(slots))
@@ -147,8 +147,8 @@ def draw_pair(draw: Draw) -> tuple[Event, Event]:
     amount = draw.uniform(AMOUNTS)
     if amount is None:
         second = draw_event(draw)
-        kept = {slot: getattr(first, slot) for slot in ("place", "time") if draw.chance(KEEP_DETAIL)}
-        return first, replace(second, **kept)
+        details = {slot: getattr(first, slot) for slot in ("place", "time") if draw.chance(KEEP_DETAIL)}
+        return first, replace(second, **details)
     second = first
     for slot in draw.sample(EDITS, amount):
         second = edit(draw, second, slot)

@@ -65,8 +65,8 @@ def _drawn(draw: Draw, category: str) -> tuple[Triple, ...]:
     _, seconds, relations = CATEGORIES[category]
     name = f"{draw.uniform(FIRST)}_{draw.uniform(seconds)}"
     size = min(draw.weighted(SIZES, SIZE_WEIGHTS), len(relations))
-    kept = draw.sample(list(relations), size)
-    return tuple((name, relation, draw.uniform(relations[relation][0]).replace(" ", "_")) for relation in kept)
+    sample = draw.sample(list(relations), size)
+    return tuple((name, relation, draw.uniform(relations[relation][0]).replace(" ", "_")) for relation in sample)
 
 
 def _worded(draw: Draw, category: str, triples: tuple[Triple, ...]) -> str:
@@ -80,9 +80,9 @@ def _worded(draw: Draw, category: str, triples: tuple[Triple, ...]) -> str:
     sentences: list[str] = []
     while clauses:
         size = 2 if draw.chance(0.6) else 1
-        taken, clauses = clauses[:size], clauses[size:]
+        group, clauses = clauses[:size], clauses[size:]
         subject = draw.pick((name, f"The {noun} {name}")) if not sentences else draw.pick(("It", f"The {noun}"))
-        sentences.append(f"{subject} {' and '.join(taken)}.")
+        sentences.append(f"{subject} {' and '.join(group)}.")
     return " ".join(sentences)
 
 
@@ -91,25 +91,25 @@ def generate(style: str) -> dict[str, list[Row]]:
 
     style: "webnlg", or "dart" with relations in upper case, blanks as they are, and no categories (so none is unseen).
     """
-    draw, seen = Draw(SEED + (style == "dart")), set[tuple[Triple, ...]]()
-    found: dict[str, list[Row]] = {}
+    draw, triple_sets = Draw(SEED + (style == "dart")), set[tuple[Triple, ...]]()
+    splits: dict[str, list[Row]] = {}
     for split, size in (("train", TRAIN), ("dev", DEV), ("test", TEST)):
-        found[split] = []
+        splits[split] = []
         for number in range(size):
             pool = UNSEEN if style == "webnlg" and split == "test" and number % 2 else SEEN
             category = draw.uniform(pool)
             triples = _drawn(draw, category)
-            while tuple(sorted(triples)) in seen:
+            while tuple(sorted(triples)) in triple_sets:
                 triples = _drawn(draw, category)
-            seen.add(tuple(sorted(triples)))
+            triple_sets.add(tuple(sorted(triples)))
             texts: dict[str, None] = {}  # distinct, in order
-            wanted = draw.weighted(*TEXTS[split])
-            for _ in range(8 * wanted):  # a single fact has few wordings
+            count = draw.weighted(*TEXTS[split])
+            for _ in range(8 * count):  # a single fact has few wordings
                 texts[_worded(draw, category, triples)] = None
-                if len(texts) == wanted:
+                if len(texts) == count:
                     break
-            found[split].append(_entry(style, category, triples, tuple(texts)))
-    return found
+            splits[split].append(_entry(style, category, triples, tuple(texts)))
+    return splits
 
 
 def _entry(style: str, category: str, triples: tuple[Triple, ...], texts: tuple[str, ...]) -> Row:

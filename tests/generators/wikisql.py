@@ -88,15 +88,15 @@ def _question(draw: Draw, table: Table) -> tuple[str, Query]:
     select, *others = draw.shuffled(range(len(table.header)))
     real = table.types[select] == "real"
     aggregate = draw.weighted(("", *AGGREGATES[1:]) if real else ("", "COUNT"), (5, 2, 2, 1, 1, 1) if real else (5, 1))
-    row, conditions, said = draw.uniform(table.rows), [], []
+    row, conditions, clauses = draw.uniform(table.rows), [], []
     for column in others[: draw.weighted((1, 2, 3), (5, 3, 1))]:
         cell = row[column]
         operator = draw.weighted(OPERATORS, (3, 1, 1)) if isinstance(cell, int) else "="
         value = cell + {"=": 0, ">": -1, "<": 1}[operator] * (1 + draw.index(5)) if isinstance(cell, int) else cell
         conditions.append((column, OPERATORS.index(operator), str(value)))
-        said.append(draw.uniform(SAID[operator]).format(table.header[column].lower(), value))
+        clauses.append(draw.uniform(SAID[operator]).format(table.header[column].lower(), value))
     start = draw.uniform(ASKED[aggregate]).format(table.header[select].lower())
-    return f"{start} when {' and '.join(said)}?", Query(select, AGGREGATES.index(aggregate), tuple(conditions))
+    return f"{start} when {' and '.join(clauses)}?", Query(select, AGGREGATES.index(aggregate), tuple(conditions))
 
 
 def _kinds(draw: Draw, split: str) -> Sequence[str]:
@@ -110,12 +110,12 @@ def generate() -> dict[str, list[Row]]:
     for split, n in TABLES.items():
         splits[split] = []
         for _ in range(n):
-            table, asked = _table(draw, draw.uniform(_kinds(draw, split))), dict[str, Query]()
-            while len(asked) < QUESTIONS:
+            table, questions = _table(draw, draw.uniform(_kinds(draw, split))), dict[str, Query]()
+            while len(questions) < QUESTIONS:
                 question, query = _question(draw, table)
                 assert execute(query, table)
-                asked.setdefault(question, query)
-            splits[split] += [_row(table, question, query) for question, query in asked.items()]
+                questions.setdefault(question, query)
+            splits[split] += [_row(table, question, query) for question, query in questions.items()]
     return splits
 
 

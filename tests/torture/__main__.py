@@ -54,7 +54,7 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
 
     def stopped(self, number: int) -> str:
         """Stop a run at random moments, up to three times; then let it end."""
-        job, whole = self.job()
+        job, reference = self.job()
         runs = self.new()
         command = [*job, f"paths.runs={runs}"]
         for _ in range(self.random.randint(1, 3)):
@@ -66,12 +66,12 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
                 self.stops[signal.Signals(number).name] += 1
                 if number != signal.SIGKILL and (bad := wrong(process.exitcode or 0, (runs / "log").read_text(), (0, 75, 130))):
                     return bad
-        code, said = finish(command, runs / "log")
-        return wrong(code, said, (0,)) or ("" if left(runs) == whole else f"other results: {left(runs)}, not {whole}")
+        code, output = finish(command, runs / "log")
+        return wrong(code, output, (0,)) or ("" if left(runs) == reference else f"other results: {left(runs)}, not {reference}")
 
     def damaged_run(self, finished: bool) -> str:
         """Damage one file of a run, killed or finished; the same command ends as undisturbed, or refuses in a line."""
-        job, whole = self.job()
+        job, reference = self.job()
         runs = self.new()
         command = [*job, f"paths.runs={runs}"]
         process = child(command, runs / "log")
@@ -90,10 +90,10 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
                 return f"{what}: a table would have shown it"
             except UserError:
                 pass
-        code, said = finish(command, runs / "log")
-        if bad := wrong(code, said, (0, 2)):
+        code, output = finish(command, runs / "log")
+        if bad := wrong(code, output, (0, 2)):
             return f"{what}: {bad}"
-        return "" if code or left(runs) == whole else f"{what}: other results"
+        return "" if code or left(runs) == reference else f"{what}: other results"
 
     def bad_setting(self) -> str:
         """Junk in a field of a component: built, or refused in one line."""
@@ -104,9 +104,9 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
             key = f"{group}.{self.random.choice(fields(str(config[group]._target_)) or ('x',))}"
         override = f"{key}={self.random.choice(JUNK)}"
         try:
-            asked = resolved(compose([override]))
+            settings = resolved(compose([override]))
             for name in ("method", "train", "decode", "task", "data"):
-                build(asked[name])
+                build(settings[name])
         except UserError as error:
             return "" if "\n" not in str(error) else f"{override}: several lines"
         except Exception as error:
@@ -116,15 +116,15 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
     def hostile_record(self) -> str:
         """A record with one value replaced: read as it is or refused in one line, and it never says what this machine keeps."""
         os.environ["TORTURE_SECRET"] = secret = "verysecretkey"
-        found = json.loads(self.random.choice(sorted(RESULTS.glob("*/records/*.json"))).read_text())
-        node: Any = found
+        content = json.loads(self.random.choice(sorted(RESULTS.glob("*/records/*.json"))).read_text())
+        node: Any = content
         while isinstance(node, dict) and node:
             parent, key = node, self.random.choice(sorted(node))
             node = node[key]
         junk = [None, [], {}, "x", 1e300, -1, "${oc.env:TORTURE_SECRET}", "../../x", {"_target_": "os.system"}]
         parent[key] = self.random.choice(junk)
         path = self.new() / "record.json"
-        path.write_text(json.dumps(sealed(found)))
+        path.write_text(json.dumps(sealed(content)))
         try:
             config = configuration(record.whole(record.read_run(path), path))
             for group in ("task", "method", "train"):
@@ -138,7 +138,7 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
 
     def crowd(self, size: int) -> str:
         """Several processes at one run: it ends as undisturbed, the others say in a line that it goes on."""
-        job, whole = self.job()
+        job, reference = self.job()
         runs = self.new()
         command = [*job, f"paths.runs={runs}"]
         processes = [child(command, runs / f"log{i}") for i in range(size)]
@@ -147,7 +147,7 @@ class Faults(Machine, Foreign, Strangers, Properties, Writes):
         for i, process in enumerate(processes):
             if bad := wrong(process.exitcode or 0, (runs / f"log{i}").read_text(), (0, 75)):
                 return bad
-        return "" if left(runs) == whole else "other results"
+        return "" if left(runs) == reference else "other results"
 
 
 def trials(bench: Faults, few: bool, every: int = 1) -> list[tuple[str, Trial, int]]:
@@ -206,20 +206,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--every", type=int, default=1, help="meet each so many-th fault at the writes of commands")
     parser.add_argument("--only", nargs="+", default=[""], help="kinds that hold one of these words")
-    given = parser.parse_args(arguments)
-    began, most = time.monotonic(), 150.0 if given.quick else 60.0 * given.minutes
+    options = parser.parse_args(arguments)
+    began, most = time.monotonic(), 150.0 if options.quick else 60.0 * options.minutes
     failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Faults(given.seed, Path(folder))
-        all_kinds = trials(bench, given.quick, given.every)
-        kinds = [kind for kind in all_kinds if any(word in kind[0] for word in given.only)]
+        bench = Faults(options.seed, Path(folder))
+        all_kinds = trials(bench, options.quick, options.every)
+        kinds = [kind for kind in all_kinds if any(word in kind[0] for word in options.only)]
         for place, (kind, trial, times) in enumerate(kinds):
             now = time.monotonic()
-            due = sum(SHARES.get(kind, 1) for kind, *_ in kinds[place:] if not whole(kind, given.quick)) or 1
+            due = sum(SHARES.get(kind, 1) for kind, *_ in kinds[place:] if not whole(kind, options.quick)) or 1
             until = now + (began + most - now) * SHARES.get(kind, 1) / due  # its share of the time that is left
             bench.stops.clear()
-            tried, failed, stopped = 0, [], False
-            while tried < times and (time.monotonic() < until or not tried or whole(kind, given.quick)):
+            count, errors, stopped = 0, [], False
+            while count < times and (time.monotonic() < until or not count or whole(kind, options.quick)):
                 try:
                     bad = ended(trial)
                 except StopIteration:  # that was all of them
@@ -227,23 +227,23 @@ def main(arguments: list[str]) -> int:
                 except KeyboardInterrupt:  # what was tried counts
                     stopped = True
                     break
-                tried += 1
+                count += 1
                 if bad:
-                    failed.append(f"trial {tried}: {bad}")
-                    print(f"{kind}, {failed[-1]}", flush=True)
-            found: dict[str, Any] = {"survived": tried - len(failed), "tried": tried}
+                    errors.append(f"trial {count}: {bad}")
+                    print(f"{kind}, {errors[-1]}", flush=True)
+            entry: dict[str, Any] = {"survived": count - len(errors), "tried": count}
             if writes := bench.writes.get(kind.removeprefix(AT_WRITES)):
-                found["of"] = len(FAULTS) * writes
-            print(f"{kind:<30}{found['survived']} / {tried}", flush=True)
-            failures += [f"{kind}, {failure}" for failure in failed]
-            if tried and not given.quick:
-                found |= {"stops": dict(bench.stops), "failures": failed, "seed": given.seed}
-                found["seconds"] = round(time.monotonic() - now)
-                found["where"] = provenance.where(provenance.attempt(torch.device("cpu"), None))
-                table.keep(RESULTS, kind, found, [name for name, *_ in all_kinds], skipped())
+                entry["of"] = len(FAULTS) * writes
+            print(f"{kind:<30}{entry['survived']} / {count}", flush=True)
+            failures += [f"{kind}, {failure}" for failure in errors]
+            if count and not options.quick:
+                entry |= {"stops": dict(bench.stops), "failures": errors, "seed": options.seed}
+                entry["seconds"] = round(time.monotonic() - now)
+                entry["where"] = provenance.where(provenance.attempt(torch.device("cpu"), None))
+                table.keep(RESULTS, kind, entry, [name for name, *_ in all_kinds], skipped())
             if stopped:
                 break
-    unable = {} if given.quick else skipped()
+    unable = {} if options.quick else skipped()
     print(*(f"{kind}: not tried{why}" for kind, why in unable.items()), *failures, sep="\n")
     return int(bool(failures))
 

@@ -87,25 +87,25 @@ class Foreign(Bench):
         began, old = time.monotonic(), signal.signal(signal.SIGALRM, _late)
         signal.alarm(SECONDS)
         try:
-            said = str(call() and "")
+            message = str(call() and "")
         except UserError as error:
-            said = str(error)
+            message = str(error)
         except TimeoutError:
-            said = "hangs"
+            message = "hangs"
         except BaseException as error:
             return f"{kind.__name__}: {type(error).__name__}: {str(error)[:200]}"
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, old)
-        met = {
+        faults = {
             "ran its code": (folder / "PWNED").exists(),
-            "said a secret": SECRET in said,
-            "several lines": "\n" in said,
-            "hangs": said == "hangs" or time.monotonic() - began > SECONDS,
+            "said a secret": SECRET in message,
+            "several lines": "\n" in message,
+            "hangs": message == "hangs" or time.monotonic() - began > SECONDS,
         }
-        bad = [word for word, is_so in met.items() if is_so]
+        bad = [word for word, is_so in faults.items() if is_so]
         shutil.rmtree(folder)
-        return f"{kind.__name__}: {', '.join(bad)}: {said[:200]}" if bad else ""
+        return f"{kind.__name__}: {', '.join(bad)}: {message[:200]}" if bad else ""
 
     def model(self, folder: Path, mark: Path) -> Callable[[], object]:
         """A model's folder with code of its own, or a configuration that no model has."""
@@ -159,30 +159,30 @@ class Foreign(Bench):
             for end, good in text.items():
                 (place / f"{split}{end}").write_text(good)
         path = place / f"train{name}"
-        whole = path.read_text()
+        content = path.read_text()
         bad = self.random.choice(TEXTS)
-        value = self.random.choice([word for word in VALUES if word in whole])
+        value = self.random.choice([word for word in VALUES if word in content])
         match self.random.choice(["value", "value", "value", "cut", "pipe", "packed"]):
             case "value":
-                path.write_text(whole.replace(value, bad, 1))
+                path.write_text(content.replace(value, bad, 1))
             case "cut":
-                path.write_text(whole[: self.random.randrange(len(whole))])
+                path.write_text(content[: self.random.randrange(len(content))])
             case "pipe":
                 path.unlink()
                 os.mkfifo(path)
             case "packed":
                 path.unlink()
-                packed = lzma.compress(bytes(self.random.choice([1 << 20, _files.LARGEST + 1])), preset=0)
-                path.with_name(f"{path.name}.xz").write_bytes(packed[: self.random.choice([len(packed), len(packed) // 2])])
+                archive = lzma.compress(bytes(self.random.choice([1 << 20, _files.LARGEST + 1])), preset=0)
+                path.with_name(f"{path.name}.xz").write_bytes(archive[: self.random.choice([len(archive), len(archive) // 2])])
         return lambda: task.load(str(folder))
 
     def other_backbone(self) -> str:
         """A byte of a fetched backbone's files changed, or a file more: it is not loaded, and the line names the file."""
         folder = self.new() / "x"
         shape = {"model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 1}
-        made = BackboneSpec(**RANDOM, source="random", shape=shape).load()
-        made.model.save_pretrained(folder)  # type: ignore[operator]
-        made.tokenizer.save_pretrained(folder)
+        backbone = BackboneSpec(**RANDOM, source="random", shape=shape).load()
+        backbone.model.save_pretrained(folder)  # type: ignore[operator]
+        backbone.tokenizer.save_pretrained(folder)
         write_manifest(folder, "x", "X", Wheel(**WHEEL))
         os.environ["LORA_REPRO_CACHE"] = str(folder.parent)
         spec = BackboneSpec(**RANDOM, source="wheel", wheel=WHEEL)
@@ -208,9 +208,9 @@ class Foreign(Bench):
 
     def altered_run(self) -> str:
         """A bit of a finished run's record or adapter: no command that reads a run takes it for the run's."""
-        whole = Path(self.finished())
-        folder = self.new() / "smoke" / whole.name
-        shutil.copytree(whole, folder)
+        original = Path(self.finished())
+        folder = self.new() / "smoke" / original.name
+        shutil.copytree(original, folder)
         path = folder / self.random.choice(["record.json", "adapter.safetensors"])
         data = bytearray(path.read_bytes())
         data[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
@@ -219,12 +219,12 @@ class Foreign(Bench):
         places = {"run": folder, "runs": folder.parents[1], "new": folder.parent / "new"}
         words = [name, *(word.format(**places) for word in OF_A_RUN[name])]
         code = interrupted(lambda: cli.main(words), folder, 0, log=folder.parent / "log")
-        said = (folder.parent / "log").read_text(errors="replace")
+        output = (folder.parent / "log").read_text(errors="replace")
         if name == "runs":
-            told = "altered" in said or path.name == "adapter.safetensors"  # which it does not read
-            return "" if code == 0 and told else f"runs, {path.name}: exit code {code}: {said[-300:]}"
-        told = code == 2 and said.count("error:") == 1 and path.name in said and "Traceback" not in said
-        return "" if told else f"{name}, {path.name}: exit code {code}: {said[-300:]}"
+            ok = "altered" in output or path.name == "adapter.safetensors"  # which it does not read
+            return "" if code == 0 and ok else f"runs, {path.name}: exit code {code}: {output[-300:]}"
+        ok = code == 2 and output.count("error:") == 1 and path.name in output and "Traceback" not in output
+        return "" if ok else f"{name}, {path.name}: exit code {code}: {output[-300:]}"
 
     def finished(self) -> str:
         """The folder of a run of LoRA; it is run once."""
@@ -232,21 +232,21 @@ class Foreign(Bench):
         if not runs.exists():
             runs.mkdir()
             words = [*SETTINGS, "task=entailment", "backbone=random_bert", "method=lora", f"paths.runs={runs}"]
-            code, said = finish(words, runs / "log")
-            assert code == 0, said
+            code, output = finish(words, runs / "log")
+            assert code == 0, output
         return str(next(runs.glob("smoke/*/record.json")).parent)
 
     def hub_down(self) -> str:
         """Nobody answers where the hub should be: exit status 3, a line, and nothing is left."""
         runs = self.new()
         words = [*SETTINGS, "task=e2e", "backbone=gpt2_small", "method=lora", f"paths.runs={runs / 'runs'}"]
-        code, said = finish(words, runs / "log", _no_hub)
+        code, output = finish(words, runs / "log", _no_hub)
         left_behind = [str(path.relative_to(runs)) for path in runs.rglob("*") if path.is_file() and path.name != "log"]
-        return wrong(code, said, (3,)) or (f"left {left_behind}" if left_behind else "")
+        return wrong(code, output, (3,)) or (f"left {left_behind}" if left_behind else "")
 
     def java_killed(self) -> str:
         """Java is killed while texts are scored: a line; the same command ends as undisturbed."""
-        whole = self.undisturbed(SCORED)
+        reference = self.undisturbed(SCORED)
         runs = self.new()
         command = [*SETTINGS, *SCORED, f"paths.runs={runs}"]
         process = child(command, runs / "log")
@@ -263,8 +263,8 @@ class Foreign(Bench):
         process.join()
         if bad := wrong(process.exitcode or 0, (runs / "log").read_text(errors="replace"), (0, 2, 3)):
             return bad
-        code, said = finish(command, runs / "log")
-        return wrong(code, said, (0,)) or ("" if left(runs) == whole else f"other results: {left(runs)}, not {whole}")
+        code, output = finish(command, runs / "log")
+        return wrong(code, output, (0,)) or ("" if left(runs) == reference else f"other results: {left(runs)}, not {reference}")
 
 
 def _late(number: int, frame: object) -> None:

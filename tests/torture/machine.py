@@ -60,23 +60,23 @@ class Machine(Bench):
 
     def again(self, command: list[str], runs: Path, whole: dict[str, str]) -> str:
         """The same command, undisturbed, ends as if it had always been."""
-        code, said = finish(command, runs / "log")
-        return wrong(code, said, (0,)) or ("" if left(runs) == whole else f"other results: {left(runs)}, not {whole}")
+        code, output = finish(command, runs / "log")
+        return wrong(code, output, (0,)) or ("" if left(runs) == whole else f"other results: {left(runs)}, not {whole}")
 
     def full_disk(self) -> str:
         """Too small a disk, or (not root) too small a file: one line; then with room the same results."""
-        job, whole = self.job()
+        job, reference = self.job()
         size = int(4096 * 2 ** (9 * self.random.random()))
         room = self.new()
         command = [*job, f"paths.runs={room}"]
         log = self.new() / "log"
         if not mounts():
-            code, said = finish(command, log, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
-            return wrong(code, said, (0, 2)) or self.again(command, room, whole)
+            code, output = finish(command, log, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
+            return wrong(code, output, (0, 2)) or self.again(command, room, reference)
         with disk(room, size) as change:
-            code, said = finish(command, log)
+            code, output = finish(command, log)
             change("size=64m")
-            return wrong(code, said, (0, 2)) or self.again(command, room, whole)
+            return wrong(code, output, (0, 2)) or self.again(command, room, reference)
 
     def killed(self, command: list[str], log: Path) -> None:
         """The run of this command, killed at some moment."""
@@ -87,32 +87,32 @@ class Machine(Bench):
 
     def read_only(self) -> str:
         """A folder that nothing can be written to any more: one line; then writable again the same results."""
-        job, whole = self.job()
+        job, reference = self.job()
         room, log = self.new(), self.new() / "log"
         command = [*job, f"paths.runs={room}"]
         if not mounts():
             self.killed(command, log)
             room.chmod(0o500)
-            code, said = finish(command, log)
+            code, output = finish(command, log)
             room.chmod(0o700)
-            return wrong(code, said, (0, 2)) or self.again(command, room, whole)
+            return wrong(code, output, (0, 2)) or self.again(command, room, reference)
         with disk(room, 2**26) as change:
             self.killed(command, log)
             change("ro")
-            code, said = finish(command, log)
+            code, output = finish(command, log)
             change("rw")
-            return wrong(code, said, (0, 2)) or self.again(command, room, whole)
+            return wrong(code, output, (0, 2)) or self.again(command, room, reference)
 
     def clock_back(self) -> str:
         """Killed, then continued a year earlier, beside files from what is then the future: the same results."""
-        job, whole = self.job()
+        job, reference = self.job()
         runs = self.new()
         command = [*job, f"paths.runs={runs}"]
         self.killed(command, runs / "log")
         for path in runs.rglob("*"):
             os.utime(path, (time.time() + YEAR, time.time() + YEAR))
-        code, said = finish(command, runs / "log", set_back)
-        return wrong(code, said, (0,)) or ("" if left(runs) == whole else "other results")
+        code, output = finish(command, runs / "log", set_back)
+        return wrong(code, output, (0,)) or ("" if left(runs) == reference else "other results")
 
     def sweeps(self) -> str:
         """Two sweeps of the same runs at once, one of them killed perhaps; a third finds or makes what is missing."""
@@ -186,12 +186,12 @@ class Machine(Bench):
     def collected(self, words: list[str], runs: Path, first: Callable[[], object]) -> str:
         """The same sweep, until those that were stopped have let go, ends with the results of runs that nobody disturbed."""
         for _ in range(20):
-            code, said = finish(words, runs / "log", first)
+            code, output = finish(words, runs / "log", first)
             if code != 75:
                 break
             time.sleep(1)
-        if bad := wrong(code, said, (0,)):
+        if bad := wrong(code, output, (0,)):
             return bad
-        found = [left_in(path.parent) for path in runs.glob("smoke/*/record.json")]
-        wanted = [self.undisturbed([*GRID, f"method={name}"]) for name in METHODS]
-        return "" if sorted(map(str, found)) == sorted(map(str, wanted)) else f"other results: {found}, not {wanted}"
+        results = [left_in(path.parent) for path in runs.glob("smoke/*/record.json")]
+        references = [self.undisturbed([*GRID, f"method={name}"]) for name in METHODS]
+        return "" if sorted(map(str, results)) == sorted(map(str, references)) else f"other results: {results}, not {references}"

@@ -69,8 +69,8 @@ class Properties(Bench):
             words = ["profile=smoke", "train.lr=1e-2", *map("=".join, names), f"seed={self.random.randrange(100)}"]
             try:
                 case = Case(words)
-                found = Case(words).apply()
-                if found.trainable.parameters() and (not updating or list(updates(found.backbone.model))):
+                trial = Case(words).apply()
+                if trial.trainable.parameters() and (not updating or list(updates(trial.backbone.model))):
                     return words, case
             except UserError:
                 continue
@@ -84,7 +84,7 @@ class Properties(Bench):
         if not close(before, after := case.loss(case.rows)):
             return f"{words}: the loss {before} is {after} merged"
         unmerge(case.backbone.model)
-        same = all(torch.equal(weights.read(base), kept) for base, kept in bases)
+        same = all(torch.equal(weights.read(base), weight) for base, weight in bases)
         return "" if same else f"{words}: other bits after unmerging"
 
     def at_start(self) -> str:
@@ -100,18 +100,18 @@ class Properties(Bench):
         words, case = self.case()
         case.moved()
         rows = self.random.sample(list(case.rows), len(case.rows))
-        whole, alone = case.loss(rows), sum(case.loss([row]) for row in case.rows)
-        return "" if close(whole, alone) else f"{words}: {whole} of the batch, {alone} of its rows"
+        batch_loss, row_loss = case.loss(rows), sum(case.loss([row]) for row in case.rows)
+        return "" if close(batch_loss, row_loss) else f"{words}: {batch_loss} of the batch, {row_loss} of its rows"
 
     def saved(self) -> str:
         """What was trained, saved and loaded into another copy, gives the same bits."""
         words, case = self.case()
         before = case.moved().loss(case.rows)
-        kept = load(save({name: tensor.detach().contiguous() for name, tensor in case.trainable.saved.items()}))
+        tensors = load(save({name: tensor.detach().contiguous() for name, tensor in case.trainable.saved.items()}))
         other = Case(words).apply()
         with torch.no_grad():
             for name, parameter in other.trainable.saved.items():
-                parameter.copy_(kept[name])
+                parameter.copy_(tensors[name])
         after = other.loss(other.rows)
         return "" if before == after else f"{words}: {before} saved, {after} loaded"
 
@@ -119,11 +119,11 @@ class Properties(Bench):
         """A run's name is that of its values: neither their order nor what may be left out changes it, and another value does."""
         words, _ = self.case()
         name = self.name(words)
-        shuffled = [words[0], *self.random.sample(words[1:], len(words) - 1)]
+        permutation = [words[0], *self.random.sample(words[1:], len(words) - 1)]
         config = compose(words)
-        stated = [f"{key}={OmegaConf.select(config, key)}" for key in ("train.batch_size", "data.max_length")]
+        defaults = [f"{key}={OmegaConf.select(config, key)}" for key in ("train.batch_size", "data.max_length")]
         free = ["train.checkpoint_every=7", "train.eval_batch_size=3", "tracker=none", "launch.tries=5", "device=cpu"]
-        for same in (shuffled, [*words, *stated], [*words, *self.random.sample(free, 2)]):
+        for same in (permutation, [*words, *defaults], [*words, *self.random.sample(free, 2)]):
             if self.name(same) != name:
                 return f"{same}: another name than {words}"
         other = self.random.choice(["train.lr=0.0123", "train.batch_size=3", "seed=777", "data.n_train=7", "train.clip=0.5"])

@@ -74,10 +74,10 @@ def left(runs: Path) -> dict[str, str]:
 
 
 def left_in(folder: Path) -> dict[str, str]:
-    found = {name: sha256(folder / name) for name in LEFT}
+    hashes = {name: sha256(folder / name) for name in LEFT}
     extra = {path.name for path in folder.iterdir()} - {*record.FILES, "record.json", "lock", "attempts.json"}
     scores = json.dumps(record.read(folder / "record.json")["measured"]["scores"])
-    return {**found, "scores": scores, "leftovers": ",".join(sorted(extra))}
+    return {**hashes, "scores": scores, "leftovers": ",".join(sorted(extra))}
 
 
 def wrong(code: int, said: str, codes: tuple[int, ...]) -> str:
@@ -107,8 +107,8 @@ class Bench:
         """What the run of a job leaves; it is run once."""
         if (name := " ".join(job)) not in self.whole:
             runs, began = self.new(), time.monotonic()
-            code, said = finish([*SETTINGS, *job, f"paths.runs={runs}"], runs / "log")
-            assert code == 0, said
+            code, output = finish([*SETTINGS, *job, f"paths.runs={runs}"], runs / "log")
+            assert code == 0, output
             self.whole[name], self.seconds = left(runs), time.monotonic() - began
         return self.whole[name]
 
@@ -122,6 +122,6 @@ class Bench:
         place = self.random.randrange(len(data)) if data else 0
         if kind == "flip":
             data[place] ^= 1 << self.random.randrange(8)
-        changed = {"cut": data[:place], "zero": bytes(len(data)), "empty": b""}.get(kind, data)
-        path.unlink() if kind == "delete" else path.write_bytes(changed)
+        content = {"cut": data[:place], "zero": bytes(len(data)), "empty": b""}.get(kind, data)
+        path.unlink() if kind == "delete" else path.write_bytes(content)
         return kind

@@ -51,10 +51,10 @@ class Strangers(Bench):
         words = [*SETTINGS, "task=sentiment", "backbone=random_bert", f"paths.runs={runs / 'runs'}"]
         what = self.random.choice([self.file, self.file, self.packaged, self.broken, self.word])(folder, mark)
         words += [what] if folder.exists() is False else ["experiment=mine"]
-        code, said = finish(words, runs / "log", lambda: _with(folder))
-        bad = wrong(code, said, (0, 2, 3)) or self.met(runs, mark, said)
-        if code in (2, 3) and len(said.strip().splitlines()) != 1:
-            bad = bad or f"several lines: {said[-300:]}"
+        code, output = finish(words, runs / "log", lambda: _with(folder))
+        bad = wrong(code, output, (0, 2, 3)) or self.met(runs, mark, output)
+        if code in (2, 3) and len(output.strip().splitlines()) != 1:
+            bad = bad or f"several lines: {output[-300:]}"
         shutil.rmtree(runs)
         return f"{what!r:.300}: {bad}" if bad else ""
 
@@ -68,9 +68,11 @@ class Strangers(Bench):
 
     def met(self, runs: Path, mark: Path, said: str) -> str:
         """What must not be."""
-        kept = [path for path in (runs / "runs").rglob("*") if path.is_file() and path.suffix in (".json", ".jsonl", ".yaml", "")]
-        told = next((str(path) for path in kept if SECRET.encode() in path.read_bytes()), "")
-        return "ran it" if mark.exists() else "said a secret" if SECRET in said else f"wrote a secret into {told}" if told else ""
+        files = [
+            path for path in (runs / "runs").rglob("*") if path.is_file() and path.suffix in (".json", ".jsonl", ".yaml", "")
+        ]
+        leak = next((str(path) for path in files if SECRET.encode() in path.read_bytes()), "")
+        return "ran it" if mark.exists() else "said a secret" if SECRET in said else f"wrote a secret into {leak}" if leak else ""
 
     def value(self, mark: Path) -> str:
         """Something to set, in yaml: what would be called, a text that reads the environment, or junk."""

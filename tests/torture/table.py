@@ -40,29 +40,29 @@ def keep(
     old = results / "torture" / "last.json"
     with manifest.changing(results) as change:
         before = json.loads(old.read_text(encoding="utf-8"))["kinds"] if old.exists() else {}
-        merged = {**before, kind: dict(found)}
-        lacking = [f"{name}{skipped.get(name, '')}" for name in kinds if name not in merged]
-        said = [*NOT_TRIED, *([f"Not tried yet: {'; '.join(lacking)}."] if lacking else [])]
+        entries = {**before, kind: dict(found)}
+        lacking = [f"{name}{skipped.get(name, '')}" for name in kinds if name not in entries]
+        notes = [*NOT_TRIED, *([f"Not tried yet: {'; '.join(lacking)}."] if lacking else [])]
         path = change.staged / "torture" / "last.json"
-        write_json(path, {"kinds": {name: merged[name] for name in kinds if name in merged}, "skipped": said})
+        write_json(path, {"kinds": {name: entries[name] for name in kinds if name in entries}, "skipped": notes})
         write_text(path.with_name("README.md"), page(path))
 
 
 def page(path: Path) -> str:
     """The counts of a file as a table, with what failed and what was not tried. The same file gives the same bytes."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    lines, failed, notes, stops = [HEAD], [], [], []
-    for kind, one in found["kinds"].items():
-        tried, where = f"{one['tried']}{' of {}'.format(one['of']) if 'of' in one else ''}", one["where"]
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    lines, failures, notes, stops = [HEAD], [], [], []
+    for kind, one in summary["kinds"].items():
+        count, where = f"{one['tried']}{' of {}'.format(one['of']) if 'of' in one else ''}", one["where"]
         code = f"{str(where['git_sha'])[:7]}{' with changes' if where['dirty'] else ''}"
-        cells = [kind, one["survived"], tried, one["seed"], code, where["finished_at"][:10], where["device"]]
+        cells = [kind, one["survived"], count, one["seed"], code, where["finished_at"][:10], where["device"]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-        failed += [f"{kind}, {failure}" for failure in one["failures"]]
+        failures += [f"{kind}, {failure}" for failure in one["failures"]]
         notes += [f"{kind}: {one['note']}"] if "note" in one else []
-        told = ", ".join(f"{times} by {name}" for name, times in one.get("stops", {}).items())
-        stops += [f"{kind}: {told}"] if told else []
-    total = [sum(one[key] for one in found["kinds"].values()) for key in ("survived", "tried")]
+        signals = ", ".join(f"{times} by {name}" for name, times in one.get("stops", {}).items())
+        stops += [f"{kind}: {signals}"] if signals else []
+    total = [sum(one[key] for one in summary["kinds"].values()) for key in ("survived", "tried")]
     lines += [f"| all | {total[0]} | {total[1]} | | | | |", ""]
     lines += [f"Runs stopped at a random moment, up to three times each. {'; '.join(stops)}.", ""] if stops else []
-    lines += [f"- {' '.join(line.split())}" for line in [*found["skipped"], *notes, *failed]]
+    lines += [f"- {' '.join(line.split())}" for line in [*summary["skipped"], *notes, *failures]]
     return "\n".join(lines).rstrip() + "\n"

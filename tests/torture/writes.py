@@ -70,24 +70,24 @@ class Command:
 
 def files(folder: Path) -> dict[str, str]:
     """The hash of every file of a folder but locks."""
-    found = [
+    entries = [
         path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not path.name.endswith(("lock", ".marker"))
     ]
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in entries
     }
 
 
 def trials(folder: Path) -> dict[str, str]:
     """What searches chose and measured, without seconds and dates."""
-    told = {}
+    summaries = {}
     for path in sorted(folder.rglob("trials/*.json")):
-        found = read(path)
-        each = [[(one["lr"], one["dev_loss"]) for one in search["trials"]] for search in found["searches"]]
-        told[path.name] = json.dumps([found["chosen"], each])
-    return told
+        entry = read(path)
+        each = [[(one["lr"], one["dev_loss"]) for one in search["trials"]] for search in entry["searches"]]
+        summaries[path.name] = json.dumps([entry["chosen"], each])
+    return summaries
 
 
 def of_runs(folder: Path) -> dict[str, str]:
@@ -98,12 +98,12 @@ def of_runs(folder: Path) -> dict[str, str]:
 
 def some_runs() -> list[Path]:
     """Four published records of one experiment; two of them are put into results/ by `published`, all into runs/ by `runs`."""
-    found = [
+    records = [
         path
         for path in sorted((RESULTS / "mini" / "records").glob("*.json"))
         if read(path)["row"]["table"] == EXPERIMENT
     ]
-    return found[:4]
+    return records[:4]
 
 
 def published(root: Path) -> None:
@@ -131,10 +131,10 @@ def unpublished(root: Path) -> None:
 @contextmanager
 def one_experiment() -> Iterator[None]:
     """Within it there is one experiment, which asks for four runs."""
-    wanted = [SimpleNamespace(signature=path.stem) for path in some_runs()]
+    cells = [SimpleNamespace(signature=path.stem) for path in some_runs()]
     with (
         patch.object(show, "names", lambda *given: [EXPERIMENT]),
-        patch.object(publish, "requested_runs", lambda profile: wanted),
+        patch.object(publish, "requested_runs", lambda profile: cells),
     ):
         yield
 
@@ -154,21 +154,21 @@ def rendered(fill: Callable[[Path], None], job: Callable[[Path], int]) -> Callab
 
     def prepare(root: Path) -> None:
         fill(root)
-        shutil.copytree(root, beside := root.with_name("beside"))
+        shutil.copytree(root, copy := root.with_name("beside"))
         with redirect_stdout(io.StringIO()):
-            job(beside)
-        shutil.rmtree(beside)
+            job(copy)
+        shutil.rmtree(copy)
 
     return prepare
 
 
 def sources(root: Path) -> None:
     """A backbone in a wheel, and data in a file and in an archive, as a server would have them; nothing fetched."""
-    served, cache = root / "served", root / "cache" / "wheels"
-    for folder in (served, cache, root / "conf" / "backbone"):
+    server, cache = root / "served", root / "cache" / "wheels"
+    for folder in (server, cache, root / "conf" / "backbone"):
         folder.mkdir(parents=True)
-    (served / "train.csv").write_bytes(b"a,b\n" * 20_000)
-    with zipfile.ZipFile(served / "all.zip", "w") as archive:
+    (server / "train.csv").write_bytes(b"a,b\n" * 20_000)
+    with zipfile.ZipFile(server / "all.zip", "w") as archive:
         archive.writestr(zipfile.ZipInfo("dev.csv"), b"c,d\n" * 20_000)
     wheel = cache / "tiny-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -316,30 +316,30 @@ class Writes(Bench):
 
         `verify` names it, whichever it is.
         """
-        whole = self.folder / "results_of_all"
-        if not whole.exists():
+        original = self.folder / "results_of_all"
+        if not original.exists():
             preloaded()
-            unpublished(whole)
+            unpublished(original)
             with redirect_stdout(io.StringIO()):
-                rendering(whole)
+                rendering(original)
         root = self.new() / "root"
-        shutil.copytree(whole, root)
+        shutil.copytree(original, root)
         path = self.random.choice([root / "results" / name for name in sorted(files(root / "results"))])
         what, (name, job) = f"{self.damage(path)} {path.name}", self.random.choice(list(READERS.items()))
         left = path.read_bytes() if path.exists() else None
         log = root.with_name("log")
         code = interrupted(lambda: job(root), root, 0, log=log)
-        said, faults = log.read_text(errors="replace"), damaged(root / "results") if code != 2 else ""
-        errors = [line for line in said.splitlines() if line.startswith("error:")]
+        output, faults = log.read_text(errors="replace"), damaged(root / "results") if code != 2 else ""
+        errors = [line for line in output.splitlines() if line.startswith("error:")]
         now = path.read_bytes() if path.exists() else None
         shutil.rmtree(root.parent)
         codes = (1, 2) if name == "verify" else (0, 2)
-        if "Traceback" in said or code not in codes or (code == 2 and len(errors) != 1):
-            return f"{what}, {name}: exit code {code}: {said[-300:]}"
+        if "Traceback" in output or code not in codes or (code == 2 and len(errors) != 1):
+            return f"{what}, {name}: exit code {code}: {output[-300:]}"
         if code == 2:
             return "" if path.name in errors[0] or path.name == manifest.NAME else f"{what}, {name}: {errors[0]}"
         if name == "verify":
-            return "" if path.name in said else f"{what}, verify: exit code {code}: {said[-300:]}"
+            return "" if path.name in output else f"{what}, verify: exit code {code}: {output[-300:]}"
         evidence = path.parent.name in manifest.EVIDENCE
         return f"{what}, {name}: nothing said" if evidence or (now == left and path.name not in faults) else ""
 
@@ -353,13 +353,13 @@ class Writes(Bench):
         command.prepare(root)  # where it will be, since some files hold their place
         shutil.copytree(root, start, dirs_exist_ok=True)
         code, writes = counted(lambda: command.job(root), root, 0, "kill", log)
-        whole = command.look(root)
-        assert code == 0 and whole and writes, log.read_text()
+        reference = command.look(root)
+        assert code == 0 and reference and writes, log.read_text()
         self.writes[name] = writes
         for number in range(1, writes + 1):
             for place, fault in enumerate(FAULTS):
                 if (number + place) % every == 0:
-                    bad = self.at(command, root, start, whole, number, fault)
+                    bad = self.at(command, root, start, reference, number, fault)
                     yield f"{name}, {fault} at write {number} of {writes}: {bad}" if bad else ""
         shutil.rmtree(start)
 
@@ -373,11 +373,11 @@ class Writes(Bench):
         code = interrupted(lambda: command.job(root), root, number, fault, log)
         if code == 0:
             return "" if command.look(root) == whole else "no line, and not what an undisturbed one leaves"
-        said = log.read_text(errors="replace")
+        output = log.read_text(errors="replace")
         bad = (
             ""
             if code == KILLED
-            else wrong(code, f"error: {said}" if "runs are done" in said else said, (0, 1, 2, 75))
+            else wrong(code, f"error: {output}" if "runs are done" in output else output, (0, 1, 2, 75))
         )
         if bad or (bad := damaged(root / "results")):
             return bad
@@ -386,12 +386,12 @@ class Writes(Bench):
             code := interrupted(lambda: command.job(root), root, 0, log=log)
         ) == 75 and time.monotonic() < until:
             time.sleep(1)
-        said = log.read_text(errors="replace")
-        if bad := "" if command.done in said else wrong(code, said, (0,)):
+        output = log.read_text(errors="replace")
+        if bad := "" if command.done in output else wrong(code, output, (0,)):
             return f"then {bad}"
-        found = command.look(root)
-        if found != whole:
-            return f"then other results: {sorted(key for key in {*found, *whole} if found.get(key) != whole.get(key))}"
+        state = command.look(root)
+        if state != whole:
+            return f"then other results: {sorted(key for key in {*state, *whole} if state.get(key) != whole.get(key))}"
         rest = [
             path.name for path in root.rglob("*") if path.suffix == ".tmp" or path.name in (STAGED, JOURNAL)
         ]
