@@ -37,9 +37,9 @@ MINILM = Shape(6, 384, 384, dict.fromkeys(("query", "key", "value", "output"), (
 
 
 def pivot(name: str) -> Pivot:
-    found = show.declaration(name)
-    assert isinstance(found, Pivot)
-    return found
+    declaration = show.declaration(name)
+    assert isinstance(declaration, Pivot)
+    return declaration
 
 
 def scores_of(name: str, folder: Path, *overrides: str) -> list[Scores]:
@@ -112,8 +112,8 @@ def test_the_rank_table_has_a_column_a_rank_and_one_for_rows_without(tmp_path: P
     assert lines["lora_q"].sizes == {"rank_1": 100, "rank_32": 3200} and lines["lora_q"].method_parameters is None
     assert lines["lora_q"].cells["rank_1"].n == 2 and not lines["lora_q_v"].cells
     plot = drawn_of("rank", table)
-    drawn = {curve.label: curve.spots for curve in plot.curves}
-    assert [spot.x for spot in drawn["LoRA on W_q"]] == [1, 32] and [spot.x for spot in drawn["W_q in full"]] == [None]
+    spots = {curve.label: curve.spots for curve in plot.curves}
+    assert [spot.x for spot in spots["LoRA on W_q"]] == [1, 32] and [spot.x for spot in spots["W_q in full"]] == [None]
 
 
 def test_lora_with_prefixes_looks_unlike_the_prefixes_alone(tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_lora_with_prefixes_looks_unlike_the_prefixes_alone(tmp_path: Path) -> N
     results = tuple(Result(name, name, "published", {}) for name in names)
     caption = Caption("T", "mini", ("b",), "d", "1")
     scores = Scores("T", "full", "mini", "b", caption, results, (), (), Column(Metric("m", "m"), "m"), True, "m")
-    drawn = [_curve(result, [], scores).family for result in results]
-    assert drawn == ["q", "q", "lora_q_v", "lora_prefix_embedding", "prefix_embedding"]
+    families = [_curve(result, [], scores).family for result in results]
+    assert families == ["q", "q", "lora_q_v", "lora_prefix_embedding", "prefix_embedding"]
 
 
 def test_one_panel_of_the_paper_stands_once_and_needs_no_name(tmp_path: Path) -> None:
@@ -139,8 +139,8 @@ def test_one_panel_of_the_paper_stands_once_and_needs_no_name(tmp_path: Path) ->
 def test_quality_is_drawn_over_the_parameters_of_each_size(tmp_path: Path) -> None:
     fabricate(tmp_path, "params_vs_quality", {("lora", 1): 0.5, ("lora", 2): 0.6, ("full", None): 0.9}, "accuracy")
     plot = drawn_of("params_vs_quality", scores_of("params_vs_quality", tmp_path)[0])
-    drawn = {curve.label: [spot.x for spot in curve.spots] for curve in plot.curves}
-    assert drawn["LoRA"] == [102, 202] and drawn["Full fine-tuning"] == [9]
+    counts = {curve.label: [spot.x for spot in curve.spots] for curve in plot.curves}
+    assert counts["LoRA"] == [102, 202] and counts["Full fine-tuning"] == [9]
 
 
 def test_the_e2e_ranks_have_a_second_table_for_the_dev_loss(tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_the_paper_s_tables_5_and_6_are_in_the_rows() -> None:
 
 def test_every_ablation_cell_has_a_rate_of_its_own_to_search() -> None:
     # At one alpha the update is scaled by alpha / r: one rate for all sets of matrices would favour the small ranks.
-    found = tune.searches(["experiment=which_weights", "profile=laptop", "task=stsb"])
-    assert len(found) == 7 and {search.length for search in found} == {1}
+    searches = tune.searches(["experiment=which_weights", "profile=laptop", "task=stsb"])
+    assert len(searches) == 7 and {search.length for search in searches} == {1}
     assert len({cell.seed for cell in declared_cells("which_weights", "laptop", ["row/which_weights=v", "task=stsb"])}) == 5
 
 
@@ -207,5 +207,5 @@ def test_a_collapsed_seed_is_counted_in_the_table_and_marked_in_the_figure(tmp_p
     text = markdown([table.table()])
     assert "| 61.0 ± 1.4 |" in text and "size 1: 2 collapsed" in text and "size 2: 1 collapsed" in text
     plot = drawn_of("params_vs_quality", table)
-    drawn = {curve.label: [spot.mark for spot in curve.spots] for curve in plot.curves}
-    assert drawn == {"LoRA": ["", "1 of 2 collapsed"], "AdapterH": ["2 of 2 collapsed"]} and not plot.absent
+    marks = {curve.label: [spot.mark for spot in curve.spots] for curve in plot.curves}
+    assert marks == {"LoRA": ["", "1 of 2 collapsed"], "AdapterH": ["2 of 2 collapsed"]} and not plot.absent

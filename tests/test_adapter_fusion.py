@@ -35,9 +35,9 @@ IDS = torch.randint(0, 256, (2, 9), generator=torch.Generator().manual_seed(0))
 
 def adapters(seed: int, bottleneck: int = 3, trained: bool = True) -> dict[str, torch.Tensor]:
     """What a run of adapter_p leaves."""
-    found = AdapterP(bottleneck=bottleneck).apply(tiny_backbone("bert"))
+    trainable = AdapterP(bottleneck=bottleneck).apply(tiny_backbone("bert"))
     torch.manual_seed(seed)  # not before: the backbone is drawn from a seed of its own, and all sources would be one
-    return {n: torch.randn_like(p) if trained else p.detach() for n, p in found.named.items()}
+    return {n: torch.randn_like(p) if trained else p.detach() for n, p in trainable.named.items()}
 
 
 def fused(n: int = 2, **settings: Any) -> tuple[Any, Any, list[dict[str, torch.Tensor]]]:
@@ -63,14 +63,14 @@ def test_the_attention_is_the_literal_one() -> None:
         for t in range(3):
             x = h[b, t]
             query = part.query.weight @ x + part.query.bias
-            said, scores = [], []
-            for given in starts:
-                down = torch.relu(given[f"{prefix}down.weight"] @ x + given[f"{prefix}down.bias"])
-                u = given[f"{prefix}up.weight"] @ down + given[f"{prefix}up.bias"]
-                said.append(part.value.weight @ u)
+            values, scores = [], []
+            for adapter in starts:
+                down = torch.relu(adapter[f"{prefix}down.weight"] @ x + adapter[f"{prefix}down.bias"])
+                u = adapter[f"{prefix}up.weight"] @ down + adapter[f"{prefix}up.bias"]
+                values.append(part.value.weight @ u)
                 scores.append(float((query @ (part.key.weight @ u + part.key.bias)).detach()))
             weights = [2.718281828459045 ** (score - max(scores)) for score in scores]
-            expected = x + sum(w / sum(weights) * v for w, v in zip(weights, said, strict=True))
+            expected = x + sum(w / sum(weights) * v for w, v in zip(weights, values, strict=True))
             torch.testing.assert_close(got[b, t], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -85,27 +85,27 @@ def test_the_shares_are_of_the_inputs_own_positions(padded: bool) -> None:
     rows = [Encoded([65 + k for k in range(n)], [-1] * n, [0] * n, n) for n in (4, 20)]
 
     def shares(batches: list[list[Encoded]]) -> Any:
-        seen = method.watch(backbone)
+        observations = method.watch(backbone)
         with torch.no_grad():
             for batch in batches:
                 features_of(backbone, collate(batch, backbone.pad))
-        return seen()["fusion"]["a"]
+        return observations()["fusion"]["a"]
 
-    alone = shares([[row] for row in rows])
+    reference = shares([[row] for row in rows])
     backbone.recomputes = padded
     assert backbone.batching == ("padded" if padded else "packed")
-    assert shares([rows]) == pytest.approx(alone, abs=1e-5)
+    assert shares([rows]) == pytest.approx(reference, abs=1e-5)
     assert all(part.backbone is None for part in backbone.model.modules() if isinstance(part, Fused))
 
 
 def test_of_one_source_it_starts_as_that_adapter() -> None:
-    backbone, _, (given,) = fused(1)
-    alone = tiny_backbone("bert")
-    AdapterP(bottleneck=3).apply(alone)
-    alone.model.load_state_dict(given, strict=False)
-    backbone.model.load_state_dict({n: v for n, v in given.items() if n.startswith("classifier")}, strict=False)
+    backbone, _, (adapter,) = fused(1)
+    reference = tiny_backbone("bert")
+    AdapterP(bottleneck=3).apply(reference)
+    reference.model.load_state_dict(adapter, strict=False)
+    backbone.model.load_state_dict({n: v for n, v in adapter.items() if n.startswith("classifier")}, strict=False)
     with torch.no_grad():  # V is 1e-6 off the identity
-        got, expected = backbone.model(input_ids=IDS).logits, alone.model(input_ids=IDS).logits
+        got, expected = backbone.model(input_ids=IDS).logits, reference.model(input_ids=IDS).logits
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -116,9 +116,9 @@ def test_the_count_and_what_stays_frozen() -> None:
     assert AdapterFusion(sources=["a"]).count(shape) == 2 * (3 * 32**2 + 2 * 32)
     backbone.model(input_ids=IDS).logits.square().sum().backward()
     assert all(p.grad is None for p in trainable.kept.values())
-    for number, given in enumerate(starts):
+    for number, adapter in enumerate(starts):
         own = {n: p for n, p in trainable.kept.items() if f".adapters.{number}." in n}
-        assert own and all(torch.equal(p, given[n.replace(f".adapters.{number}", "")]) for n, p in own.items())
+        assert own and all(torch.equal(p, adapter[n.replace(f".adapters.{number}", "")]) for n, p in own.items())
 
 
 def test_the_penalty_is_the_distance_of_v_from_the_identity() -> None:
@@ -127,10 +127,10 @@ def test_the_penalty_is_the_distance_of_v_from_the_identity() -> None:
     with torch.no_grad():
         for value in values:
             value += torch.randn_like(value)
-    found = trainable.penalty()
+    penalty = trainable.penalty()
     expected = 0.5 * sum((torch.eye(32) - value).square().sum() for value in values)
-    torch.testing.assert_close(found, expected)
-    found.backward()
+    torch.testing.assert_close(penalty, expected)
+    penalty.backward()
     torch.testing.assert_close(values[0].grad, 2 * 0.5 * (values[0].detach() - torch.eye(32)))
     assert AdapterFusion(sources=["a"], penalty=0).apply(tiny_backbone("bert")).penalty is None
 
@@ -155,33 +155,33 @@ def test_what_cannot_be_fused_is_refused() -> None:
 
 def test_a_sweep_shares_the_extraction_runs(tmp_path: Path) -> None:
     """A fusion of three tasks' adapters on two of them: the adapter_p runs are the table's own, each once and first."""
-    asked = ["experiment=fusion", "row/fusion=fusion,adapter_p", "profile=mini", "task=entailment,sentiment"]
-    found = with_starts(cells([*asked, f"paths.runs={tmp_path}"]))
+    overrides = ["experiment=fusion", "row/fusion=fusion,adapter_p", "profile=mini", "task=entailment,sentiment"]
+    sweep_cells = with_starts(cells([*overrides, f"paths.runs={tmp_path}"]))
     first = [("adapter_p", task) for task in ("sentiment", "entailment", "similarity")]
-    assert [(cell.row.name, cell.task) for cell in found] == [*first, ("fusion", "entailment"), ("fusion", "sentiment")]
-    assert all([start.folder for start in cell.starts] == [one.folder for one in found[:3]] for cell in found[3:])
+    assert [(cell.row.name, cell.task) for cell in sweep_cells] == [*first, ("fusion", "entailment"), ("fusion", "sentiment")]
+    assert all([start.folder for start in cell.starts] == [one.folder for one in sweep_cells[:3]] for cell in sweep_cells[3:])
 
 
 def test_a_run_end_to_end_keeps_the_adapters_and_tells_the_shares(tmp_path: Path) -> None:
     overrides = ["experiment=fusion", "row/fusion=fusion", "profile=smoke", "task=entailment", f"paths.runs={tmp_path}"]
-    made = one_run.run(compose(overrides), overrides)
-    shares = made["measured"]["fusion"]
-    assert list(shares) == ["sentiment", "entailment"] and len(made["measured"]["started_from"]) == 2
+    record = one_run.run(compose(overrides), overrides)
+    shares = record["measured"]["fusion"]
+    assert list(shares) == ["sentiment", "entailment"] and len(record["measured"]["started_from"]) == 2
     assert all(abs(a + b - 1) < 1e-5 for a, b in zip(*shares.values(), strict=True))
-    again = restore(tmp_path / "smoke" / made["signature"])  # without the runs that it started from
+    again = restore(tmp_path / "smoke" / record["signature"])  # without the runs that it started from
     frozen = [p for n, p in again.backbone.model.named_parameters() if ".adapters." in n]
     assert frozen and all(p.any() for p in frozen if p.dim() > 1)
 
 
 def test_the_shares_are_shown(tmp_path: Path) -> None:
     task = {"name": "rte", "label": "RTE", "metrics": ["accuracy"], "_target_": "lora_repro.tasks.glue.task.Glue"}
-    asked = {"task": task, "backbone": {"name": "minilm", "label": "MiniLM"}, "row": {"table": "fusion"}}
-    cell = Cell(Row("fusion", "AdapterFusion", 1, 5, True, {}, {}), 0, {}, (), "s0", asked, Path("s0"))
-    declared = [replace(cell, seed=seed, signature=f"s{seed}") for seed in range(3)]
+    config = {"task": task, "backbone": {"name": "minilm", "label": "MiniLM"}, "row": {"table": "fusion"}}
+    cell = Cell(Row("fusion", "AdapterFusion", 1, 5, True, {}, {}), 0, {}, (), "s0", config, Path("s0"))
+    seed_cells = [replace(cell, seed=seed, signature=f"s{seed}") for seed in range(3)]
     where = {"data": {"caption": "RTE", "hashes": {}}, "backbone": {"label": "MiniLM", "sha256": "1"}}
-    seen = [{"fusion": {"rte": [0.2, 0.6 + seed / 10], "cb": [0.8, 0.4]}} for seed in range(2)]
+    measurements = [{"fusion": {"rte": [0.2, 0.6 + seed / 10], "cb": [0.8, 0.4]}} for seed in range(2)]
     facts = {"status": "finished", "where": where, "asked": {}}
-    records = {f"s{seed}": {**facts, "measured": found} for seed, found in enumerate(seen)}
+    records = {f"s{seed}": {**facts, "measured": measurement} for seed, measurement in enumerate(measurements)}
     records["s2"] = {**records["s0"], "status": "collapsed"}
 
     class Silent(Pivot):
@@ -189,24 +189,24 @@ def test_the_shares_are_shown(tmp_path: Path) -> None:
             return []
 
     ask = ReportRequest("fusion", "mini")
-    ask.__dict__["cells"] = declared
-    (shown,) = Fusion(Silent("AdapterFusion", {})).exhibits(ask, [Store(PUBLISHED, Path(), records)])
-    assert shown.tables[0].header == ("Target", "rte", "cb", "n")
-    assert shown.tables[0].rows == (("RTE", "0.425 ± 0.035", "0.600 ± 0.000", "2"),)
-    assert shown.tables[0].footnotes[1] == "Left out, as collapsed or diverged: RTE (n = 1)."
-    assert [path.suffix for path in shown.draw(tmp_path / "shares")] == [".svg", ".png"]
+    ask.__dict__["cells"] = seed_cells
+    (exhibit,) = Fusion(Silent("AdapterFusion", {})).exhibits(ask, [Store(PUBLISHED, Path(), records)])
+    assert exhibit.tables[0].header == ("Target", "rte", "cb", "n")
+    assert exhibit.tables[0].rows == (("RTE", "0.425 ± 0.035", "0.600 ± 0.000", "2"),)
+    assert exhibit.tables[0].footnotes[1] == "Left out, as collapsed or diverged: RTE (n = 1)."
+    assert [path.suffix for path in exhibit.draw(tmp_path / "shares")] == [".svg", ".png"]
 
 
 def test_a_caption_says_which_tasks_each_text_about_the_data_is_of() -> None:
     def told(*captions: str) -> str:
         labels = [caption.split(" (")[0] for caption in captions]
-        asked = [{"task": {"name": label, "label": label}} for label in labels]
+        configs = [{"task": {"name": label, "label": label}} for label in labels]
         row = Row("lora", "LoRA", 1, 5, True, {}, {})
-        declared = [Cell(row, 0, {}, (), label, one, Path(label)) for label, one in zip(labels, asked, strict=True)]
-        return data_of_tasks(declared, [{"where": {"data": {"caption": caption}}} for caption in captions])
+        task_cells = [Cell(row, 0, {}, (), label, one, Path(label)) for label, one in zip(labels, configs, strict=True)]
+        return data_of_tasks(task_cells, [{"where": {"data": {"caption": caption}}} for caption in captions])
 
-    held = [("RTE", 250), ("MRPC", 250), ("SST-2", 500), ("STS-B", 500)]
-    rte, mrpc, sst2, stsb = (f"{task} (GLUE; {n} held out)" for task, n in held)
+    sizes = [("RTE", 250), ("MRPC", 250), ("SST-2", 500), ("STS-B", 500)]
+    rte, mrpc, sst2, stsb = (f"{task} (GLUE; {n} held out)" for task, n in sizes)
     assert told(rte, mrpc) == "RTE, MRPC: GLUE; 250 held out"
     assert told(rte, sst2, mrpc, stsb) == "RTE, MRPC (GLUE; 250 held out); SST-2, STS-B (GLUE; 500 held out)"
     assert told("SST (a)", "SST-2 (b)") == "SST (a); SST-2 (b)"  # of two names that begin a caption, the longer

@@ -59,15 +59,15 @@ def test_adapter_h_sits_where_each_residual_addition_reads(architecture: str) ->
             part.p = 0.5
     first, second = (layer.get_submodule(path) for path in backbone.table.residuals)
     assert isinstance(first, AdaptedOutput) and isinstance(second, AdaptedOutput)
-    entered: dict[str, torch.Tensor] = {}
+    inputs: dict[str, torch.Tensor] = {}
     gave: dict[str, torch.Tensor] = {}
-    layer.register_forward_pre_hook(lambda _, args: entered.update(block=args[0]))
+    layer.register_forward_pre_hook(lambda _, args: inputs.update(block=args[0]))
     layer.register_forward_hook(lambda _, args, out: gave.update(block=out if isinstance(out, torch.Tensor) else out[0]))
     first.register_forward_hook(lambda _, args, out: gave.update(first=out))
     second.register_forward_hook(lambda _, args, out: gave.update(second=out))
     norms = [layer.get_submodule(path) for path in backbone.table.layer_norms]
     backbone.model(input_ids=IDS)
-    x = entered["block"]
+    x = inputs["block"]
     if backbone.table.post_norm:
         literal = norms[1](norms[0](x + gave["first"]) + gave["second"])
     else:

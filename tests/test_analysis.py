@@ -43,15 +43,15 @@ def test_similarity_is_the_formula_of_the_paper_at_every_i_and_j() -> None:
 
 
 def test_the_same_span_is_1_an_orthogonal_one_0_whatever_the_rotation_within_it() -> None:
-    whole = basis(12, 8)
-    assert similarity(whole[:, :4], whole[:, :4] @ rotation(4))[-1, -1] == pytest.approx(1)
-    assert similarity(whole[:, :4], whole[:, 4:])[-1, -1] == pytest.approx(0, abs=1e-12)
-    assert similarity(whole[:, :2], whole)[-1, -1] == pytest.approx(1)  # contained
+    vectors = basis(12, 8)
+    assert similarity(vectors[:, :4], vectors[:, :4] @ rotation(4))[-1, -1] == pytest.approx(1)
+    assert similarity(vectors[:, :4], vectors[:, 4:])[-1, -1] == pytest.approx(0, abs=1e-12)
+    assert similarity(vectors[:, :2], vectors)[-1, -1] == pytest.approx(1)  # contained
 
 
 def test_a_planted_overlap_of_one_direction_is_found() -> None:
-    whole = basis(20, 8)
-    one, other = whole[:, :4], np.column_stack([whole[:, 0], whole[:, 5:8]])
+    vectors = basis(20, 8)
+    one, other = vectors[:, :4], np.column_stack([vectors[:, 0], vectors[:, 5:8]])
     grid = similarity(one, other)
     assert grid[0, 0] == pytest.approx(1) and grid[3, 3] == pytest.approx(1 / 4)
 
@@ -119,8 +119,8 @@ REAL = os.environ.get("LORA_REPRO_AUTHORS_ADAPTER", "")
 @pytest.mark.skipif(not REAL, reason="LORA_REPRO_AUTHORS_ADAPTER names no file: the LoRA authors' released adapter")
 def test_the_authors_adapter_has_the_spectra_that_were_read_off_it_before() -> None:
     """Measured independently: the top direction has 58 % of W_q's squared norm on average, 99 % in the last layer; W_v 39 %."""
-    found = read(Path(REAL))
-    spectra = {place: svd(factors.update)[1][:8] for place, factors in found.items()}
+    adapter = read(Path(REAL))
+    spectra = {place: svd(factors.update)[1][:8] for place, factors in adapter.items()}
     share = {place: s[0] ** 2 / (s**2).sum() for place, s in spectra.items()}
     query, value = ([share[kind, layer] for layer in range(12)] for kind in ("query", "value"))
     assert np.mean(query) == pytest.approx(0.58, abs=0.01) and query[11] == pytest.approx(0.99, abs=0.005)
@@ -128,7 +128,7 @@ def test_the_authors_adapter_has_the_spectra_that_were_read_off_it_before() -> N
     ranks = {kind: np.mean([effective_rank(spectra[kind, n]) for n in range(12)]) for kind in ("query", "value")}
     assert ranks["query"] == pytest.approx(3.7, abs=0.06) and ranks["value"] == pytest.approx(5.2, abs=0.06)
     for layer in range(12):
-        one, other = (svd(found[kind, layer].A)[2] for kind in ("query", "value"))
+        one, other = (svd(adapter[kind, layer].A)[2] for kind in ("query", "value"))
         assert 0.03 < similarity(one, other)[-1, -1] < 0.09
 
 

@@ -185,9 +185,9 @@ def job(kind: str, given: Any, folder: Path) -> int:
     elif kind == "hydra":
         ran([*BASE, f"hydra.{given[0]}={given[1]}".replace("RAN", str(folder / "RAN"))])
     elif kind == "setting":
-        asked = resolved(compose([*BASE, "=".join(given)]))
+        run_config = resolved(compose([*BASE, "=".join(given)]))
         for group in ("method", "train", "decode", "task", "data"):
-            build(asked[group])
+            build(run_config[group])
     elif kind == "adapter":
         config, module, shape, dtype = given
         (folder / "adapter_config.json").write_text(
@@ -242,7 +242,7 @@ def hold(kind: str, given: Any) -> None:
     def late(number: int, frame: object) -> None:
         raise AssertionError(f"it takes more than {SECONDS} seconds")
 
-    said, told = io.StringIO(), io.StringIO()
+    stdout, stderr = io.StringIO(), io.StringIO()
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
     try:
@@ -251,7 +251,7 @@ def hold(kind: str, given: Any) -> None:
             patch.dict(os.environ, {"TORTURE_SECRET": SECRET}),
             warnings.catch_warnings(),
         ):
-            with redirect_stdout(said), redirect_stderr(told):
+            with redirect_stdout(stdout), redirect_stderr(stderr):
                 try:
                     code = console.command(lambda arguments: job(kind, given, Path(folder)))([])
                 except SystemExit as left:
@@ -262,8 +262,8 @@ def hold(kind: str, given: Any) -> None:
         signal.signal(signal.SIGALRM, before)
         if kind == "yaml":
             read_again()
-    text = told.getvalue()
-    assert SECRET not in said.getvalue() + text, text
+    text = stderr.getvalue()
+    assert SECRET not in stdout.getvalue() + text, text
     assert code in (0, 2, 3), f"exit code {code}: {text}"
     if code:
         errors = [line for line in text.split("\n")[:-1] if not line.startswith("warning:")]
@@ -279,8 +279,8 @@ def search(kind: str, examples: int, seed: int | None = None) -> None:
         deadline=None,
         suppress_health_check=[*HealthCheck],
     )
-    held: Callable[[], None] = limits(given(GIVEN[kind])(lambda value: hold(kind, value)))
-    (held if seed is None else seeded(seed)(held))()
+    check: Callable[[], None] = limits(given(GIVEN[kind])(lambda value: hold(kind, value)))
+    (check if seed is None else seeded(seed)(check))()
 
 
 @pytest.mark.parametrize("kind", PAST)

@@ -48,8 +48,8 @@ def first(model: Any) -> torch.Tensor:
 
 
 def test_the_page_runs_as_it_stands() -> None:
-    failed, tried = doctest.testfile(str(PAGE), module_relative=False)
-    assert not failed and tried > 25
+    failures, examples = doctest.testfile(str(PAGE), module_relative=False)
+    assert not failures and examples > 25
 
 
 @pytest.mark.parametrize("make", [llama, bert, lambda: bert(BertModel)], ids=["llama", "bert", "bert without head"])
@@ -108,16 +108,16 @@ def test_a_head_is_trained_and_other_methods_fit_but_those_with_slots() -> None:
 def test_the_beam_search_takes_any_causal_model(model: type[PreTrainedModel], config: Any, seed: int) -> None:
     """With one beam and no bans it is greedy decoding, which a loop over whole sequences gives too."""
     torch.manual_seed(seed)
-    made, tokenizer = model(config(**SIZES, num_key_value_heads=1)).eval(), byte_tokenizer("<eos>")
+    network, tokenizer = model(config(**SIZES, num_key_value_heads=1)).eval(), byte_tokenizer("<eos>")
     ids = tokenizer.encode("Hello", add_special_tokens=False)
     start = len(ids)
     while len(ids) < start + 5:
-        best = int(made(torch.tensor([ids])).logits[0, -1].argmax())
+        best = int(network(torch.tensor([ids])).logits[0, -1].argmax())
         if best == tokenizer.eos_token_id:
             break
         ids.append(best)
-    found = complete(made, tokenizer, ["Hello", "Hello there"], BeamSearch(beam=1, max_new_tokens=5, no_repeat_ngram=0))
-    assert found[0] == tokenizer.decode(ids[start:]).split("\n\n")[0].strip()
+    texts = complete(network, tokenizer, ["Hello", "Hello there"], BeamSearch(beam=1, max_new_tokens=5, no_repeat_ngram=0))
+    assert texts[0] == tokenizer.decode(ids[start:]).split("\n\n")[0].strip()
 
 
 def test_similarity_is_of_spans_and_not_of_scales() -> None:
@@ -136,10 +136,10 @@ def test_a_body_is_no_language_model_to_peft_and_a_stripped_model_is_one_line(tm
     for p in lora.apply(body).parameters():
         torch.nn.init.normal_(p, std=0.1)
     ids = torch.arange(5)[None]
-    said = body(ids).last_hidden_state
+    states = body(ids).last_hidden_state
     to_peft(body, lora, tmp_path / "adapter", base=str(tmp_path / "base"))
     again = peft.PeftModel.from_pretrained(BertModel.from_pretrained(tmp_path / "base"), tmp_path / "adapter").eval()
-    torch.testing.assert_close(again(input_ids=ids).last_hidden_state, said, rtol=0, atol=1e-5)
+    torch.testing.assert_close(again(input_ids=ids).last_hidden_state, states, rtol=0, atol=1e-5)
     with pytest.raises(UserError, match="a method has updated this model before"):
         Lora(rank=4).apply(body)  # `to_peft` would then write one of the two
     strip(body)

@@ -34,17 +34,17 @@ def live_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 def imports(tree: ast.AST, known: set[str]) -> set[str]:
     """Dotted names of what a module imports; `from package import module` gives the module where it is one."""
-    found = set()
+    modules = set()
     for node in live_nodes(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: write imports absolute"
-            whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= whole & known
-            if whole - known:
-                found.add(str(node.module))
-    return found
+            candidates = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= candidates & known
+            if candidates - known:
+                modules.add(str(node.module))
+    return modules
 
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in NAMES.items()}
@@ -64,21 +64,21 @@ def foreign(name: str) -> set[str]:
 
 def reached(name: str) -> set[str]:
     """`name` and every module of the project that it imports, directly or through others."""
-    seen, todo = set(), [name]
+    modules, todo = set(), [name]
     while todo:
         current = todo.pop()
-        if current not in seen:
-            seen.add(current)
+        if current not in modules:
+            modules.add(current)
             todo += own(current)
-    return seen
+    return modules
 
 
 def within(package: str) -> list[str]:
     """The modules of a package of the library, or that one module."""
-    whole = f"{LIBRARY}.{package}"
-    found = [name for name in NAMES if name == whole or name.startswith(f"{whole}.")]
-    assert found, f"no such room: {package}"
-    return found
+    prefix = f"{LIBRARY}.{package}"
+    modules = [name for name in NAMES if name == prefix or name.startswith(f"{prefix}.")]
+    assert modules, f"no such room: {package}"
+    return modules
 
 
 def within_any(packages: str) -> set[str]:
@@ -96,8 +96,8 @@ def f():
     if x:
         import wandb
 """
-    known = {"lora_repro", "lora_repro.records.record", "lora_repro.errors"}
-    assert imports(ast.parse(source), known) == {"torch.nn", "lora_repro.records.record", "lora_repro.errors", "wandb"}
+    modules = {"lora_repro", "lora_repro.records.record", "lora_repro.errors"}
+    assert imports(ast.parse(source), modules) == {"torch.nn", "lora_repro.records.record", "lora_repro.errors", "wandb"}
 
 
 def test_no_module_imports_itself_through_others() -> None:
@@ -136,25 +136,25 @@ WEIGHTS = {f"{LIBRARY}.backbone.{stem}" for stem in ("weights", "architecture", 
 def test_no_stage_reaches_back(stage: str) -> None:
     hidden = within_any(UNSEEN[stage]) - WEIGHTS
     for name in within(stage):
-        assert not (seen := reached(name) & hidden), f"{name} reaches {', '.join(sorted(seen))}"
+        assert not (overlap := reached(name) & hidden), f"{name} reaches {', '.join(sorted(overlap))}"
 
 
 def test_experiments_and_reports_read_records_and_train_nothing() -> None:
     hidden = within_any("run methods tasks data train decode backbone tracking")
-    declared = [name for name in NAMES if name.startswith("experiments.")]
-    assert declared
-    for name in [*declared, *within_any("results report")]:
-        seen = reached(name)
-        assert not seen & hidden, f"{name} reaches {', '.join(sorted(seen & hidden))}"
-        used = {top for other in seen for top in foreign(other)}
-        assert not used & {"torch", "transformers", "datasets", "wandb"}, f"{name} reaches {used}"
+    experiments = [name for name in NAMES if name.startswith("experiments.")]
+    assert experiments
+    for name in [*experiments, *within_any("results report")]:
+        modules = reached(name)
+        assert not modules & hidden, f"{name} reaches {', '.join(sorted(modules & hidden))}"
+        packages = {top for other in modules for top in foreign(other)}
+        assert not packages & {"torch", "transformers", "datasets", "wandb"}, f"{name} reaches {packages}"
 
 
 @pytest.mark.parametrize("package", ["tasks", "metrics"])
 def test_tasks_and_metrics_know_no_models(package: str) -> None:
     for name in within(package):
-        used = {top for other in reached(name) for top in foreign(other)}
-        assert not used & {"torch", "transformers", "tokenizers", "safetensors"}, f"{name} reaches {used}"
+        packages = {top for other in reached(name) for top in foreign(other)}
+        assert not packages & {"torch", "transformers", "tokenizers", "safetensors"}, f"{name} reaches {packages}"
 
 
 def test_tasks_use_metrics_and_their_own_folder_only() -> None:
@@ -175,10 +175,10 @@ def test_methods_import_torch_their_base_and_shared_layers_only() -> None:
             allowed_packages.add("transformers")  # its cache object is where keys and values go
         assert not (other := foreign(name) - allowed_packages), f"{name} imports {', '.join(other)}"
         for other in own(name):  # `config.validation`: the ranges that settings are annotated with
-            backbone, shared = r"backbone\.(weights|architecture|addressed|dropout)", r"methods|methods\.(base|update|_\w+)"
-            known = rf"lora_repro\.(errors|config\.validation|{backbone}|{shared})"
-            allowed = re.fullmatch(known, other)
-            assert allowed, f"{name} imports {other}; a method imports no other"
+            backbone, methods = r"backbone\.(weights|architecture|addressed|dropout)", r"methods|methods\.(base|update|_\w+)"
+            pattern = rf"lora_repro\.(errors|config\.validation|{backbone}|{methods})"
+            match = re.fullmatch(pattern, other)
+            assert match, f"{name} imports {other}; a method imports no other"
 
 
 def test_no_method_is_named_outside_methods() -> None:
@@ -186,17 +186,17 @@ def test_no_method_is_named_outside_methods() -> None:
     final = {name for name in within("methods") if not re.search(r"methods(\.base|\.update|\._\w+)?$", name)}
     formats = {f"{LIBRARY}.exchange.{stem}" for stem in ("peft_folder", "peft_lora", "peft_virtual", "open_checkpoint")}
     for name in set(NAMES) - final - formats:
-        assert not (named := own(name) & final), f"{name} names {', '.join(sorted(named))}"
+        assert not (methods := own(name) & final), f"{name} names {', '.join(sorted(methods))}"
 
 
 def test_nobody_asks_of_what_kind_a_task_is() -> None:
     """An objective is chosen by the task's own word for it; its decoder comes with it."""
-    chosen = {f"{LIBRARY}.objectives.{stem}" for stem in ("completion", "classification")}
+    objectives = {f"{LIBRARY}.objectives.{stem}" for stem in ("completion", "classification")}
     for name in set(NAMES) - set(within("tasks")) - set(within("objectives")):
         kinds = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.Attribute) and node.attr == "kind"]
         assert not [node.lineno for node in kinds if ast.unparse(node.value).endswith("task")], name
         measuring = f"{LIBRARY}.costs.footprint"  # trains on text whatever the task
-        assert name == measuring or not own(name) & chosen, f"{name} imports one objective"
+        assert name == measuring or not own(name) & objectives, f"{name} imports one objective"
 
 
 @pytest.mark.parametrize(
@@ -234,15 +234,15 @@ def test_every_imported_package_is_declared() -> None:
         f"{LIBRARY}.backbone.nf4": names(project["optional-dependencies"]["qlora"]),
         f"{LIBRARY}.sweep.ray_launcher": names(project["optional-dependencies"]["ray"]),
     }
-    timed = testing | names(project["optional-dependencies"]["bench"])  # peers of `make bench`
+    benchmarks = testing | names(project["optional-dependencies"]["bench"])  # peers of `make bench`
     tests = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")}
-    used = [(name, top, library | optional.get(name, set())) for name in NAMES for top in foreign(name)]
+    uses = [(name, top, library | optional.get(name, set())) for name in NAMES for top in foreign(name)]
     for path, tree in tests.items():
         tops = {other.partition(".")[0] for other in imports(tree, set())}
         tops -= {*sys.stdlib_module_names, *(other.stem for other in tests), LIBRARY, "experiments", "tests"}
-        used += [(str(path), top, timed if path.parent.name == "benchmarks" else testing) for top in tops]
-    for name, top, declared in used:
-        assert {plain(home) for home in homes.get(top, [top])} & declared, f"{name} imports {top}: not in pyproject.toml"
+        uses += [(str(path), top, benchmarks if path.parent.name == "benchmarks" else testing) for top in tops]
+    for name, top, dependencies in uses:
+        assert {plain(home) for home in homes.get(top, [top])} & dependencies, f"{name} imports {top}: not in pyproject.toml"
 
 
 def calls(name: str) -> Iterator[ast.Call]:
@@ -277,11 +277,11 @@ def test_no_catch_all_handler_and_no_drawer_file() -> None:
             if isinstance(node, ast.ClassDef):
                 assert not re.search(r"Manager$|Helper$", node.name), f"{name}: {node.name}"
             if isinstance(node, ast.ExceptHandler):
-                caught = ast.unparse(node.type) if node.type else "everything"
+                exception = ast.unparse(node.type) if node.type else "everything"
                 passed_on = ast.unparse(node.body[-1]) == "raise"  # tidies up, hides nothing
-                broad = caught in ("Exception", "BaseException", "everything") and not passed_on
+                broad = exception in ("Exception", "BaseException", "everything") and not passed_on
                 # A dashboard may fail in any way and must not cost a run.
-                assert not broad or name == f"{LIBRARY}.tracking.background", f"{name}:{node.lineno}: catches {caught}"
+                assert not broad or name == f"{LIBRARY}.tracking.background", f"{name}:{node.lineno}: catches {exception}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

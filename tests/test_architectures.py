@@ -64,9 +64,9 @@ def wide(name: str) -> Backbone:
 
 
 def rows(lengths: tuple[int, ...] = (11, 17, 9)) -> Any:
-    drawn = torch.Generator().manual_seed(4)
-    made = [torch.randint(3, 256, (n,), generator=drawn).tolist() for n in lengths]
-    return collate([Encoded(ids, [-1] * len(ids), [0] * len(ids), 4, 1) for ids in made], 0)
+    generator = torch.Generator().manual_seed(4)
+    sequences = [torch.randint(3, 256, (n,), generator=generator).tolist() for n in lengths]
+    return collate([Encoded(ids, [-1] * len(ids), [0] * len(ids), 4, 1) for ids in sequences], 0)
 
 
 def test_every_architecture_has_a_shape_here() -> None:
@@ -82,18 +82,18 @@ def test_body_and_head_give_the_logits_of_transformers(name: str, batching: str,
     with torch.no_grad():
         expected = plain(backbone)(input_ids=batch.ids, attention_mask=batch.attention).logits
         if name in DECODERS:
-            found = backbone.logits(backbone.hidden(batch.ids, batch.attention))
-            found, expected = (x[batch.attention.bool()] for x in (found, expected))
+            actual = backbone.logits(backbone.hidden(batch.ids, batch.attention))
+            actual, expected = (x[batch.attention.bool()] for x in (actual, expected))
         else:
-            found = logits_of(backbone, features_of(backbone, batch))
-    torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
+            actual = logits_of(backbone, features_of(backbone, batch))
+    torch.testing.assert_close(actual, expected, rtol=2e-5, atol=2e-5)
 
 
 def test_a_matrix_that_is_grouped_by_head_gives_each_part_and_the_same_logits() -> None:
     model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(vocab_size=257, **SHAPES["gpt_neox"])).eval()
-    fused = model.gpt_neox.layers[1].attention.query_key_value
+    projection = model.gpt_neox.layers[1].attention.query_key_value
     x, before = torch.randn(5, 32), logits(model)
-    expected = fused(x).view(5, 4, 3, 8)  # (positions, heads, query key value, head_dim)
+    expected = projection(x).view(5, 4, 3, 8)  # (positions, heads, query key value, head_dim)
     backbone = AddressedModel(model)
     torch.testing.assert_close(logits(model), before)
     for part, kind in enumerate(("query", "key", "value")):
@@ -123,13 +123,13 @@ def test_methods_train_what_their_formulas_count(name: str) -> None:
         batch = rows()
         for row in range(len(batch.ids)):
             batch.virtual[row, : sum(method.virtual_tokens)] = torch.arange(sum(method.virtual_tokens))
-        said = {"virtual": batch.virtual} if sum(method.virtual_tokens) else {}
-        hidden = backbone.hidden(batch.ids, batch.attention, **said)
+        kwargs = {"virtual": batch.virtual} if sum(method.virtual_tokens) else {}
+        hidden = backbone.hidden(batch.ids, batch.attention, **kwargs)
         out = backbone.logits(hidden) if name in DECODERS else logits_of(backbone, hidden[:, 0])
         out.square().mean().backward()
-        reached = {key for key, p in trainable.method.items() if p.grad is not None and bool(p.grad.isfinite().all())}
+        gradient_keys = {key for key, p in trainable.method.items() if p.grad is not None and bool(p.grad.isfinite().all())}
         unread = {key for key in trainable.method if "pooler" in key or "position" in key or "token_type" in key}
-        assert set(trainable.method) - reached <= unread, method
+        assert set(trainable.method) - gradient_keys <= unread, method
 
 
 @each
@@ -142,13 +142,13 @@ def test_at_the_start_nothing_changes_and_merging_changes_nothing(name: str) -> 
         with torch.no_grad():
             for parameter in trainable.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
-        moved = logits(backbone.model)
-        assert (moved - before).abs().max() > 1e-3, method
+        reference = logits(backbone.model)
+        assert (reference - before).abs().max() > 1e-3, method
         merge(backbone.model)
-        torch.testing.assert_close(logits(backbone.model), moved, rtol=2e-5, atol=2e-5)
+        torch.testing.assert_close(logits(backbone.model), reference, rtol=2e-5, atol=2e-5)
         strip(backbone.model)
         if not isinstance(method, BitFit):  # its biases are in no plain model without any
-            torch.testing.assert_close(logits(plain(backbone)), moved, rtol=2e-5, atol=2e-5)
+            torch.testing.assert_close(logits(plain(backbone)), reference, rtol=2e-5, atol=2e-5)
 
 
 @each
@@ -185,12 +185,12 @@ def test_virtual_tokens_that_start_as_words_are_those_words(name: str) -> None:
         batch = collate([Encoded(ids, slots + [-1] * 11, [0] * len(ids), 4, 1) for ids in tokens], 0)
         with torch.no_grad():
             if name in DECODERS:
-                said = {"virtual": batch.virtual} if slots else {}
-                found = backbone.logits(backbone.hidden(batch.ids, batch.attention, **said))
+                kwargs = {"virtual": batch.virtual} if slots else {}
+                actual = backbone.logits(backbone.hidden(batch.ids, batch.attention, **kwargs))
             else:
-                found = logits_of(backbone, features_of(backbone, batch))
+                actual = logits_of(backbone, features_of(backbone, batch))
         expected = expected[:, 3:] if method is KEYS else expected
-        torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5, msg=lambda said, m=method: f"{m}: {said}")
+        torch.testing.assert_close(actual, expected, rtol=2e-5, atol=2e-5, msg=lambda said, m=method: f"{m}: {said}")
 
 
 @each

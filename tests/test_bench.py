@@ -37,12 +37,12 @@ TINY = ["profile=smoke", "train.precision=fp32"]
 @pytest.mark.parametrize(("backbone", "task", "rows"), [("random_llama", "e2e", 4), ("random_bert", "entailment", 3)])
 def test_ours_and_the_peer_do_the_same_work(monkeypatch: pytest.MonkeyPatch, backbone: str, task: str, rows: int) -> None:
     monkeypatch.setattr(step, "CASES", {"tiny": ([f"backbone={backbone}"], backbone, task, task, "", rows)})
-    (found,) = step.measure(TINY, ["tiny"], 2)["steps"]
-    assert found["losses"]["peer"] == pytest.approx(found["losses"]["ours"], rel=1e-5)
-    assert found["losses"]["full"] == found["losses"]["ours"] and found["batching"] == "packed"
-    assert {len(times) for times in found["seconds"].values()} == {2} and found["tokens"] <= found["padded_tokens"]
-    assert sum(found["parts"].values()) == pytest.approx(1, abs=0.01) and found["parts"]["matrix products"] > 0
-    assert found["peer_over_ours"] > 0 and found["gflops"] > 0 and found["gemm_gflops"] > 0
+    (entry,) = step.measure(TINY, ["tiny"], 2)["steps"]
+    assert entry["losses"]["peer"] == pytest.approx(entry["losses"]["ours"], rel=1e-5)
+    assert entry["losses"]["full"] == entry["losses"]["ours"] and entry["batching"] == "packed"
+    assert {len(times) for times in entry["seconds"].values()} == {2} and entry["tokens"] <= entry["padded_tokens"]
+    assert sum(entry["parts"].values()) == pytest.approx(1, abs=0.01) and entry["parts"]["matrix products"] > 0
+    assert entry["peer_over_ours"] > 0 and entry["gflops"] > 0 and entry["gemm_gflops"] > 0
 
 
 def test_each_kind_of_cpu_keeps_its_figures() -> None:
@@ -59,33 +59,37 @@ def test_each_kind_of_cpu_keeps_its_figures() -> None:
         ["AVX512", "tiny, bf16", "2.00", "2.00"],
     ]
     assert table["rows"][2][4].startswith("cpu, 1 threads, 2026-01-02, code ")
-    (later,) = again["tables"]
-    assert [(row[2], row[4].partition(",")[0]) for row in later["rows"]] == [("5.00", "newer"), ("4.00", "new"), ("2.00", "cpu")]
+    (new_table,) = again["tables"]
+    assert [(row[2], row[4].partition(",")[0]) for row in new_table["rows"]] == [
+        ("5.00", "newer"),
+        ("4.00", "new"),
+        ("2.00", "cpu"),
+    ]
 
 
 def test_only_the_cases_named_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(step, "measured", lambda name, overrides, *rest: seen.append((name, overrides)))
+    cases: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(step, "measured", lambda name, overrides, *rest: cases.append((name, overrides)))
     monkeypatch.setattr(step, "_rows", lambda entry: [])
     step.measure(["case=on pairs", *TINY])
-    assert seen == [("MiniLM-L6 on pairs", TINY), ("MiniLM-L6, rows of like length, on pairs", TINY)]
+    assert cases == [("MiniLM-L6 on pairs", TINY), ("MiniLM-L6, rows of like length, on pairs", TINY)]
 
 
 def test_a_step_is_timed_with_each_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "CASES", {"tiny": ([], "random_bert", "entailment", "entailment", "", 3)})
-    seen: list[int] = []
-    monkeypatch.setattr(threads, "ours", lambda *parts: lambda rows: seen.append(torch.get_num_threads()))
+    counts: list[int] = []
+    monkeypatch.setattr(threads, "ours", lambda *parts: lambda rows: counts.append(torch.get_num_threads()))
     before = torch.get_num_threads()
     (entry,) = threads.measure(TINY, ["tiny"], 2, ["fp32"])["threads"]
-    assert seen == [1, 2] * 3 and torch.get_num_threads() == before
+    assert counts == [1, 2] * 3 and torch.get_num_threads() == before
     assert {count: len(times) for count, times in entry["seconds"]["step"].items()} == {"1": 2, "2": 2}
 
 
 def test_both_searches_write_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
-    assert {len(times) for times in found["seconds"].values()} == {1} and found["rows"][0]["theirs"] > 0
-    assert sum(found["parts"]["fp32"].values()) == pytest.approx(1, abs=0.01) and found["parts"]["fp32"]["ranking"] > 0
-    assert found["batches"]["fp32"] in beam.SIZES and found["ended"]["same"] == beam.PROMPTS
+    results = beam.measure(TINY, "random_llama", 1, 1)  # one: a model of 257 words soon writes a blank line
+    assert {len(times) for times in results["seconds"].values()} == {1} and results["rows"][0]["theirs"] > 0
+    assert sum(results["parts"]["fp32"].values()) == pytest.approx(1, abs=0.01) and results["parts"]["fp32"]["ranking"] > 0
+    assert results["batches"]["fp32"] in beam.SIZES and results["ended"]["same"] == beam.PROMPTS
     monkeypatch.setattr(beam.Pair, "generated", lambda *given: [[1, 2]])
     with pytest.raises(UserError, match="they did not do the same work"):
         beam.alike(TINY, "random_llama", 1, 1)
@@ -103,11 +107,11 @@ def test_generate_s_texts_come_in_the_order_of_the_prompts_and_to_their_end(monk
 
 def test_growth_is_timed_at_every_size_and_drawn_from_its_file(tmp_path: Path) -> None:
     sizes = {"length": (4, 8), "batch": (1, 2), "rank": (1, 2)}
-    found = growth.measure(TINY, "random_llama", sizes, (2, 6), 1)
-    assert {what: tuple(found["seconds"][what]["lora"]) for what in sizes} == sizes
-    assert set(found["seconds"]["rank"]) == {"lora"} and found["rows"][-1]["theirs"] > 0
-    kept = json.loads(json.dumps(found))
-    one, other = ([path.read_bytes() for path in growth.draw(kept, tmp_path / name)] for name in ("one", "other"))
+    results = growth.measure(TINY, "random_llama", sizes, (2, 6), 1)
+    assert {what: tuple(results["seconds"][what]["lora"]) for what in sizes} == sizes
+    assert set(results["seconds"]["rank"]) == {"lora"} and results["rows"][-1]["theirs"] > 0
+    copy = json.loads(json.dumps(results))
+    one, other = ([path.read_bytes() for path in growth.draw(copy, tmp_path / name)] for name in ("one", "other"))
     assert one == other and b"by tokens a row" in one[0]
 
 
@@ -115,25 +119,25 @@ def test_kept_token_ids_are_those_of_the_texts(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tokens, "LARGE", 10)
     usual, rows = paths.CACHE, [f"task.rows.{split}=20" for split in ("train", "matched", "mismatched")]
     rows += ["data.n_train=null", "data.n_dev=null"]
-    found = data.measure(["profile=smoke", *rows], "random_bert")
-    assert len(found["seconds"]["read"]) == 1 + data.AGAIN and usual == paths.CACHE
-    made = itertools.count()
-    monkeypatch.setattr(data, "encode", lambda *given: Rows([text_row([next(made)], 1)], []))
+    results = data.measure(["profile=smoke", *rows], "random_bert")
+    assert len(results["seconds"]["read"]) == 1 + data.AGAIN and usual == paths.CACHE
+    counter = itertools.count()
+    monkeypatch.setattr(data, "encode", lambda *given: Rows([text_row([next(counter)], 1)], []))
     with pytest.raises(AssertionError, match="kept token ids"):
         data.measure(["profile=smoke", *rows], "random_bert")
 
 
 def test_kept_states_train_the_probe_alike() -> None:
-    found = probing.measure(TINY, 2, "random_llama")
-    assert found["losses"]["kept"] == pytest.approx(found["losses"]["run again"], rel=1e-5)
-    assert len(found["losses"]["kept"]) == 3 and found["keeping"] > 0
+    results = probing.measure(TINY, 2, "random_llama")
+    assert results["losses"]["kept"] == pytest.approx(results["losses"]["run again"], rel=1e-5)
+    assert len(results["losses"]["kept"]) == 3 and results["keeping"] > 0
 
 
 def test_a_step_in_random_directions_starts_where_a_full_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dimension, "D", 8)
-    found = dimension.measure(TINY, 2, "random_bert")
-    assert found["losses"]["d"] == pytest.approx(found["losses"]["full"], rel=1e-5)
-    assert [len(times) for times in found["seconds"].values()] == [2, 2] and found["rows"][0]["target"] == "0.4"
+    results = dimension.measure(TINY, 2, "random_bert")
+    assert results["losses"]["d"] == pytest.approx(results["losses"]["full"], rel=1e-5)
+    assert [len(times) for times in results["seconds"].values()] == [2, 2] and results["rows"][0]["target"] == "0.4"
 
 
 def test_training_is_timed_by_the_clock_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,14 +146,14 @@ def test_training_is_timed_by_the_clock_of_its_device(monkeypatch: pytest.Monkey
     ticks, waits = itertools.count(), itertools.count()
     monkeypatch.setattr(_arms, "clock_of", lambda device: (lambda: next(ticks), lambda: next(waits)))
     for pair, tiny in ((dimension, "random_bert"), (probing, "random_llama")):
-        found = pair.measure(TINY, 2, tiny)
-        assert {tuple(times) for times in found["seconds"].values()} == {(1.0, 1.0)}
+        results = pair.measure(TINY, 2, tiny)
+        assert {tuple(times) for times in results["seconds"].values()} == {(1.0, 1.0)}
     assert next(waits) == 2 * 2 * 2 * 2  # pairs, arms, rounds, before and behind each
 
 
 def test_reading_is_timed_for_each_number_of_records() -> None:
-    found = pages.measure([], (2, 6), whole=False)
-    assert set(found["read"]) == {"2", "6"} and found["rows"][0]["theirs"] == pytest.approx(3 * found["read"]["2"])
+    results = pages.measure([], (2, 6), whole=False)
+    assert set(results["read"]) == {"2", "6"} and results["rows"][0]["theirs"] == pytest.approx(3 * results["read"]["2"])
 
 
 WHERE: dict[str, object] = {
@@ -186,9 +190,9 @@ def test_an_unknown_pair_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_a_gpu_shows_is_measured_by_the_same_code_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "TOGETHER", 1)  # a sweep is a process that imports torch, and so is each of its runs
-    found = gpu.measure(["profile=smoke", "device=cpu"], 1, "random_llama", ("fp32", "bf16"), 2)
-    assert list(found["seconds"]) == ["fp32", "bf16"] and set(found["sweeps"]) == {"1"}
-    assert [row["beside"] for row in found["rows"]] == ["bf16", "one after another"]
+    results = gpu.measure(["profile=smoke", "device=cpu"], 1, "random_llama", ("fp32", "bf16"), 2)
+    assert list(results["seconds"]) == ["fp32", "bf16"] and set(results["sweeps"]) == {"1"}
+    assert [row["beside"] for row in results["rows"]] == ["bf16", "one after another"]
 
 
 def test_what_needs_a_gpu_is_refused_by_name_and_left_out_else(

@@ -29,9 +29,9 @@ def cell(row: str, seed: int, d: int | None, pretrained: bool = True) -> Cell:
     task = {"name": "rte", "label": "RTE", "metrics": ["accuracy"], "_target_": "lora_repro.tasks.glue.task.Glue"}
     backbone = {"name": "minilm", "label": "MiniLM", "pretrained": pretrained}
     method = {"name": row.removesuffix("_untrained")}
-    asked = {"task": task, "backbone": backbone, "bisect": BISECT, "row": {"table": "intrinsic_dimension"}, "method": method}
+    config = {"task": task, "backbone": backbone, "bisect": BISECT, "row": {"table": "intrinsic_dimension"}, "method": method}
     axes = {} if d is None else {"row.d": d}
-    return Cell(Row(row, row.upper(), 1, 5, True, {}, {}), seed, axes, (), f"{row}{d}{seed}", asked, Path(f"{row}_{d}_{seed}"))
+    return Cell(Row(row, row.upper(), 1, 5, True, {}, {}), seed, axes, (), f"{row}{d}{seed}", config, Path(f"{row}_{d}_{seed}"))
 
 
 def declared(seeds: range = range(2)) -> list[Cell]:
@@ -45,18 +45,18 @@ def result(one: Cell, scores: dict[str, Any]) -> dict[str, Any]:
     score = scores[one.row.name]
     value = score(one.axes.get("row.d"), one.seed) if callable(score) else score
     where = {"data": {"caption": "RTE", "hashes": {}}, "backbone": {"label": "MiniLM", "sha256": "1"}}
-    known = {"scores": {"accuracy": value}, "train_scores": {"accuracy": value and 0.5 * (1 + value)}}
-    measured = {**known, "train_scored": 400, "parameters": {"method": 1, "head": 0, "total": 100_000}}
-    return {"status": "finished" if value is not None else "diverged", "measured": measured, "where": where,
+    metrics = {"scores": {"accuracy": value}, "train_scores": {"accuracy": value and 0.5 * (1 + value)}}
+    measurements = {**metrics, "train_scored": 400, "parameters": {"method": 1, "head": 0, "total": 100_000}}
+    return {"status": "finished" if value is not None else "diverged", "measured": measurements, "where": where,
             "signature": one.signature, "asked": one.asked, "row": {"table": "intrinsic_dimension"}}  # fmt: skip
 
 
 def search(scores: dict[str, Any], seeds: range = range(2)) -> tuple[list[list[int]], dict[Path, Any]]:
     """Run it against made-up scores: the values of `did` of each round, and all records at the end."""
-    found = declared(seeds)
-    records: dict[Path, Any] = dict.fromkeys(one.folder for one in found)
+    cells = declared(seeds)
+    records: dict[Path, Any] = dict.fromkeys(one.folder for one in cells)
     rounds = []
-    while todo := bisection.due(found, RULE, records):
+    while todo := bisection.due(cells, RULE, records):
         rounds.append(sorted({one.axes["row.d"] for one in todo if one.row.name == "did"}))
         records |= {one.folder: result(one, scores) for one in todo}
         assert len(rounds) < 20
@@ -96,8 +96,8 @@ def reading_of(
 def test_it_halves_what_is_left_and_ends_between_neighbours() -> None:
     rounds, records = search({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)})
     assert [value for values in rounds for value in values] == [4, 16384, 256, 2048, 1024, 512]
-    (did, untrained) = bisection.bisections(declared(), RULE)
-    assert did.bracket(records) == (256, 512) and untrained.bracket(records) == (4096, 8192)
+    (did, twin) = bisection.bisections(declared(), RULE)
+    assert did.bracket(records) == (256, 512) and twin.bracket(records) == (4096, 8192)
     assert sum(record is not None for record in records.values()) <= len(records) / 2
 
 
@@ -123,10 +123,10 @@ def test_a_collapsed_run_counts_in_the_mean_as_in_tables() -> None:
     """A constant prediction has no correlation: its score is the worst, 0, and the other seeds may still suffice."""
     _, records = search({"full": 0.7, "full_untrained": 0.5, "did": 1.0, "did_untrained": 0.2}, range(3))
     did = bisection.bisections(declared(range(3)), RULE)[0]
-    lost = cell("did", 2, 16384)
-    collapsed = result(lost, {"did": None}) | {"status": "collapsed"}
-    assert did.enough(16384, records | {lost.folder: collapsed}) is True  # 0.67 of 0.7
-    assert did.enough(16384, records | {lost.folder: result(lost, {"did": None})}) is False  # diverged
+    run = cell("did", 2, 16384)
+    collapse = result(run, {"did": None}) | {"status": "collapsed"}
+    assert did.enough(16384, records | {run.folder: collapse}) is True  # 0.67 of 0.7
+    assert did.enough(16384, records | {run.folder: result(run, {"did": None})}) is False  # diverged
 
 
 def test_exactly_the_share_is_enough_however_its_product_is_rounded() -> None:
@@ -149,17 +149,19 @@ def test_a_reference_that_diverged_draws_no_line() -> None:
 
 
 def test_the_first_rows_of_a_sorted_file_give_no_gap() -> None:
-    found = find_searches(declared(), store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(64)}))
-    cells = found[0].search.reference
-    assert found[0].gap(cells) is not None
+    searches = find_searches(
+        declared(), store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(64)})
+    )
+    cells = searches[0].search.reference
+    assert searches[0].gap(cells) is not None
     for cell in cells:
-        made = found[0].records[cell.folder]
-        assert made is not None
-        del made["measured"]["train_scored"]
-    assert found[0].gap(cells) is None
+        run = searches[0].records[cell.folder]
+        assert run is not None
+        del run["measured"]["train_scored"]
+    assert searches[0].gap(cells) is None
     for cell in cells:  # generated rows are in no order
-        found[0].records[cell.folder]["where"]["data"]["caption"] = "RTE, synthetic"  # type: ignore[index]
-    assert found[0].gap(cells) is not None
+        searches[0].records[cell.folder]["where"]["data"]["caption"] = "RTE, synthetic"  # type: ignore[index]
+    assert searches[0].gap(cells) is not None
 
 
 @pytest.mark.parametrize("status", ["diverged", "collapsed"])  # a collapsed run's one answer has no correlation
@@ -168,20 +170,20 @@ def test_a_run_without_a_score_counts_as_the_worst_if_it_ended_so(status: str) -
         return None if d == 16384 and seed == 1 else 0.8
 
     scores = {"full": 0.8, "full_untrained": 0.8, "did": seeds, "did_untrained": 0.8}
-    found = find_searches(declared(range(3)), store(scores, range(3)))
-    cells = found[0].search.values[16384]
-    found[0].records[cells[1].folder]["status"] = status  # type: ignore[index]
-    mean = found[0].mean(cells)
+    searches = find_searches(declared(range(3)), store(scores, range(3)))
+    cells = searches[0].search.values[16384]
+    searches[0].records[cells[1].folder]["status"] = status  # type: ignore[index]
+    mean = searches[0].mean(cells)
     assert mean is not None and (mean.mean, mean.n) == (pytest.approx(160 / 3), 3)
 
 
 def test_it_goes_on_from_the_records_and_tries_a_failed_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
-    _, whole = search(scores)
-    for lost, asked in (("did_512", [["did_512_0", "did_512_1"]]), ("did_16384", [])):  # neighbours need no ends
-        known = {folder: record for folder, record in whole.items() if record and lost not in folder.name}
-        monkeypatch.setattr(bisection.record, "find", lambda folder, asked, known=known: known.get(folder))
-        assert [sorted({one.folder.name for one in todo}) for todo in bisection.rounds(declared(), RULE)] == asked
+    _, records = search(scores)
+    for name, expected in (("did_512", [["did_512_0", "did_512_1"]]), ("did_16384", [])):  # neighbours need no ends
+        remainder = {folder: record for folder, record in records.items() if record and name not in folder.name}
+        monkeypatch.setattr(bisection.record, "find", lambda folder, asked, known=remainder: known.get(folder))
+        assert [sorted({one.folder.name for one in todo}) for todo in bisection.rounds(declared(), RULE)] == expected
 
 
 def test_a_twin_waits_for_its_full_training_and_is_not_searched_where_that_falls_short(
@@ -192,12 +194,12 @@ def test_a_twin_waits_for_its_full_training_and_is_not_searched_where_that_falls
     assert {one.row.name for one in first} == {"full", "full_untrained", "did"}
     _, records = search(scores)
     assert not any(record and folder.name.startswith("did_untrained") for folder, record in records.items())
-    shown = exhibit(store(scores), declared())
-    answers, points = shown.tables
+    report = exhibit(store(scores), declared())
+    answers, points = report.tables
     assert answers.rows[1] == ("DID_UNTRAINED", "RTE", "88.0 ± 0.0", "79.2", "—", "—", "—", "—")
     assert "No d was run where training all values falls short, too: DID_UNTRAINED on RTE." in answers.footnotes
     assert points.rows[-1][:4] == ("FULL_UNTRAINED", "RTE", "—", "79.0 ± 0.0")
-    assert [path.suffix for path in shown.draw(tmp_path / "figure")] == [".svg", ".png"]
+    assert [path.suffix for path in report.draw(tmp_path / "figure")] == [".svg", ".png"]
     reading = reading_of(store(scores), monkeypatch, seeds=range(2))
     assert reading.verdict == "inconclusive" and "cannot reach the threshold" in reading.notes[0]
 
@@ -209,19 +211,19 @@ def test_a_search_needs_its_reference() -> None:
 
 def test_one_value_is_an_ordinary_run_which_needs_no_reference() -> None:
     """The command of one cell in the experiment's own header."""
-    asked = ["row/intrinsic_dimension=did", "row.d=16", "seed=0"]
-    assert bisection.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", asked))) is None
-    alone = [*asked[:1], "row.d=4,16", "seed=0"]
-    assert bisection.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", alone))) is not None
+    overrides = ["row/intrinsic_dimension=did", "row.d=16", "seed=0"]
+    assert bisection.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", overrides))) is None
+    grid = [*overrides[:1], "row.d=4,16", "seed=0"]
+    assert bisection.rule_among(unique(declared_cells("intrinsic_dimension", "smoke", grid))) is not None
     assert bisection.rule_among([]) is None
 
 
 def test_a_run_that_another_process_makes_has_begun(tmp_path: Path) -> None:
     """A sweep that met it is not done: it is to be started again later."""
-    found = replace(declared()[0], folder=tmp_path / "run")
-    assert not bisection.begun(found)
-    with record.lock(found.folder):
-        assert bisection.begun(found)
+    run = replace(declared()[0], folder=tmp_path / "run")
+    assert not bisection.begun(run)
+    with record.lock(run.folder):
+        assert bisection.begun(run)
 
 
 @pytest.mark.parametrize("share", [-0.1, 0, 1.01])
@@ -232,20 +234,20 @@ def test_a_share_that_every_score_or_none_reaches_is_refused(share: float) -> No
 
 def test_the_table_says_that_nobody_searched_its_rates(unsearched: Path) -> None:
     scores = {"full": 0.88, "did": steep(300)}
-    guessed = {"profile_name": "mini", "method": {}, "train": {}, "data": {}}
+    settings = {"profile_name": "mini", "method": {}, "train": {}, "data": {}}
     mine = [one for one in declared() if one.row.name in scores]
-    cells = [replace(one, guess=1e-2, asked={**one.asked, **guessed}) for one in mine]
+    cells = [replace(one, guess=1e-2, asked={**one.asked, **settings}) for one in mine]
     _, records = search({**scores, "full_untrained": 0.6, "did_untrained": steep(300)})
-    kept = Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in cells if records[one.folder]})
-    shown = exhibit(kept, cells)
-    assert "Learning rate not searched but a first guess: every row." in shown.tables[0].footnotes
+    runs = Store(PUBLISHED, Path(), {one.signature: records[one.folder] for one in cells if records[one.folder]})
+    report = exhibit(runs, cells)
+    assert "Learning rate not searched but a first guess: every row." in report.tables[0].footnotes
 
 
 def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     scores = {"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}
-    shown = exhibit(store(scores), declared(range(3)))  # a row asks for more seeds than were run
-    answers, points = shown.tables
-    assert shown.said == f"{len(store(scores).records)} runs"
+    report = exhibit(store(scores), declared(range(3)))  # a row asks for more seeds than were run
+    answers, points = report.tables
+    assert report.said == f"{len(store(scores).records)} runs"
     assert answers.rows[0] == ("DID", "RTE", "88.0 ± 0.0", "79.2", "256", "512", "512, 512", "0.512 %")
     assert answers.rows[1][2:6] == ("88.0 ± 0.0", "79.2", "4,096", "8,192")
     numbers = [cell for cell in answers.rows[1] if isinstance(cell, Number)]
@@ -254,13 +256,13 @@ def test_the_table_has_d90_and_every_point(tmp_path: Path) -> None:
     assert points.rows[-1][:5] == ("FULL_UNTRAINED", "RTE", "—", "80.0 ± 0.0", "91 %")
     assert [row[2] for row in points.rows if row[0] == "DID"] == ["4", "256", "512", "1,024", "2,048", "16,384"]
     assert points.header[5] == "gap" and points.rows[-2][:6] == ("FULL", "RTE", "—", "88.0 ± 0.0", "100 %", "6.0 ± 0.0")
-    assert [path.suffix for path in shown.draw(tmp_path / "figure")] == [".svg", ".png"]
+    assert [path.suffix for path in report.draw(tmp_path / "figure")] == [".svg", ".png"]
     assert exhibit(Store(PUBLISHED, Path(), {}), declared()) is None
 
 
 def test_of_a_reference_that_diverged_there_is_no_share() -> None:
-    shown = exhibit(store({"full": None, "full_untrained": 0.6, "did": 0.5, "did_untrained": 0.5}), declared())
-    assert {row[4] for row in shown.tables[1].rows} == {"—"} and "50.0 ± 0.0" in {row[3] for row in shown.tables[1].rows}
+    report = exhibit(store({"full": None, "full_untrained": 0.6, "did": 0.5, "did_untrained": 0.5}), declared())
+    assert {row[4] for row in report.tables[1].rows} == {"—"} and "50.0 ± 0.0" in {row[3] for row in report.tables[1].rows}
 
 
 @pytest.mark.parametrize(
@@ -282,8 +284,8 @@ def test_a_reading_is_the_median_of_the_seeds_within_all_that_their_d90_can_be(m
     scores: dict[str, Any] = {"full": 0.8, "full_untrained": 0.8, "did_untrained": steep(5000)}
     scores["did"] = lambda d, seed: 0.8 if d >= (30, 300, 3000)[seed] else 0.4
     every = Store(PUBLISHED, Path(), {one.signature: result(one, scores) for one in declared(range(3))})
-    alone = reading_of(every, monkeypatch, over="", ceiling=5)  # per cent of 100,000 values
-    assert (alone.value, alone.low, alone.high) == pytest.approx((0.512, 0.016, 4.096)) and alone.verdict == "replicated"
+    share = reading_of(every, monkeypatch, over="", ceiling=5)  # per cent of 100,000 values
+    assert (share.value, share.low, share.high) == pytest.approx((0.512, 0.016, 4.096)) and share.verdict == "replicated"
     both = reading_of(every, monkeypatch)
     assert (both.value, both.low, both.high) == pytest.approx((512 / 8192, 16 / 8192, 4096 / 4096))
     assert both.high < 1 and both.verdict == "replicated"
@@ -292,18 +294,18 @@ def test_a_reading_is_the_median_of_the_seeds_within_all_that_their_d90_can_be(m
 
 
 def test_a_threshold_of_a_training_that_still_rises_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = store({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}, range(3))
-    assert reading_of(kept, monkeypatch, over="").verdict == "replicated"
-    for key, found in kept.records.items():
+    runs = store({"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": steep(5000)}, range(3))
+    assert reading_of(runs, monkeypatch, over="").verdict == "replicated"
+    for key, run in runs.records.items():
         if key.startswith("full") and not key.startswith("full_untrained"):
-            found["measured"] |= {"steps": 100, "train_losses": [[step, 1 - step / 200] for step in range(5, 101, 5)]}
-    reading = reading_of(kept, monkeypatch, over="")
+            run["measured"] |= {"steps": 100, "train_losses": [[step, 1 - step / 200] for step in range(5, 101, 5)]}
+    reading = reading_of(runs, monkeypatch, over="")
     assert reading.verdict == "inconclusive" and reading.reason == "still rising"
 
 
 def test_a_twin_that_no_value_is_enough_for_bounds_the_quotient_from_above(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(10**9)}, range(3))
-    reading = reading_of(kept, monkeypatch)
+    runs = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(10**9)}, range(3))
+    reading = reading_of(runs, monkeypatch)
     assert (reading.value, reading.low, reading.high) == pytest.approx((512 / 16384, 0, 512 / 16384))
     assert reading.verdict == "replicated" and reading.notes == (
         "3 of 3 are upper bounds: did_untrained reaches the threshold at no d that was run",
@@ -317,8 +319,8 @@ def test_seeds_that_no_value_is_enough_for_are_counted(monkeypatch: pytest.Monke
     def ours(d: int, seed: int) -> float:
         return 0.9 if d >= 300 and not seed else 0.4
 
-    kept = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": steep(300)}, range(3))
-    reading = reading_of(kept, monkeypatch, over="")
+    runs = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": steep(300)}, range(3))
+    reading = reading_of(runs, monkeypatch, over="")
     assert reading.value is None and reading.verdict == "inconclusive"
     assert "2 of 3 seeds reach the threshold at no d above the largest that fell short" in reading.notes
 
@@ -332,78 +334,78 @@ def test_a_seed_s_d90_is_only_known_to_the_values_that_were_run(monkeypatch: pyt
     def ours(d: int, seed: int) -> float:
         return 0.9 if d >= 300 else 0.4
 
-    kept = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": twin}, range(3))
-    ran, twins = find_searches(declared(range(3)), kept)
+    runs = store({"full": 0.88, "full_untrained": 0.9, "did": ours, "did_untrained": twin}, range(3))
+    ran, twins = find_searches(declared(range(3)), runs)
     assert ran.by_seed[0] == (256, 512) and twins.by_seed[0][1] is not None and twins.by_seed[0][1] > 512
-    reading = reading_of(kept, monkeypatch)
+    reading = reading_of(runs, monkeypatch)
     assert (reading.value < 1, reading.verdict) == (True, "inconclusive") and reading.high > 1
     # Only both ends of the twin were run so far: 16,384 is enough and 4 is not.
-    whole = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(300)}, range(3))
-    middle = [key for key in whole.records if key.startswith("did_untrained") and key[13:-1] not in ("4", "16384")]
-    early = {key: one for key, one in whole.records.items() if key not in middle}
+    all_runs = store({"full": 0.88, "full_untrained": 0.9, "did": steep(300), "did_untrained": steep(300)}, range(3))
+    middle = [key for key in all_runs.records if key.startswith("did_untrained") and key[13:-1] not in ("4", "16384")]
+    early = {key: one for key, one in all_runs.records.items() if key not in middle}
     assert reading_of(Store(PUBLISHED, Path(), early), monkeypatch).verdict == "inconclusive"
 
 
 def test_no_verdict_on_d90_at_rates_that_nobody_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the runs that are behind it: the twin's say nothing of the pre-trained model."""
-    kept = store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}, range(3))
+    runs = store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}, range(3))
     claim = Dimension("did", ["full"], ceiling=1)
     monkeypatch.setattr(Cell, "search", None)
-    for guessed, verdict, notes in (("full", "inconclusive", ("FULL: rate not searched",)), ("full_untrained", "replicated", ())):
-        cells = [replace(cell, guess=1e-3 if cell.row.name == guessed else None) for cell in declared(range(3))]
-        (reading,) = claim.read(evidence_of(kept, cells, monkeypatch))
+    for row, verdict, notes in (("full", "inconclusive", ("FULL: rate not searched",)), ("full_untrained", "replicated", ())):
+        cells = [replace(cell, guess=1e-3 if cell.row.name == row else None) for cell in declared(range(3))]
+        (reading,) = claim.read(evidence_of(runs, cells, monkeypatch))
         assert (reading.verdict, reading.notes) == (verdict, notes) and reading.value == pytest.approx(0.512)
 
 
 @pytest.mark.parametrize("one_answer, idle", [(0.79, False), (0.792, True), (None, False)])  # enough: 90 % of 0.88
 def test_no_d90_where_one_answer_is_enough(one_answer: float | None, idle: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
-    kept = store(scores, range(3))
-    for found in kept.records.values():
-        found["measured"]["one_answer_scores"] = {"accuracy": one_answer}
-    shown = exhibit(kept, declared(range(3)))
-    line = shown.tables[0].rows[0]
+    runs = store(scores, range(3))
+    for run in runs.records.values():
+        run["measured"]["one_answer_scores"] = {"accuracy": one_answer}
+    report = exhibit(runs, declared(range(3)))
+    line = report.tables[0].rows[0]
     assert line[4:] == (("—", "—", "—", "—") if idle else ("256", "512", "512, 512, 512", "0.512 %"))
-    said = [note for note in shown.tables[0].footnotes if "predicting the most frequent training label" in note]
-    assert len(said) == idle and all("DID on RTE (79.2)" in note for note in said)
-    reading = reading_of(kept, monkeypatch, over="")
+    notes = [note for note in report.tables[0].footnotes if "predicting the most frequent training label" in note]
+    assert len(notes) == idle and all("DID on RTE (79.2)" in note for note in notes)
+    reading = reading_of(runs, monkeypatch, over="")
     assert (reading.verdict, bool(reading.notes)) == (("inconclusive", True) if idle else ("replicated", False))
 
 
 def test_a_seed_whose_threshold_takes_no_learning_has_no_d90(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean's threshold is 79.2, seed 0's 72: a constant prediction of 75 reaches the latter."""
     scores: dict[str, Any] = {"full": lambda d, seed: (0.80, 0.92, 0.92)[seed], "did": lambda d, seed: 0.9 if d >= 300 else 0.4}
-    kept = store(scores | {"full_untrained": 0.6, "did_untrained": steep(5000)}, range(3))
-    for found in kept.records.values():
-        found["measured"]["one_answer_scores"] = {"accuracy": 0.75}
-    one = next(one for one in find_searches(declared(range(3)), kept) if one.cell.row.name == "did")
+    runs = store(scores | {"full_untrained": 0.6, "did_untrained": steep(5000)}, range(3))
+    for run in runs.records.values():
+        run["measured"]["one_answer_scores"] = {"accuracy": 0.75}
+    one = next(one for one in find_searches(declared(range(3)), runs) if one.cell.row.name == "did")
     assert not one.idle and one.idle_seeds == [0] and one.by_seed[0] == (None, None) and one.by_seed[1] == (256, 512)
-    shown = exhibit(kept, declared(range(3)))
-    assert shown.tables[0].rows[0][6] == "—, 512, 512"
-    assert shown.tables[1].rows[-2][5] == "6.0 ± 3.5"
+    report = exhibit(runs, declared(range(3)))
+    assert report.tables[0].rows[0][6] == "—, 512, 512"
+    assert report.tables[1].rows[-2][5] == "6.0 ± 3.5"
     first = next(cell for cell in declared(range(3)) if cell.row.name == "full")
-    del kept.records[first.signature]["measured"]["train_scored"]
-    shown = exhibit(kept, declared(range(3)))
-    assert shown.tables[1].rows[-2][5:7] == ("4.0 ± 0.0 (2)", "3")  # of so many runs that scored their training rows
-    assert any("reaches that seed's line" in note for note in shown.tables[0].footnotes)
-    said = "a constant prediction already reaches the threshold of seed 0"
-    reading = reading_of(kept, monkeypatch, over="")
-    assert (reading.verdict, reading.notes) == ("inconclusive", (said,))
+    del runs.records[first.signature]["measured"]["train_scored"]
+    report = exhibit(runs, declared(range(3)))
+    assert report.tables[1].rows[-2][5:7] == ("4.0 ± 0.0 (2)", "3")  # of so many runs that scored their training rows
+    assert any("reaches that seed's line" in note for note in report.tables[0].footnotes)
+    message = "a constant prediction already reaches the threshold of seed 0"
+    reading = reading_of(runs, monkeypatch, over="")
+    assert (reading.verdict, reading.notes) == ("inconclusive", (message,))
 
 
 def test_one_answer_is_scored_on_the_task_s_own_rows() -> None:
     """The records of a table are of all its tasks: MRPC's share of the larger class is no floor of RTE's."""
     scores = {"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}
-    given, cells, kept = store(scores).records, [], {}
+    originals, cells, records = store(scores).records, [], {}
     for task, one_answer in (("mrpc", 0.8), ("rte", 0.53)):
         for one in declared():
-            asked = {**one.asked, "task": {**one.asked["task"], "name": task}}
-            cells.append(replace(one, asked=asked, signature=f"{task}{one.signature}", folder=Path(f"{task}{one.folder}")))
-            if made := given.get(one.signature):
-                measured = {**made["measured"], "one_answer_scores": {"accuracy": one_answer}}
-                kept[cells[-1].signature] = {**made, "asked": asked, "measured": measured}
-    found = find_searches(cells, Store(PUBLISHED, Path(), kept))
-    assert [(one.cell.task, one.floor, one.idle) for one in found] == [("mrpc", 80, True)] * 2 + [("rte", 53, False)] * 2
+            config = {**one.asked, "task": {**one.asked["task"], "name": task}}
+            cells.append(replace(one, asked=config, signature=f"{task}{one.signature}", folder=Path(f"{task}{one.folder}")))
+            if run := originals.get(one.signature):
+                measurements = {**run["measured"], "one_answer_scores": {"accuracy": one_answer}}
+                records[cells[-1].signature] = {**run, "asked": config, "measured": measurements}
+    searches = find_searches(cells, Store(PUBLISHED, Path(), records))
+    assert [(one.cell.task, one.floor, one.idle) for one in searches] == [("mrpc", 80, True)] * 2 + [("rte", 53, False)] * 2
 
 
 def test_full_fine_tuning_alone_has_no_table_yet_which_is_no_error(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -425,17 +427,17 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
     large = store(scores | {"did": steep(60)}, range(3))
     both, cells = dict(small.records), list(declared(range(3)))
     for one in declared(range(3)):
-        asked = {**one.asked, "backbone": {**one.asked["backbone"], "name": "mpnet", "label": "MPNet (saw NLI)"}}
-        cells.append(replace(one, asked=asked, signature=f"m{one.signature}", folder=Path(f"m{one.folder}")))
+        config = {**one.asked, "backbone": {**one.asked["backbone"], "name": "mpnet", "label": "MPNet (saw NLI)"}}
+        cells.append(replace(one, asked=config, signature=f"m{one.signature}", folder=Path(f"m{one.folder}")))
         if one.signature in large.records:
             record = large.records[one.signature]
-            grown = {**record["measured"], "parameters": {"method": 1, "head": 0, "total": 300_000}}
+            measurements = {**record["measured"], "parameters": {"method": 1, "head": 0, "total": 300_000}}
             where = {**record["where"], "backbone": {"label": "MPNet (saw NLI)", "sha256": "2"}}
-            apart = {"signature": f"m{one.signature}", "measured": grown, "asked": asked, "where": where}
-            both[f"m{one.signature}"] = {**record, **apart}
-    shown = exhibit(Store(PUBLISHED, Path(), both), cells)
-    answers, _, by_size = shown.tables
-    assert all(table.facts[1] == "Backbones: MiniLM; MPNet (saw NLI)" for table in shown.tables)
+            changes = {"signature": f"m{one.signature}", "measured": measurements, "asked": config, "where": where}
+            both[f"m{one.signature}"] = {**record, **changes}
+    report = exhibit(Store(PUBLISHED, Path(), both), cells)
+    answers, _, by_size = report.tables
+    assert all(table.facts[1] == "Backbones: MiniLM; MPNet (saw NLI)" for table in report.tables)
     assert {row[0]: row[5] for row in answers.rows}["DID, MPNet"] == "64" and len(answers.rows) == 4
     assert [row[2:] for row in by_size.rows if row[0] == "DID"] == [
         ("MiniLM", "100,000", "256", "512"), ("MPNet", "300,000", "32", "64"),
@@ -446,10 +448,10 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
     by_size_claim = DimensionBySize("did", ["full"], ceiling=1)
     (reading,) = by_size_claim.read(evidence)
     assert (reading.value, reading.verdict, reading.n) == (64 / 512, "replicated", 3) and "MPNet / MiniLM" in reading.what
-    drawn = shown.draw(tmp_path / "d90")
-    assert [path.name for path in drawn] == ["d90.svg", "d90.png", "d90_size.svg", "d90_size.png"]
-    for found in (both[key] for key in both if key.startswith("m")):  # the larger one's score takes no learning
-        found["measured"]["one_answer_scores"] = {"accuracy": 0.8}
+    paths = report.draw(tmp_path / "d90")
+    assert [path.name for path in paths] == ["d90.svg", "d90.png", "d90_size.svg", "d90_size.png"]
+    for run in (both[key] for key in both if key.startswith("m")):  # the larger one's score takes no learning
+        run["measured"]["one_answer_scores"] = {"accuracy": 0.8}
     (reading,) = by_size_claim.read(evidence)
     assert reading.verdict == "inconclusive" and "a constant prediction already reaches" in reading.notes[0]
     evidence.store = small
@@ -458,17 +460,17 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
 
 
 def test_a_small_share_keeps_two_digits() -> None:
-    shown = {share: f"{share:.{two_digits(share)}f}" for share in (0.00028, 0.0045, 0.018, 12.5)}
-    assert list(shown.values()) == ["0.00028", "0.0045", "0.018", "12.500"]
+    texts = {share: f"{share:.{two_digits(share)}f}" for share in (0.00028, 0.0045, 0.018, 12.5)}
+    assert list(texts.values()) == ["0.00028", "0.0045", "0.018", "12.500"]
 
 
 def test_a_twin_is_held_to_the_pretrained_models_line() -> None:
     """Random weights that stay at chance would reach 90 % of their own full fine-tuning in any number of directions."""
-    found = find_searches(declared(), store({"full": 0.88, "full_untrained": 0.5, "did": steep(300), "did_untrained": 0.5}))
-    assert [(one.cell.row.name, *(cells[0].row.name for cells in one.lines)) for one in found] == [
+    searches = find_searches(declared(), store({"full": 0.88, "full_untrained": 0.5, "did": steep(300), "did_untrained": 0.5}))
+    assert [(one.cell.row.name, *(cells[0].row.name for cells in one.lines)) for one in searches] == [
         ("did", "full"), ("did_untrained", "full", "full_untrained"),
     ]  # fmt: skip
-    (pretrained, twin) = found
+    (pretrained, twin) = searches
     assert twin.search.values == {} and twin.search.possible(twin.records) is False
     assert pretrained.search.possible(pretrained.records) is True
     able = {"full": 0.88, "full_untrained": 0.8, "did": steep(300), "did_untrained": 0.5}
@@ -480,19 +482,19 @@ def test_every_size_of_model_is_searched_beside_its_twin() -> None:
     cells = unique(declared_cells("intrinsic_dimension_sizes", "smoke", ["seed=0", "backbone=random_bert,minilm_l3"]))
     rule = bisection.rule_of(cells[0].asked)
     assert rule is not None
-    found = bisection.bisections(cells, rule)
-    assert len(found) == 4  # of two backbones
-    for search in found:
-        (one,), (said,), (own,) = search.values[16], search.reference, search.whole
+    searches = bisection.bisections(cells, rule)
+    assert len(searches) == 4  # of two backbones
+    for search in searches:
+        (one,), (reference,), (own,) = search.values[16], search.reference, search.whole
         twin = one.row.name == "said_untrained"
-        assert (said.row.name, own.row.name) == ("full", "full_untrained" if twin else "full")
-        assert one.asked["backbone"]["name"] == said.asked["backbone"]["name"] == own.asked["backbone"]["name"]
-        assert [each.asked["backbone"]["pretrained"] for each in (one, said, own)] == [not twin, True, not twin]
+        assert (reference.row.name, own.row.name) == ("full", "full_untrained" if twin else "full")
+        assert one.asked["backbone"]["name"] == reference.asked["backbone"]["name"] == own.asked["backbone"]["name"]
+        assert [each.asked["backbone"]["pretrained"] for each in (one, reference, own)] == [not twin, True, not twin]
 
 
 def test_what_is_said_before_it_starts() -> None:
-    said = "each row runs at most 6 of the 13 values of row.d (binary search)"
-    assert bisection.search_note(declared()) == said
+    note = "each row runs at most 6 of the 13 values of row.d (binary search)"
+    assert bisection.search_note(declared()) == note
     assert bisection.search_note([one for one in declared() if one.axes.get("row.d", 4) < 16]) == ""  # two values are both ends
 
 
@@ -508,6 +510,6 @@ def test_a_task_that_was_not_run_leaves_a_claim_on_d90_open(monkeypatch: pytest.
     cells = declared(range(3))
     other = {"task": {**cells[0].asked["task"], "name": "mrpc", "label": "MRPC"}}
     more = [replace(cell, signature=f"mrpc{cell.signature}", asked={**cell.asked, **other}) for cell in cells]
-    kept = store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}, range(3))
-    readings = Dimension("did", ["full"], ceiling=1).read(evidence_of(kept, [*cells, *more], monkeypatch))
+    runs = store({"full": 0.88, "full_untrained": 0.6, "did": steep(300), "did_untrained": steep(5000)}, range(3))
+    readings = Dimension("did", ["full"], ceiling=1).read(evidence_of(runs, [*cells, *more], monkeypatch))
     assert [reading.verdict for reading in readings] == ["replicated", "not run at this scale"] and "MRPC" in readings[1].unit

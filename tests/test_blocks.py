@@ -29,8 +29,8 @@ def test_an_experiment_s_block_counts_at_its_profile_alone_and_leaves_no_trace()
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_names_the_blocks_that_it_holds(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    held = set(yaml.safe_load(text).get("profiles", {}))
-    assert held <= PROFILES and bool(held) == (f"/experiment/{path.stem}: profiles/${{profile}}" in text)
+    profiles = set(yaml.safe_load(text).get("profiles", {}))
+    assert profiles <= PROFILES and bool(profiles) == (f"/experiment/{path.stem}: profiles/${{profile}}" in text)
 
 
 def test_a_profile_says_what_both_families_run_on() -> None:
@@ -52,12 +52,12 @@ def test_a_block_goes_where_its_file_says_and_may_lead_to_others(tmp_path: Path)
 
 
 def test_a_block_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(UserError, match="decoder/huge") as caught:
+    with pytest.raises(UserError, match="decoder/huge") as error:
         compose(["backbone=decoder/huge"])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 def test_what_the_command_line_shows_of_a_job_is_what_runs() -> None:
-    asked = [sys.executable, "-m", "lora_repro.run", "experiment=rank", "profile=laptop", "row/rank=full", "--cfg", "all"]
-    shown = OmegaConf.create(subprocess.run(asked, cwd=CONF.parent, capture_output=True, text=True, check=True).stdout)
-    assert shown.train == compose(asked[3:6]).train and shown.hydra.sweeper.params["row.rank"] == "1,2,4,8,64,384"
+    command = [sys.executable, "-m", "lora_repro.run", "experiment=rank", "profile=laptop", "row/rank=full", "--cfg", "all"]
+    config = OmegaConf.create(subprocess.run(command, cwd=CONF.parent, capture_output=True, text=True, check=True).stdout)
+    assert config.train == compose(command[3:6]).train and config.hydra.sweeper.params["row.rank"] == "1,2,4,8,64,384"

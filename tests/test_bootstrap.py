@@ -96,8 +96,8 @@ def test_vectorised_bleu_equals_the_literal_one(output: str) -> None:
 def test_resamples_equal_a_literal_bootstrap() -> None:
     a, b = runs(1, 0.8, n=9), runs(2, 0.7, n=9)
     differences = [
-        literal_bleu([a[i] for i in chosen]) - literal_bleu([b[i] for i in chosen])
-        for chosen in chosen_inputs(seed=5, inputs=9, n=40)
+        literal_bleu([a[i] for i in indices]) - literal_bleu([b[i] for i in indices])
+        for indices in chosen_inputs(seed=5, inputs=9, n=40)
     ]
     interval = paired_bootstrap(a, b, n=40, seed=5)
     assert (interval.low, interval.high) == pytest.approx(
@@ -109,29 +109,29 @@ def test_resamples_equal_a_literal_bootstrap() -> None:
 @pytest.mark.parametrize("n", [9, 3])
 def test_glue_resamples_equal_a_literal_bootstrap(metric: str, n: int) -> None:
     """With 3 inputs, some resamples hold one input three times: no correlation, no variance, one class."""
-    answered = answers(metric, n=n)
-    a, b, gold = answered
-    literal = [glue_difference(metric, answered, chosen) for chosen in chosen_inputs(seed=5, inputs=n, n=60)]
-    defined = [x for x in literal if not np.isnan(x)]
+    columns = answers(metric, n=n)
+    a, b, gold = columns
+    literal = [glue_difference(metric, columns, indices) for indices in chosen_inputs(seed=5, inputs=n, n=60)]
+    differences = [x for x in literal if not np.isnan(x)]
     interval = paired_bootstrap(
         glue_rows(metric, a, gold), glue_rows(metric, b, gold), n=60, seed=5, metric=metric
     )
-    assert interval.difference == pytest.approx(glue_difference(metric, answered), abs=1e-12)
-    assert interval[1:3] == pytest.approx(tuple(np.percentile(defined, [2.5, 97.5])), abs=1e-9)
-    assert interval.n_resamples == len(defined)
-    assert (len(defined) < 60) == (metric == "pearson" and n == 3)
+    assert interval.difference == pytest.approx(glue_difference(metric, columns), abs=1e-12)
+    assert interval[1:3] == pytest.approx(tuple(np.percentile(differences, [2.5, 97.5])), abs=1e-9)
+    assert interval.n_resamples == len(differences)
+    assert (len(differences) < 60) == (metric == "pearson" and n == 3)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(*[st.sampled_from("01")] * 3), min_size=1, max_size=12))
 def test_class_scores_equal_those_of_glue(rows: list[tuple[str, str, str]]) -> None:
-    answered: Answers = tuple(list(side) for side in zip(*rows, strict=True))  # type: ignore[assignment]
-    a, b, gold = answered
+    columns: Answers = tuple(list(side) for side in zip(*rows, strict=True))  # type: ignore[assignment]
+    a, b, gold = columns
     for metric in ("accuracy", "f1", "matthews"):
         interval = paired_bootstrap(
             glue_rows(metric, a, gold), glue_rows(metric, b, gold), n=5, metric=metric
         )
-        assert interval.difference == pytest.approx(glue_difference(metric, answered), abs=1e-12)
+        assert interval.difference == pytest.approx(glue_difference(metric, columns), abs=1e-12)
         assert np.isfinite(interval).all()
 
 
@@ -173,17 +173,17 @@ def test_constant_answers_leave_nothing_to_correlate_with(constant: float) -> No
 
 def test_a_resample_without_an_input_of_the_group_says_nothing_of_it() -> None:
     a, b = ([{**row, "group": "seen" if i else "unseen"} for i, row in enumerate(runs(0, quality, 3))] for quality in (1.0, 0.5))
-    drawn = paired_draws(a, b, n=200, metric="bleu_unseen")
-    assert drawn.difference > 0 and (drawn.resamples[~np.isnan(drawn.resamples)] > 0).all()
-    assert np.isnan(drawn.resamples).mean() == pytest.approx((2 / 3) ** 3, abs=0.1)
+    draws = paired_draws(a, b, n=200, metric="bleu_unseen")
+    assert draws.difference > 0 and (draws.resamples[~np.isnan(draws.resamples)] > 0).all()
+    assert np.isnan(draws.resamples).mean() == pytest.approx((2 / 3) ** 3, abs=0.1)
 
 
 @pytest.mark.parametrize("metric", ["bleu", "ter", "nist", "spearman", "accuracy_matched"])
 def test_a_run_that_diverged_counts_in_every_score_that_a_table_prints(metric: str) -> None:
     """Or one of its cells would be empty, while the others count the run."""
-    lost: dict[str, Any] = {"status": "diverged", "measured": {}}
-    assert counted_score(lost, metric) == (1.0 if metric == "ter" else 0.0)
-    assert counted_score({**lost, "status": "finished"}, metric) is None and counted_score(lost, "seconds") is None
+    run: dict[str, Any] = {"status": "diverged", "measured": {}}
+    assert counted_score(run, metric) == (1.0 if metric == "ter" else 0.0)
+    assert counted_score({**run, "status": "finished"}, metric) is None and counted_score(run, "seconds") is None
 
 
 def test_a_run_that_diverged_has_the_worst_score_in_every_resample() -> None:
@@ -202,12 +202,12 @@ def test_seeds_are_resampled_as_widely_as_few_of_them_must() -> None:
     shares = (0.2, 0.5, 0.9)
     a = [[{"correct": share}] * 5 for share in shares]
     b = [[{"correct": 0.0}] * 5] * 3
-    found = paired_draws(a, b, n=4000, metric="accuracy")
-    assert found.difference == pytest.approx(np.mean(shares)) and found.error.freedom == 2
+    draws = paired_draws(a, b, n=4000, metric="accuracy")
+    assert draws.difference == pytest.approx(np.mean(shares)) and draws.error.freedom == 2
     expected = np.std(shares, ddof=1) / np.sqrt(3) * 4.3027 / 1.96
-    assert np.std(found.resamples) == pytest.approx(expected, rel=0.05)
+    assert np.std(draws.resamples) == pytest.approx(expected, rel=0.05)
     # At another level by that level's quantiles: t(0.995) with two degrees of freedom, and the normal one.
-    assert np.std(found.at(0.01)) == pytest.approx(expected * 9.9248 / 2.5758 / (4.3027 / 1.96), rel=0.05)
+    assert np.std(draws.at(0.01)) == pytest.approx(expected * 9.9248 / 2.5758 / (4.3027 / 1.96), rel=0.05)
     # Seeds that both methods share are drawn together: what they have in common cancels.
     assert np.ptp(paired_draws(a, a, n=50, metric="accuracy").resamples) == 0
     assert np.ptp(paired_draws(a, a[:2], n=50, metric="accuracy").resamples) > 0
@@ -221,39 +221,39 @@ def test_how_each_seed_does_on_each_input_counts_once_by_the_seeds(common: float
     draw = np.random.default_rng(4)
     values = np.sqrt(common) * draw.normal(size=400) + (2 - common) * draw.normal(size=(3, 400))
     a, b = [[{"cider": float(one)} for one in run] for run in values], [[{"cider": 0.0}] * 400] * 3
-    found = paired_draws(a, b, n=4000, metric="cider")
+    draws = paired_draws(a, b, n=4000, metric="cider")
     by_seeds = np.std(values.mean(axis=1), ddof=1) / np.sqrt(3) * 4.3027 / 1.96
     by_inputs = values.mean(axis=0).std() / np.sqrt(400)
-    assert np.std(found.by_inputs) == pytest.approx(by_inputs, rel=0.05)
+    assert np.std(draws.by_inputs) == pytest.approx(by_inputs, rel=0.05)
     covariance = np.cov(values, bias=True)
-    shared = max(covariance[np.triu_indices(3, 1)].mean(), 0.0) / 400  # between two seeds
-    assert np.std(found.by_shared_inputs) == pytest.approx(np.sqrt(shared), abs=0.004)
-    assert np.std(found.resamples) == pytest.approx(np.hypot(by_seeds, np.sqrt(shared)), rel=0.06)
-    assert np.mean(found.by_shared_inputs) == pytest.approx(np.mean(found.by_inputs))
+    variance = max(covariance[np.triu_indices(3, 1)].mean(), 0.0) / 400  # between two seeds
+    assert np.std(draws.by_shared_inputs) == pytest.approx(np.sqrt(variance), abs=0.004)
+    assert np.std(draws.resamples) == pytest.approx(np.hypot(by_seeds, np.sqrt(variance)), rel=0.06)
+    assert np.mean(draws.by_shared_inputs) == pytest.approx(np.mean(draws.by_inputs))
 
 
 def test_seeds_that_are_alike_by_luck_are_no_surer_than_their_inputs() -> None:
     """Each seed right on other inputs, and all of them on as many: a spread of 0 says nothing here."""
     a = [[{"correct": float(i % 3 != seed)} for i in range(90)] for seed in range(3)]
-    found = paired_draws(a, [[{"correct": 0.0}] * 90] * 3, n=2000, metric="accuracy")
-    assert np.ptp(found.by_seeds) < 1e-12 and np.std(found.resamples) == pytest.approx(np.std(found.by_inputs))
+    draws = paired_draws(a, [[{"correct": 0.0}] * 90] * 3, n=2000, metric="accuracy")
+    assert np.ptp(draws.by_seeds) < 1e-12 and np.std(draws.resamples) == pytest.approx(np.std(draws.by_inputs))
     spread = [[{"correct": float(i % 3 != seed and i < 90 - 20 * seed)} for i in range(90)] for seed in range(3)]
-    apart = paired_draws(spread, [[{"correct": 0.0}] * 90] * 3, n=2000, metric="accuracy")
-    assert np.std(apart.by_shared_inputs) < 0.9 * np.std(apart.by_inputs) < np.std(apart.resamples)
+    spread_draws = paired_draws(spread, [[{"correct": 0.0}] * 90] * 3, n=2000, metric="accuracy")
+    assert np.std(spread_draws.by_shared_inputs) < 0.9 * np.std(spread_draws.by_inputs) < np.std(spread_draws.resamples)
 
 
 def test_one_seed_keeps_all_that_its_inputs_leave() -> None:
-    found = paired_draws(runs(1, 0.8), runs(2, 0.7), n=200)
-    assert (found.by_shared_inputs == found.by_inputs).all()
+    draws = paired_draws(runs(1, 0.8), runs(2, 0.7), n=200)
+    assert (draws.by_shared_inputs == draws.by_inputs).all()
 
 
 @pytest.mark.parametrize("case", [Case(3, 0.5, 1.0), Case(3, 2.0, 0.125), LIKE_OURS["SST-2, 3 seeds"]])
 def test_the_interval_of_few_seeds_holds_the_true_difference(case: Case) -> None:
     """Cells of the tables in docs/protocol.md, with fewer cases; the rule `twice` is wrong on purpose."""
-    found = held(case, 300, {**BESIDE, "twice": counted_twice})
-    widths = [found.pop("twice")[1], *(width for _, width in found.values())]
+    coverage = held(case, 300, {**BESIDE, "twice": counted_twice})
+    widths = [coverage.pop("twice")[1], *(width for _, width in coverage.values())]
     assert widths == sorted(widths, reverse=True)  # each rule that may know more is as sure, and surer
-    assert all(0.92 <= share <= 0.99 for share, _ in found.values())
+    assert all(0.92 <= share <= 0.99 for share, _ in coverage.values())
 
 
 def test_undefined_rates_are_left_out() -> None:
@@ -320,32 +320,32 @@ def of_shares(*shares: float) -> list[Resampled | None]:
 
 @pytest.mark.parametrize("shares", [SHARES[:2], (SHARES[0], SHARES[1][:2])])
 def test_of_seeds_that_do_not_go_together_the_interval_is_welchs(shares: tuple[tuple[float, ...], ...]) -> None:
-    found = difference([of_shares(*side) for side in shares], "accuracy", paired=False)
+    draws = difference([of_shares(*side) for side in shares], "accuracy", paired=False)
     expected = stats.ttest_ind(*shares, equal_var=False)
     for level in (0.05, 0.01):
         ends = expected.confidence_interval(1 - level)
-        share = 1 - 2 * float(ndtr(-(ends.high - ends.low) / 2 / found.at(level).std()))  # the resamples are normal
+        share = 1 - 2 * float(ndtr(-(ends.high - ends.low) / 2 / draws.at(level).std()))  # the resamples are normal
         assert share == pytest.approx(1 - level, abs=2e-4)
-    assert found.error.freedom == pytest.approx(expected.df)
+    assert draws.error.freedom == pytest.approx(expected.df)
 
 
 def test_of_paired_seeds_it_is_that_of_their_differences_in_all_four_cells_too() -> None:
     a, b, c = SHARES
     expected = stats.ttest_rel(c, b)
     for cells in ((c, b), (a, b, a, c)):  # (a - b) - (a - c) = c - b
-        found = difference([of_shares(*side) for side in cells], "accuracy")
-        assert found.error[:2] == pytest.approx((np.std(np.subtract(c, b), ddof=1) / 3**0.5, 2))
-        assert found.difference / found.error.size == pytest.approx(expected.statistic)
+        draws = difference([of_shares(*side) for side in cells], "accuracy")
+        assert draws.error[:2] == pytest.approx((np.std(np.subtract(c, b), ddof=1) / 3**0.5, 2))
+        assert draws.difference / draws.error.size == pytest.approx(expected.statistic)
     assert difference([of_shares(0.1), of_shares(0.2)], "accuracy").error == (0, np.inf, None)  # one seed has no spread
 
 
 def test_a_known_spread_stands_for_the_rows_own() -> None:
-    known = Pooled(0.3, 24, 9)
+    pool = Pooled(0.3, 24, 9)
     one = (SHARES[0][:1], SHARES[1][:1])
     for sides, terms in (((SHARES[0], SHARES[1][:2]), 1 / 3 + 1 / 2), (one, 2), ((*SHARES, SHARES[0]), 4 / 3)):
-        found = difference([of_shares(*side) for side in sides], "accuracy", paired=False, pooled=known)
-        assert found.error == (pytest.approx(0.3 * terms**0.5), 24, known)
-    assert difference([of_shares(*side) for side in SHARES[:2]], "accuracy", pooled=known).error.pooled is None  # they are paired
+        draws = difference([of_shares(*side) for side in sides], "accuracy", paired=False, pooled=pool)
+        assert draws.error == (pytest.approx(0.3 * terms**0.5), 24, pool)
+    assert difference([of_shares(*side) for side in SHARES[:2]], "accuracy", pooled=pool).error.pooled is None  # they are paired
 
 
 def test_a_spread_is_pooled_where_equal_variances_are_not_rejected() -> None:
@@ -365,8 +365,8 @@ def test_a_spread_is_pooled_where_equal_variances_are_not_rejected() -> None:
 
 
 def test_errors_of_tasks_join_as_satterthwaite_has_it() -> None:
-    found = spread.mean([Error(3.0, 2), Error(4.0, 8)])
-    assert found == (pytest.approx(5 / 2), pytest.approx(25**2 / (81 / 2 + 256 / 8)), None)
+    error = spread.mean([Error(3.0, 2), Error(4.0, 8)])
+    assert error == (pytest.approx(5 / 2), pytest.approx(25**2 / (81 / 2 + 256 / 8)), None)
     assert spread.mean([Error(3.0, 2), UNKNOWN]) == (1.5, np.inf, None) and spread.mean([Error(0.0, 2)]).freedom == 2
     assert spread.mean([UNKNOWN]) == UNKNOWN
 
@@ -377,5 +377,5 @@ def test_the_order_in_which_sums_are_added_does_not_tell() -> None:
     metric, weights = METRICS["pearson"], draw.integers(4, size=(50, 300)).astype(float)
     table = np.asarray(metric.columns([{"predicted": x, "gold": y} for x, y in draw.normal(size=(300, 2))]))
     other = draw.permutation(300)
-    found = [bootstrap._scores([rows], metric, drawn) for rows, drawn in ((table, weights), (table[other], weights[:, other]))]
-    assert (found[0] == found[1]).all() and np.isfinite(found[0]).all()
+    scores = [bootstrap._scores([rows], metric, counts) for rows, counts in ((table, weights), (table[other], weights[:, other]))]
+    assert (scores[0] == scores[1]).all() and np.isfinite(scores[0]).all()

@@ -42,36 +42,36 @@ def find(root: Path) -> dashboard.Artefacts:
 
 
 def panels(root: Path) -> dict[str, list[dict[str, Any]]]:
-    found = dashboard.sections(find(root))
-    return {section["name"]: section["panels"] for section in found}
+    sections = dashboard.sections(find(root))
+    return {section["name"]: section["panels"] for section in sections}
 
 
 def test_a_table_that_was_run_has_a_bar_and_a_cloud_of_its_main_score(root: Path) -> None:
     unrun = CSV.replace("lora,LoRA,published,100,20,,50.5,,1.25,1,", "lora,LoRA,published,,,,,,,,")
     unrun = unrun.replace("published,0,,,,,,1", "published,,,,,,,")
     (root / "results/mini/tables/glue.csv").write_text(unrun)
-    found = panels(root)["Scores by method, beside the paper's"]
-    assert [(item["kind"], item["table"]) for item in found] == [("table_bar", "tables/e2e"), ("table_scatter", "tables/e2e")]
-    assert (found[0]["label"], found[0]["value"], found[1]["x"], found[1]["y"]) == ("line", "bleu", "parameters", "bleu")
+    charts = panels(root)["Scores by method, beside the paper's"]
+    assert [(item["kind"], item["table"]) for item in charts] == [("table_bar", "tables/e2e"), ("table_scatter", "tables/e2e")]
+    assert (charts[0]["label"], charts[0]["value"], charts[1]["x"], charts[1]["y"]) == ("line", "bleu", "parameters", "bleu")
 
 
 def test_curves_rates_ranks_predictions_and_speed_come_from_the_runs(root: Path) -> None:
-    found = panels(root)
-    assert [item["y"] for item in found["Training"]] == ["train/loss", "train/lr", "train/grad_norm"]
-    assert [item["y"] for item in found["Validation"]] == ["eval/loss", "eval/score"]
-    lines, rate, rank = found["Rate and rank"]
+    sections = panels(root)
+    assert [item["y"] for item in sections["Training"]] == ["train/loss", "train/lr", "train/grad_norm"]
+    assert [item["y"] for item in sections["Validation"]] == ["eval/loss", "eval/score"]
+    lines, rate, rank = sections["Rate and rank"]
     assert lines["kind"] == "parallel" and rate["x"] == "train.lr" and (rank["x"], rank["y"]) == ("method.rank", "scores/bleu")
     assert [column["key"] for column in lines["columns"]] == ["train.lr", "method.rank", "method.alpha", "scores/bleu"]
-    assert [item.get("table") for item in found["Predictions"]] == ["predictions", None]
-    assert "train/tokens_per_second" in [item.get("y") for item in found["Speed and memory"]]
+    assert [item.get("table") for item in sections["Predictions"]] == ["predictions", None]
+    assert "train/tokens_per_second" in [item.get("y") for item in sections["Speed and memory"]]
 
 
 def test_the_verdicts_open_it_with_the_picture_of_ours_and_the_paper_s(root: Path) -> None:
     (root / "results/mini/figures/e2e_beside_paper.png").write_bytes(b"")
     first = dashboard.sections(find(root))[0]
     assert [item.get("table") or item["key"] for item in first["panels"]] == ["claims", "figures/e2e_beside_paper"]
-    told = {"claims": [{"statement": "S", "figure": "70", "source": "Table 3", "profiles": {"mini": {"verdict": "tested"}}}]}
-    (root / "results/report.json").write_text(json.dumps(told))
+    report = {"claims": [{"statement": "S", "figure": "70", "source": "Table 3", "profiles": {"mini": {"verdict": "tested"}}}]}
+    (root / "results/report.json").write_text(json.dumps(report))
     note(root / "results")
     assert dashboard.claims(root, "mini") == [{"claim": "S", "verdict": "tested", "told": "70 (Table 3)"}]
     assert dashboard.claims(root, "laptop") == []
@@ -134,11 +134,11 @@ def test_without_a_key_it_says_what_is_missing(
 
 @pytest.mark.parametrize(("profile", "table", "score"), [("mini", "e2e", "bleu"), ("laptop", "which_weights", "pearson")])
 def test_what_is_published_has_a_dashboard(profile: str, table: str, score: str) -> None:
-    found = dashboard.find(ROOT, profile)
-    made = {section["name"]: section["panels"] for section in dashboard.sections(found)}
-    assert {"Verdicts on the paper's claims", "Training", "Rate and rank", "Predictions"} <= set(made)
-    assert 14 <= sum(map(len, made.values())) <= 30  # what a person reads
-    assert table in found.tables and score in found.scores and len(dashboard.claims(ROOT, profile)) > 30
-    for path in found.tables.values():  # a column's name finds one column
+    artefacts = dashboard.find(ROOT, profile)
+    sections = {section["name"]: section["panels"] for section in dashboard.sections(artefacts)}
+    assert {"Verdicts on the paper's claims", "Training", "Rate and rank", "Predictions"} <= set(sections)
+    assert 14 <= sum(map(len, sections.values())) <= 30  # what a person reads
+    assert table in artefacts.tables and score in artefacts.scores and len(dashboard.claims(ROOT, profile)) > 30
+    for path in artefacts.tables.values():  # a column's name finds one column
         header = next(csv.reader(path.read_text(encoding="utf-8").splitlines()))
         assert len(set(header)) == len(header), path

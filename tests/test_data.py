@@ -68,23 +68,23 @@ def test_grouped_by_length_sixteen_batches_are_sorted_and_all_are_shuffled_again
     plain = [i for batch in epoch_order(70, 2, seed=3, epoch=1) for i in batch]
     pools = [sorted(plain[start : start + 32], key=lengths.__getitem__) for start in range(0, 70, 32)]
     alike = [pool[i : i + 2] for pool in pools for i in range(0, len(pool), 2)]
-    found = epoch_order(70, 2, seed=3, epoch=1, lengths=lengths)
-    assert sorted(found) == sorted(alike) and found != alike
+    order = epoch_order(70, 2, seed=3, epoch=1, lengths=lengths)
+    assert sorted(order) == sorted(alike) and order != alike
 
 
 def test_what_is_drawn_is_what_the_records_of_finished_runs_rest_on() -> None:
     """No run is named by it: with another draw an old record would answer for a run that comes out otherwise."""
     assert epoch_order(10, 4, seed=3, epoch=1) == [[3, 5, 7, 9], [8, 4, 6, 1], [0, 2, 6, 9]]
     examples = [Example(key=str(i), input="", target="") for i in range(20)]
-    drawn = [[int(one.key) for one in subset(examples, 5, seed=0, last=last)] for last in (False, True)]
-    assert drawn == [[4, 5, 7, 13, 19], [0, 1, 8, 12, 15]]
+    subsets = [[int(one.key) for one in subset(examples, 5, seed=0, last=last)] for last in (False, True)]
+    assert subsets == [[4, 5, 7, 13, 19], [0, 1, 8, 12, 15]]
 
 
 def test_subset_is_fixed_and_keeps_file_order() -> None:
     examples = [Example(key=str(i), input=str(i), target="t") for i in range(20)]
-    chosen = subset(examples, 5, seed=0)
-    assert chosen == subset(examples, 5, seed=0) != subset(examples, 5, seed=1)
-    assert [int(e.key) for e in chosen] == sorted(int(e.key) for e in chosen)
+    sample = subset(examples, 5, seed=0)
+    assert sample == subset(examples, 5, seed=0) != subset(examples, 5, seed=1)
+    assert [int(e.key) for e in sample] == sorted(int(e.key) for e in sample)
     with pytest.raises(UserError, match="21 examples asked for, but the split has 20"):
         subset(examples, 21, seed=0)
 
@@ -93,13 +93,13 @@ def test_a_dev_set_that_is_scored_gives_its_last_rows_to_choose_and_its_first_to
     rows = [Example(key=str(i), input=str(i), target="t") for i in range(20)]
     own = [Example(key=f"dev {i}", input=str(i), target="t") for i in range(20)]
     data = DataConfig(n_dev=8, n_test=12)
-    chosen = dev_subset(Splits([], rows, rows, "", {}), data)
-    tested = subset(rows, 12, 0)
-    assert [int(e.key) for e in chosen] == sorted(int(e.key) for e in chosen) and len(chosen) == 8
-    assert not {e.key for e in chosen} & {e.key for e in tested}
+    dev = dev_subset(Splits([], rows, rows, "", {}), data)
+    test = subset(rows, 12, 0)
+    assert [int(e.key) for e in dev] == sorted(int(e.key) for e in dev) and len(dev) == 8
+    assert not {e.key for e in dev} & {e.key for e in test}
     # The same ones, however many a search or another run would answer; all of them where none are counted.
     for other in (DataConfig(n_dev=8, n_test=0), DataConfig(n_dev=8, n_test=None)):
-        assert dev_subset(Splits([], rows, rows, "", {}), other) == chosen
+        assert dev_subset(Splits([], rows, rows, "", {}), other) == dev
     assert dev_subset(Splits([], rows, rows, "", {}), DataConfig(n_test=12)) == rows
     assert dev_subset(Splits([], own, rows, "", {}), data) == subset(own, 8, 0)  # a dev set of its own: as ever
     with pytest.raises(UserError, match="21 examples asked for"):
@@ -108,9 +108,9 @@ def test_a_dev_set_that_is_scored_gives_its_last_rows_to_choose_and_its_first_to
 
 def test_evaluation_sees_every_row_once() -> None:
     rows = [text_row(list(range(n)), 1) for n in (5, 3, 9, 2, 4)]
-    found = list(batches(rows, 2, pad=0, device=torch.device("cpu")))
-    assert [indices for indices, _ in found] == [[3, 1], [4, 0], [2]]
-    assert [batch.lengths.tolist() for _, batch in found] == [[2, 3], [4, 5], [9]]
+    pairs = list(batches(rows, 2, pad=0, device=torch.device("cpu")))
+    assert [indices for indices, _ in pairs] == [[3, 1], [4, 0], [2]]
+    assert [batch.lengths.tolist() for _, batch in pairs] == [[2, 3], [4, 5], [9]]
 
 
 @pytest.mark.parametrize("target, length", [(" ", 64), ("c", 4)])

@@ -30,14 +30,14 @@ def test_token_identical_to_the_oracle(kind: str, penalty: float, ngram: int) ->
 
 def test_batch_size_changes_nothing() -> None:
     model, prompts = random_model("llama", 3), random_prompts(random.Random(3), 9)
-    alone = agree(BeamSearch(beam=5, max_new_tokens=20, batch_size=1), model, Pieces(), prompts)
-    assert len({len(tokens) for tokens in alone.tokens}) > 2  # the prompts leave the batch at different steps
+    reference = agree(BeamSearch(beam=5, max_new_tokens=20, batch_size=1), model, Pieces(), prompts)
+    assert len({len(tokens) for tokens in reference.tokens}) > 2  # the prompts leave the batch at different steps
     for size in range(2, 8):
-        batched = BeamSearch(beam=5, max_new_tokens=20, batch_size=size).decode(
+        output = BeamSearch(beam=5, max_new_tokens=20, batch_size=size).decode(
             model, Pieces(), prompts, EOS, PAD
         )
-        assert batched.tokens == alone.tokens
-        assert batched.steps == alone.steps == alone.forward_calls > batched.forward_calls
+        assert output.tokens == reference.tokens
+        assert output.steps == reference.steps == reference.forward_calls > output.forward_calls
 
 
 def test_ties_go_to_the_lower_flat_index() -> None:
@@ -55,22 +55,22 @@ def test_ties_go_to_the_lower_flat_index() -> None:
 
 def test_prompt_tokens_run_once_and_then_one_token_per_live_beam() -> None:
     model, prompts = Table(torch.randn(V, V)), random_prompts(random.Random(0), 3)
-    found = BeamSearch(beam=4, max_new_tokens=10, batch_size=3).decode(model, Pieces(), prompts, EOS, PAD)
+    output = BeamSearch(beam=4, max_new_tokens=10, batch_size=3).decode(model, Pieces(), prompts, EOS, PAD)
     longest = max(len(prompt.ids) for prompt in prompts)
     assert model.shapes[0] == (3, longest)
     assert all(rows <= 12 and width == 1 for rows, width in model.shapes[1:])
-    assert found.forward_calls == len(model.shapes)
+    assert output.forward_calls == len(model.shapes)
 
 
 def test_early_stop_is_exact_and_saves_calls() -> None:
     table = torch.zeros(V, V)
     table[:, EOS] = 9.0  # every beam ends soon: no live sum / 64^p can exceed the best
     model = Table(table)
-    found = agree(
+    output = agree(
         BeamSearch(beam=4, batch_size=2), model, Pieces(), [asked([7], [-1]), asked([8, 9], [-1, -1])]
     )
-    assert found.tokens == [[EOS], [EOS]]
-    assert found.forward_calls == found.steps // 2 < 10
+    assert output.tokens == [[EOS], [EOS]]
+    assert output.forward_calls == output.steps // 2 < 10
 
 
 def test_a_longer_better_hypothesis_is_waited_for() -> None:
@@ -80,11 +80,11 @@ def test_a_longer_better_hypothesis_is_waited_for() -> None:
     for token in range(7, 14):
         table[token, token + 1] = 0.0
     table[14, EOS] = 0.0
-    found = agree(
+    output = agree(
         BeamSearch(beam=2, max_new_tokens=12, length_penalty=1.0), Table(table), Pieces(), [asked([6], [-1])]
     )
-    assert found.tokens == [[*range(7, 15), EOS]]
-    assert found.scores[0] == pytest.approx(torch.tensor(0.6).log().item() / 9, abs=1e-5)
+    assert output.tokens == [[*range(7, 15), EOS]]
+    assert output.scores[0] == pytest.approx(torch.tensor(0.6).log().item() / 9, abs=1e-5)
 
 
 def test_only_generated_ngrams_are_banned() -> None:
@@ -96,9 +96,9 @@ def test_only_generated_ngrams_are_banned() -> None:
         Table(table), Pieces(), [prompt], EOS, PAD
     )
     assert free.tokens == [[7, 8, 9, 6, 7, 8, 9, 6, 7]]
-    found = agree(BeamSearch(beam=1, max_new_tokens=9, no_repeat_ngram=4), Table(table), Pieces(), [prompt])
-    assert found.tokens[0][:7] == [7, 8, 9, 6, 7, 8, 9]  # 6 7 8 9 stood in the prompt, and is allowed
-    assert found.tokens[0][7] != 6  # 7 8 9 6 a second time
+    output = agree(BeamSearch(beam=1, max_new_tokens=9, no_repeat_ngram=4), Table(table), Pieces(), [prompt])
+    assert output.tokens[0][:7] == [7, 8, 9, 6, 7, 8, 9]  # 6 7 8 9 stood in the prompt, and is allowed
+    assert output.tokens[0][7] != 6  # 7 8 9 6 a second time
 
 
 def test_virtual_slots_reach_the_prompt_call_only() -> None:
@@ -126,8 +126,8 @@ def test_bf16_autocast_scores_in_float32_and_no_warnings() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = search.decode(model, Pieces(), prompts, EOS, PAD)
-    for prompt, tokens, score in zip(prompts, found.tokens, found.scores, strict=True):
+            output = search.decode(model, Pieces(), prompts, EOS, PAD)
+    for prompt, tokens, score in zip(prompts, output.tokens, output.scores, strict=True):
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             logits = model(input_ids=torch.tensor([prompt.ids + tokens])).logits[0].float()
         logp = torch.log_softmax(logits, -1)[len(prompt.ids) - 1 : -1].gather(

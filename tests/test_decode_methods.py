@@ -31,17 +31,17 @@ METHODS = {
 def test_a_method_decodes_as_the_oracle(method: str, kind: str) -> None:
     name = method.partition(" ")[0]
     config = compose(["profile=smoke", "task=e2e", f"backbone={kind}", f"method={name}", *METHODS[method]])
-    made = build(config.method)
-    model = adapt(backbone_of(config), made, 1, torch.device("cpu"))
+    peft_method = build(config.method)
+    model = adapt(backbone_of(config), peft_method, 1, torch.device("cpu"))
     backbone = model.backbone
     with torch.no_grad():  # as if trained: a method may start as the identity, and an untrained model says little
         for parameter in backbone.model.parameters():
             parameter += 0.15 * torch.randn(parameter.shape)
-    prompts = [encode_prompt(text, backbone, made.virtual_tokens) for text in ("name[Ab]", "a, b", "food[x y], area[z]")]
-    found = BeamSearch(beam=3, max_new_tokens=7, batch_size=3).decode(
+    prompts = [encode_prompt(text, backbone, peft_method.virtual_tokens) for text in ("name[Ab]", "a, b", "food[x y], area[z]")]
+    output = BeamSearch(beam=3, max_new_tokens=7, batch_size=3).decode(
         backbone.model, backbone.tokenizer, prompts, backbone.eos, backbone.pad, segments=backbone.reads_segments
     )
-    for prompt, tokens, score in zip(prompts, found.tokens, found.scores, strict=True):
+    for prompt, tokens, score in zip(prompts, output.tokens, output.scores, strict=True):
         expected, best = beam_oracle.search(
             backbone.model, backbone.tokenizer, prompt.ids, prompt.virtual, backbone.eos, 3, 7, 0.9, 4
         )

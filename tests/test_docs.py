@@ -59,12 +59,12 @@ def test_the_example_works_as_written(page: Path, tmp_path: Path) -> None:
         program, *arguments = shlex.split(command)
         assert program == "lora-repro" or [program, arguments.pop(0)] == ["python", "-m"]
         arguments = ["lora_repro", *arguments] if program == "lora-repro" else arguments
-        done = forked(arguments, tmp_path, tmp_path, **variables)
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        process = forked(arguments, tmp_path, tmp_path, **variables)
+        assert process.returncode == 0, f"{command}\n{process.stdout[-2000:]}\n{process.stderr[-2000:]}"
         if command.startswith("lora-repro run"):
-            assert re.search(r" (finished|collapsed) ", done.stdout), done.stdout
+            assert re.search(r" (finished|collapsed) ", process.stdout), process.stdout
         if "pytest" in command:
-            assert re.search(r"\[100%\]|passed", done.stdout), done.stdout
+            assert re.search(r"\[100%\]|passed", process.stdout), process.stdout
 
 
 @pytest.mark.parametrize("page", [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
@@ -84,21 +84,21 @@ def test_what_the_readme_shows_is_what_the_first_command_prints(
 ) -> None:
     """Seeds that are added change a table; the lines copied from it must follow."""
     monkeypatch.setenv("COLUMNS", "80")
-    (asked,) = re.findall(r"^TRY := experiment=(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert render.main([*asked.split(), "profile=mini"]) == 0
-    printed = [line for line in capsys.readouterr().out.splitlines() if "this checkout" not in line]
+    (overrides,) = re.findall(r"^TRY := experiment=(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert render.main([*overrides.split(), "profile=mini"]) == 0
+    output = [line for line in capsys.readouterr().out.splitlines() if "this checkout" not in line]
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     (first,) = [at for at, line in enumerate(lines) if line.startswith("    Method / source ")]
-    shown = [line[4:] for line in lines[first : lines.index("", first)]]
-    assert len(shown) == 12 and shown == printed[printed.index(shown[0]) :][: len(shown)]
+    excerpt = [line[4:] for line in lines[first : lines.index("", first)]]
+    assert len(excerpt) == 12 and excerpt == output[output.index(excerpt[0]) :][: len(excerpt)]
 
 
 def test_a_mean_that_the_docs_tell_stands_in_a_published_table() -> None:
     """docs/results.md is written by hand: what it quotes must follow the tables when runs are added."""
-    published = [*ROOT.glob("results/*/tables/*.md"), *ROOT.glob("results/*.md"), *ROOT.glob("results/authors/*.md")]
-    tables = " ".join(path.read_text(encoding="utf-8") for path in published)
-    told = re.findall(r"\d+\.\d+(?: ± \d+\.\d+|†)", (ROOT / "docs/results.md").read_text(encoding="utf-8"))
-    assert told and not [mean for mean in told if mean not in tables]
+    paths = [*ROOT.glob("results/*/tables/*.md"), *ROOT.glob("results/*.md"), *ROOT.glob("results/authors/*.md")]
+    tables = " ".join(path.read_text(encoding="utf-8") for path in paths)
+    means = re.findall(r"\d+\.\d+(?: ± \d+\.\d+|†)", (ROOT / "docs/results.md").read_text(encoding="utf-8"))
+    assert means and not [mean for mean in means if mean not in tables]
 
 
 INTERVAL = re.compile(r"\[([+−]?[\d.,]*\d), ?\s*([+−]?[\d.,]*\d)\]")
@@ -111,20 +111,20 @@ def intervals(text: str) -> list[tuple[str, ...]]:
 
 def test_an_interval_that_the_docs_tell_was_published() -> None:
     """Possibly with more decimals, or for the difference the other way round."""
-    told = intervals((ROOT / "docs/results.md").read_text(encoding="utf-8"))
+    quotes = intervals((ROOT / "docs/results.md").read_text(encoding="utf-8"))
     paths = [*ROOT.glob("results/*/tables/*.md"), *ROOT.glob("results/*.md")]
     texts = [path.read_text(encoding="utf-8") for path in paths]
-    known = {(float(low), float(high)) for text in texts for low, high in intervals(text)}
+    bounds = {(float(low), float(high)) for text in texts for low, high in intervals(text)}
     with (ROOT / "results/claims.csv").open(encoding="utf-8", newline="") as lines:  # with more decimals than claims.md
-        known |= {(float(line["low"]), float(line["high"])) for line in csv.DictReader(lines) if line["low"] and line["high"]}
+        bounds |= {(float(line["low"]), float(line["high"])) for line in csv.DictReader(lines) if line["low"] and line["high"]}
 
     def published(*ends: str) -> bool:
         digits = [len(end.partition(".")[2]) for end in ends]
         mine = [float(end) for end in ends]
-        pairs = [*known, *((-high, -low) for low, high in known)]
+        pairs = [*bounds, *((-high, -low) for low, high in bounds)]
         return any(all(abs(a - b) <= 0.5001 * 10**-d for a, b, d in zip(mine, pair, digits, strict=True)) for pair in pairs)
 
-    assert len(told) > 10 and not [interval for interval in told if not published(*interval)]
+    assert len(quotes) > 10 and not [interval for interval in quotes if not published(*interval)]
 
 
 CLAIMS = json.loads((ROOT / "results" / "report.json").read_text(encoding="utf-8"))["claims"]
@@ -134,17 +134,17 @@ def test_the_results_page_names_every_verdict_in_its_section() -> None:
     """docs/results.md is written by hand: a claim whose verdict moves must move to the other section, or out of both."""
     text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", text, re.M))
-    held = {"replicated", "arithmetic", "tested"}
-    failed = {"not replicated", "contradicted by its source"}
-    for title, verdicts in (("What holds", held), ("What does not", failed)):
+    successes = {"replicated", "arithmetic", "tested"}
+    failures = {"not replicated", "contradicted by its source"}
+    for title, verdicts in (("What holds", successes), ("What does not", failures)):
         own = {claim["id"] for claim in CLAIMS if any(one["verdict"] in verdicts for one in claim["profiles"].values())}
         assert set(re.findall(r"claims\.md#(\w+)\)", sections[title])) == own
 
 
 def test_the_readme_tells_the_ledger_s_verdicts() -> None:
-    told = (ROOT / "README.md").read_text(encoding="utf-8").split(rendering.MARKS[0])[1].split(rendering.MARKS[1])[0]
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split(rendering.MARKS[0])[1].split(rendering.MARKS[1])[0]
     ledger = (ROOT / "results/claims.md").read_text(encoding="utf-8")
-    parts = dict(re.findall(r"^- `(\w+)`(.*\n(?:    .*\n)*)", told, re.MULTILINE))
+    parts = dict(re.findall(r"^- `(\w+)`(.*\n(?:    .*\n)*)", section, re.MULTILINE))
     assert list(parts) == ["laptop", "mini"]  # real data first
     for profile, part in parts.items():
         (counts,) = [line for line in ledger.splitlines() if line.startswith(f"- `{profile}`: ")]
@@ -157,17 +157,17 @@ def test_the_readme_tells_the_ledger_s_verdicts() -> None:
 def test_the_changelog_names_what_did_not_replicate() -> None:
     text = " ".join((ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1].split())
     for profile in ("mini", "laptop"):
-        (named,) = re.findall(rf"Not replicated at `{profile}`: ([^.]*)\.", text)
+        (sentence,) = re.findall(rf"Not replicated at `{profile}`: ([^.]*)\.", text)
         own = {claim["id"] for claim in CLAIMS if claim["profiles"][profile]["verdict"] == "not replicated"}
-        assert set(re.findall(r"`(\w+)`", named)) == own
+        assert set(re.findall(r"`(\w+)`", sentence)) == own
 
 
 def test_lines_between_marks_are_written_again_and_a_readme_without_them_is_left(tmp_path: Path) -> None:
     reading = {"generated": True}
-    told = [{"id": f"c{i}", "statement": f"S{i}.", "after_the_paper": i == 3,
-             "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
-            for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
-    write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": told}))
+    claims = [{"id": f"c{i}", "statement": f"S{i}.", "after_the_paper": i == 3,
+               "profiles": {"mini": {"verdict": verdict, "readings": [reading]}}}
+              for i, verdict in enumerate(("replicated", "inconclusive", "not replicated", "replicated"))]  # fmt: skip
+    write_text(tmp_path / "results" / "report.json", json.dumps({"tables": {}, "claims": claims}))
     note(tmp_path / "results")
     assert not rendering.write_claim_lines(tmp_path)
     path = tmp_path / "README.md"

@@ -23,9 +23,9 @@ def literal(x: torch.Tensor, p: float) -> torch.Tensor:
         for draw in draws
         for i in (0, 2, 4, 6)
     ]
-    dropped = round(p * 65536)
-    scale = torch.tensor(65536 / (65536 - dropped), dtype=x.dtype)
-    factors = [0.0 if word < dropped - 32768 else float(scale) for word in words[: x.numel()]]
+    threshold = round(p * 65536)
+    scale = torch.tensor(65536 / (65536 - threshold), dtype=x.dtype)
+    factors = [0.0 if word < threshold - 32768 else float(scale) for word in words[: x.numel()]]
     return torch.tensor(factors, dtype=x.dtype).view(x.shape)
 
 
@@ -49,8 +49,8 @@ def test_its_rate_is_p() -> None:
     assert abs((out == 0).float().mean().item() - p) < 5 * (p * (1 - p) / n) ** 0.5
     by_place = (out.view(-1, 4) == 0).float().mean(0)  # each of the four that share a draw
     assert (by_place - p).abs().max().item() < 5 * (p * (1 - p) * 4 / n) ** 0.5
-    together = ((out.view(-1, 4)[:, 0] == 0) & (out.view(-1, 4)[:, 1] == 0)).float().mean().item()
-    assert abs(together - p * p) < 5 * (p * p * 4 / n) ** 0.5
+    joint_rate = ((out.view(-1, 4)[:, 0] == 0) & (out.view(-1, 4)[:, 1] == 0)).float().mean().item()
+    assert abs(joint_rate - p * p) < 5 * (p * p * 4 / n) ** 0.5
 
 
 @pytest.mark.parametrize("p", [0.0, 1e-6, 1.0])
@@ -95,8 +95,8 @@ def test_a_training_step_draws_nothing_by_torch_s_own(kind: str) -> None:
         build(config.task).load(config.paths.data).train[:4], backbone, (0, 0), config.data.max_length
     )
     step = ours(backbone, build(config.method), objective, build(config.train))
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         step(rows)
-    calls = {event.key: event.count for event in seen.key_averages()}
+    calls = {event.key: event.count for event in profiler.key_averages()}
     assert calls["aten::random_"] > 4
     assert not calls.keys() & {"aten::bernoulli_", "aten::native_dropout"}

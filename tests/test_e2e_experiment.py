@@ -88,10 +88,10 @@ def fill(
         folder = root / "results/mini/records" if published else root / "runs/mini" / cell.signature
         place = folder / (f"{cell.signature}.json" if published else "record.json")
         count = 0 if cell.row.name == "human" else 1000 * cell.row.order
-        made = record(cell.signature, cell.asked, cell.row.name, 0.5 + shift + 0.01 * cell.seed, count)
+        run = record(cell.signature, cell.asked, cell.row.name, 0.5 + shift + 0.01 * cell.seed, count)
         if losses:
-            made["measured"] |= {"train_losses": losses, "dev_losses": losses[-1:]}
-        plant_record(place, made)
+            run["measured"] |= {"train_losses": losses, "dev_losses": losses[-1:]}
+        plant_record(place, run)
     if published:
         note(root / "results")
 
@@ -110,24 +110,24 @@ def test_shows_this_checkout_beside_published_and_paper(
     fill(tmp_path, composed, {"lora": 1, "human": 1})
     fill(tmp_path, composed, {"lora": 3, "full": 3}, shift=0.1, published=True)
     assert main(["e2e", "profile=mini"], tmp_path) == 0
-    said = capsys.readouterr().out
-    lora = said[said.index("\nLoRA ") :].splitlines()[1:5]
+    output = capsys.readouterr().out
+    lora = output[output.index("\nLoRA ") :].splitlines()[1:5]
     assert ["this checkout" in lora[0], "published" in lora[1], "paper (GPT-2 M)" in lora[2]] == [True] * 3
     assert "50.0†" in lora[0] and "61.0 ± 1.0" in lora[1] and "70.4 ± 0.1" in lora[2]
     assert "reruns by others (GPT-2 M)" in lora[3] and "68.8 ± 0.1" in lora[3]
     assert (
-        "supports no verdict" in said
-        and "The data are generated" in said
-        and "runs asked for are recorded" in said
+        "supports no verdict" in output
+        and "The data are generated" in output
+        and "runs asked for are recorded" in output
     )
-    assert "experiment=e2e profile=mini" in said
-    kept = list(csv.DictReader((tmp_path / "runs/mini/tables/e2e.csv").read_text().splitlines()))
-    assert {line["source"] for line in kept} == {
+    assert "experiment=e2e profile=mini" in output
+    rows = list(csv.DictReader((tmp_path / "runs/mini/tables/e2e.csv").read_text().splitlines()))
+    assert {line["source"] for line in rows} == {
         "this checkout",
         "paper (GPT-2 M)",
         "reruns by others (GPT-2 M)",
     }
-    assert next(line for line in kept if line["row"] == "lora")["meteor"] == ""
+    assert next(line for line in rows if line["row"] == "lora")["meteor"] == ""
     assert not (tmp_path / "results/mini/tables").exists()
 
 
@@ -136,9 +136,9 @@ def test_published_tables_repeat_byte_for_byte(tmp_path: Path, composed: list[Ce
     contents = []
     for _ in range(2):
         assert main(["tables", "e2e"], tmp_path) == 0
-        made = sorted(path for path in (tmp_path / "results/mini").rglob("e2e.*"))
-        contents.append({path: path.read_bytes() for path in made})
-    assert [path.suffix for path in made] == [".png", ".svg", ".csv", ".md", ".tex"]
+        paths = sorted(path for path in (tmp_path / "results/mini").rglob("e2e.*"))
+        contents.append({path: path.read_bytes() for path in paths})
+    assert [path.suffix for path in paths] == [".png", ".svg", ".csv", ".md", ".tex"]
     assert contents[0] == contents[1]
     assert (
         "profile mini. Backbone: a backbone. Data: synthetic"
@@ -161,8 +161,8 @@ def test_what_a_training_takes_stands_beside_the_scores_where_it_was_measured(tm
     assert main(["tables", "e2e"], tmp_path) == 0
     header, *rows = [[text.strip() for text in line.split("|")] for line in table.read_text().splitlines() if line[:1] == "|"]
     place = header.index("General loss: rise (nats per token) ↓")
-    shown = {(row[1], row[2]): row[place] for row in rows}
-    assert shown["LoRA", "published"] == "1.00 ± 0.71" and shown["Full fine-tuning", "published"] == "—"
+    rises = {(row[1], row[2]): row[place] for row in rows}
+    assert rises["LoRA", "published"] == "1.00 ± 0.71" and rises["Full fine-tuning", "published"] == "—"
     assert "twelve passages of general text" in table.read_text()
     numbers = csv.DictReader((tmp_path / "results/mini/tables/e2e.csv").read_text().splitlines())
     assert {line["general_rise"] for line in numbers if line["source"] == "published"} == {"1", ""}
@@ -179,9 +179,9 @@ def test_published_runs_on_other_data_are_not_shown_beside_ours(
     plant_record(path, other)
     note(tmp_path / "results")
     assert main(["e2e"], tmp_path) == 0
-    said = capsys.readouterr().out
-    assert "published runs are not shown beside these: different data" in said
-    assert said.count("this checkout") == len(ROWS)
+    output = capsys.readouterr().out
+    assert "published runs are not shown beside these: different data" in output
+    assert output.count("this checkout") == len(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_a_notebook_gets_both_stores_as_one_table(tmp_path: Path, cells: list[Ce
     lora = [cell for cell in cells if cell.row.name == "lora"]
     fill(tmp_path, lora, {"lora": 1})
     fill(tmp_path, lora, {"lora": 2}, shift=0.1, published=True)
-    found = frame("e2e", "mini", ["row/e2e=lora"], root=tmp_path)
-    main_score = found[found.main]
-    assert set(main_score.metric) == {"bleu"} and set(found.row) == {"lora"} and "meteor" not in set(found.metric)
+    table = frame("e2e", "mini", ["row/e2e=lora"], root=tmp_path)
+    main_score = table[table.main]
+    assert set(main_score.metric) == {"bleu"} and set(table.row) == {"lora"} and "meteor" not in set(table.metric)
     values = main_score.groupby(["source", "seed"]).value.mean().to_dict()
     assert values == pytest.approx({("published", 0): 0.6, ("published", 1): 0.61, ("this checkout", 0): 0.5})
     assert set(main_score.signature) == {cell.signature for cell in lora[:2]}

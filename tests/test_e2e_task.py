@@ -229,27 +229,27 @@ class Whole(list):
 
 
 def test_hub_rows_equal_the_csv_rows(monkeypatch, folder):
-    asked = []
+    arguments = []
 
     def hub_parts(*given):
-        asked.extend(given[:3])
+        arguments.extend(given[:3])
         return {hub: Whole(part(RAW[split])) for split, hub in e2e_files.HUB_SPLITS.items()}
 
     monkeypatch.setattr(e2e_files, "hub_parts", hub_parts)
     hub, local = E2E("hub", "raw").load(None), load(folder)
     assert (hub.train, hub.dev, hub.test) == (local.train, local.dev, local.test)
     assert hub.hashes["rows/test"] == local.hashes["rows/test"]
-    assert asked[0] == "tuetschek/e2e_nlg" and len(asked[1]) == 40 and asked[2] == "default"
+    assert arguments[0] == "tuetschek/e2e_nlg" and len(arguments[1]) == 40 and arguments[2] == "default"
     assert "hub" in hub.caption
 
 
 def test_hub_with_other_rows_or_columns_is_refused(monkeypatch, expected):
     other = {**RAW, "dev": [(MR_A, "x"), (MR_B, "y")]}
-    given = {h: Whole(part(other[s])) for s, h in e2e_files.HUB_SPLITS.items()}
-    monkeypatch.setattr(e2e_files, "hub_parts", lambda *_: given)
+    splits = {h: Whole(part(other[s])) for s, h in e2e_files.HUB_SPLITS.items()}
+    monkeypatch.setattr(e2e_files, "hub_parts", lambda *_: splits)
     refused(lambda: E2E("hub", "raw").load(None), "dev", "checksum")
-    given = {h: Whole(part(RAW[s], ("a", "b"))) for s, h in e2e_files.HUB_SPLITS.items()}
-    monkeypatch.setattr(e2e_files, "hub_parts", lambda *_: given)
+    splits = {h: Whole(part(RAW[s], ("a", "b"))) for s, h in e2e_files.HUB_SPLITS.items()}
+    monkeypatch.setattr(e2e_files, "hub_parts", lambda *_: splits)
     refused(lambda: E2E("hub", "raw").load(None), "columns a,b")
 
 
@@ -281,10 +281,10 @@ def test_blank_lines_at_the_end_are_no_rows_whatever_ends_a_line() -> None:
 
 
 def test_score_wires_metrics_to_inputs_and_references(monkeypatch):
-    seen = {}
+    arguments = {}
 
     def score(outputs, references):
-        seen.update(outputs=outputs, references=references)
+        arguments.update(outputs=outputs, references=references)
         return {"bleu": 0.5, "nist": 6.0, "meteor": 0.3, "rouge_l": 0.6, "cider": 2.0}
 
     monkeypatch.setattr(nlg, "score", score)
@@ -296,7 +296,7 @@ def test_score_wires_metrics_to_inputs_and_references(monkeypatch):
     bad = "Ash, Elm is a family friendly coffee shop."  # price missing, family friendly wrong
     more = "Cid is a cheap Chinese pub near the river."  # three invented
     scores = E2E("embedded", "raw").score([good, bad, more], examples)
-    assert seen == {"outputs": [good, bad, more], "references": [["b1", "b2"], ["a1"], ["c1"]]}
+    assert arguments == {"outputs": [good, bad, more], "references": [["b1", "b2"], ["a1"], ["c1"]]}
     assert list(scores.values) == list(E2E.directions)
     assert scores.per_input == [{"hyp_len": 1, "slots": n, "slot_errors": errors} for n, errors in ((3, 0), (4, 2), (2, 3))]
     assert scores.values["slot_error_rate"] == pytest.approx(5 / 9)

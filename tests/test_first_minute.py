@@ -29,17 +29,19 @@ def record(bleu: float | None = 0.68312) -> dict[str, Any]:
 
 
 def test_the_shortest_row_runs_first_and_then_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full,bitfit,linear_probe"])
+    grid = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora,full,bitfit,linear_probe"])
     seconds = {"lora": 211.0, "full": 283.0, "linear_probe": 95.0}
-    known = {cell.signature: {"measured": {"wall_seconds": seconds[cell.row.name]}} for cell in found if cell.row.name in seconds}
-    assert in_order(found, known) == "row/e2e=linear_probe,full,lora,bitfit"  # nobody published bitfit
-    assert in_order(found, known, rising=True) == "row/e2e=linear_probe,lora,full,bitfit"
-    assert in_order(list(reversed(found)), known) == in_order(found, known)
-    assert in_order(found, {}) == "row/e2e=full,lora,bitfit,linear_probe"  # the table's order
-    first = cells(["experiment=e2e", "profile=smoke", in_order(found, known)])[:2]
+    records = {
+        cell.signature: {"measured": {"wall_seconds": seconds[cell.row.name]}} for cell in grid if cell.row.name in seconds
+    }
+    assert in_order(grid, records) == "row/e2e=linear_probe,full,lora,bitfit"  # nobody published bitfit
+    assert in_order(grid, records, rising=True) == "row/e2e=linear_probe,lora,full,bitfit"
+    assert in_order(list(reversed(grid)), records) == in_order(grid, records)
+    assert in_order(grid, {}) == "row/e2e=full,lora,bitfit,linear_probe"  # the table's order
+    first = cells(["experiment=e2e", "profile=smoke", in_order(grid, records)])[:2]
     assert [cell.row.name for cell in first] == ["linear_probe", "full"]
-    assert in_order(cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"]), known) == ""
-    assert in_order(cells(["-m", "profile=smoke", "method=lora,full"]), known) == ""
+    assert in_order(cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"]), records) == ""
+    assert in_order(cells(["-m", "profile=smoke", "method=lora,full"]), records) == ""
 
 
 def test_the_first_table_has_a_row_of_each_kind_and_the_published_one_all() -> None:
@@ -55,22 +57,22 @@ def test_the_first_table_has_a_row_of_each_kind_and_the_published_one_all() -> N
 
 def test_a_run_is_told_beside_the_paper_s_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    drawn = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"])[0]
-    here = f"runs/smoke/{drawn.signature}"
+    original = cells(["experiment=e2e", "profile=smoke", "row/e2e=lora"])[0]
+    folder = f"runs/smoke/{original.signature}"
     # the paper has no score of generated data
-    assert summary_line(record(), drawn) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3  {here}"
-    cell = replace(drawn, asked={**drawn.asked, "task": {**drawn.asked["task"], "source": "folder"}})
-    assert summary_line(record(), cell) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3 (paper, gpt2_medium: 70.4)  {here}"
-    asked = {**cell.asked, "backbone": {**cell.asked["backbone"], "name": "gpt2_large"}}
-    same = replace(cell, asked=asked, folder=tmp_path / "x")
+    assert summary_line(record(), original) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3  {folder}"
+    cell = replace(original, asked={**original.asked, "task": {**original.asked["task"], "source": "folder"}})
+    assert summary_line(record(), cell) == f"LoRA, e2e, seed 0: finished in 92 s  bleu 68.3 (paper, gpt2_medium: 70.4)  {folder}"
+    config = {**cell.asked, "backbone": {**cell.asked["backbone"], "name": "gpt2_large"}}
+    same = replace(cell, asked=config, folder=tmp_path / "x")
     assert summary_line(record(), same, again=True) == "LoRA, e2e, seed 0: finished already recorded  bleu 68.3 (paper: 70.4)  x"
-    twin = replace(same, asked={**asked, "backbone": {**asked["backbone"], "pretrained": False}})
+    twin = replace(same, asked={**config, "backbone": {**config["backbone"], "pretrained": False}})
     # the paper has no score of random weights
     assert summary_line(record(), twin) == "LoRA, e2e, seed 0: finished in 92 s  bleu 68.3  x"
     assert summary_line(record(None), same) == "LoRA, e2e, seed 0: finished in 92 s  x"
     glue = cells(["experiment=glue", "profile=paper", "row/glue=lora", "task=cola", "backbone=roberta_base"])[0]
-    measured = {"status": "finished", "measured": {"wall_seconds": 9000, "scores": {glue.score: 0.6}}}
-    assert f"finished in 2.5 h  {glue.score} 60.0 (paper: 63.4)" in summary_line(measured, glue)
+    run = {"status": "finished", "measured": {"wall_seconds": 9000, "scores": {glue.score: 0.6}}}
+    assert f"finished in 2.5 h  {glue.score} 60.0 (paper: 63.4)" in summary_line(run, glue)
     of_rank = ["experiment=rank", "profile=smoke", "row.rank=4", "data.n_train=8", "task=entailment"]
     rank, full = (cells([*of_rank, f"row/rank={name}"])[0] for name in ("lora_q", "full"))
     assert summary_line(record(None), rank).startswith("LoRA on W_q, data.n_train=8, row.rank=4, entailment, seed 0: ")
@@ -101,9 +103,9 @@ def test_a_run_of_one_s_own_is_called_by_its_method_and_what_differs() -> None:
 )
 @pytest.mark.parametrize("hydra_node", [False, True])
 def test_what_was_meant_is_said(typed: str, said: str, hydra_node: bool) -> None:
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as error:
         compose([typed], hydra_node=hydra_node)
-    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert said in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_setting_that_a_component_has_not_is_answered_with_those_it_has() -> None:
@@ -113,9 +115,9 @@ def test_a_setting_that_a_component_has_not_is_answered_with_those_it_has() -> N
 
 def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def keep(name: str, when: str, label: str | None) -> None:
-        asked = {"method": {"name": "lora"}, "task": {"name": "rte", "metrics": ["accuracy"]}, "seed": 1}
-        made = {"schema": 1, "asked": asked, "row": {"label": label}, "status": "finished", "where": {"finished_at": when}}
-        plant_record(tmp_path / "mini" / name / "record.json", {**made, "measured": {"scores": {"accuracy": 0.5}}})
+        config = {"method": {"name": "lora"}, "task": {"name": "rte", "metrics": ["accuracy"]}, "seed": 1}
+        run = {"schema": 1, "asked": config, "row": {"label": label}, "status": "finished", "where": {"finished_at": when}}
+        plant_record(tmp_path / "mini" / name / "record.json", {**run, "measured": {"scores": {"accuracy": 0.5}}})
 
     keep("aaaa", "2026-02-01T00:00:00Z", "LoRA")
     keep("bbbb", "2026-01-01T00:00:00Z", None)
@@ -124,14 +126,14 @@ def test_runs_are_listed_the_newest_last(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "mini" / "cccc" / "attempts.json").write_text("{}")
     (tmp_path / "mini" / "ffff").mkdir()
     attempts.note(tmp_path / "mini" / "ffff", -9, "was killed by SIGKILL")
-    whole = json.loads((tmp_path / "mini" / "aaaa" / "record.json").read_text())
-    for name, text in (("dddd", "{"), ("eeee", json.dumps({**whole, "measured": []}))):
+    entry = json.loads((tmp_path / "mini" / "aaaa" / "record.json").read_text())
+    for name, text in (("dddd", "{"), ("eeee", json.dumps({**entry, "measured": []}))):
         (tmp_path / "mini" / name).mkdir()
         (tmp_path / "mini" / name / "record.json").write_text(text)
     assert runs.main([f"paths.runs={tmp_path}", "profile=mini"]) == 0
-    header, broken, odd, old, new, strange, *begun = capsys.readouterr().out.splitlines()
-    (killed,) = [line for line in begun if "unfinished: was killed by SIGKILL" in line]
-    (open_,) = [line for line in begun if line != killed]
+    header, broken, odd, old, new, strange, *rest = capsys.readouterr().out.splitlines()
+    (crash,) = [line for line in rest if "unfinished: was killed by SIGKILL" in line]
+    (open_,) = [line for line in rest if line != crash]
     assert header.split() == ["folder", "run", "task", "seed", "status", "score", "age"]
     assert old.split()[1:7] == ["lora", "rte", "1", "finished", "accuracy", "50.0"] and "bbbb" in old and " d" in old
     assert strange.isprintable() and r"\x1b[2J" in strange

@@ -52,13 +52,13 @@ def test_first_steps_at_the_true_shape(row: str, tmp_path: Path) -> None:
     config.backbone.source = "random"
     method: AbstractMethod = build(config.method)
     with torch.device("meta"):
-        whole = backbone_of(config).load()
-        shape = Shape.of(whole)
-        counts = method.apply(whole).counts(whole.model)
-    expected, printed = COUNTS[row]
+        meta_backbone = backbone_of(config).load()
+        shape = Shape.of(meta_backbone)
+        counts = method.apply(meta_backbone).counts(meta_backbone.model)
+    expected, paper_count = COUNTS[row]
     assert counts["method"] + counts["head"] == expected == method.count(shape) + method.count_head(shape)
-    if printed is not None:
-        assert expected / 1e6 == pytest.approx(printed, rel=0.13)  # LoRA's 0.393 M is printed as 0.35
+    if paper_count is not None:
+        assert expected / 1e6 == pytest.approx(paper_count, rel=0.13)  # LoRA's 0.393 M is printed as 0.35
     backbone = cut(config).load()
     torch.manual_seed(0)
     trainable = method.apply(backbone)
@@ -67,10 +67,10 @@ def test_first_steps_at_the_true_shape(row: str, tmp_path: Path) -> None:
     settings: TrainConfig = build(config.train)
     settings = TrainConfig(lr=settings.lr, epochs=2, batch_size=2, warmup=0, precision="fp32", select="last")
     rows, _ = Completion().encode(EXAMPLES, backbone, method.virtual_tokens, 512)
-    trained = train(backbone, trainable, Rows(rows, rows), Completion(), settings, 0, tmp_path)
-    assert trained.status == "finished" and trained.steps == 2
-    moved = [name for name, parameter in parameters.items() if not torch.equal(parameter.detach().flatten()[:1000], before[name])]
-    assert moved
+    outcome = train(backbone, trainable, Rows(rows, rows), Completion(), settings, 0, tmp_path)
+    assert outcome.status == "finished" and outcome.steps == 2
+    names = [name for name, parameter in parameters.items() if not torch.equal(parameter.detach().flatten()[:1000], before[name])]
+    assert names
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_first_steps_of_the_other_texts_at_the_true_shape(table: str, row: str, 
     assert config.task.source == "folder" and config.data.max_length == length
     method: AbstractMethod = build(config.method)
     with torch.device("meta"):
-        whole = backbone_of(config).load()
-        shape = Shape.of(whole)
-        assert method.apply(whole).counts(whole.model)["method"] == method.count(shape)
+        meta_backbone = backbone_of(config).load()
+        shape = Shape.of(meta_backbone)
+        assert method.apply(meta_backbone).counts(meta_backbone.model)["method"] == method.count(shape)
     examples = build(compose([*cell, "task.source=embedded"]).task).load(None).train[:2]
     backbone = cut(config).load()
     torch.manual_seed(0)
@@ -100,10 +100,10 @@ def test_first_steps_of_the_other_texts_at_the_true_shape(table: str, row: str, 
     before = {name: parameter.detach().clone() for name, parameter in trainable.named.items()}
     objective = objective_of(config)
     rows, _ = objective.encode(examples, backbone, method.virtual_tokens, length)
-    printed: TrainConfig = build(config.train)
-    settings = replace(printed, epochs=2, batch_size=2, warmup=0, precision="fp32", select="last")
-    trained = train(backbone, trainable, Rows(rows, rows), objective, settings, 0, tmp_path)
-    assert trained.status == "finished" and trained.steps == 2
+    paper_settings: TrainConfig = build(config.train)
+    settings = replace(paper_settings, epochs=2, batch_size=2, warmup=0, precision="fp32", select="last")
+    outcome = train(backbone, trainable, Rows(rows, rows), objective, settings, 0, tmp_path)
+    assert outcome.status == "finished" and outcome.steps == 2
     still = [name for name, parameter in trainable.named.items() if torch.equal(parameter.detach(), before[name])]
     assert len(still) < len(before) and all(name.endswith(".A") for name in still), still  # A waits until B has moved
 
@@ -129,9 +129,9 @@ def test_first_steps_of_an_encoder_at_its_true_shape(name: str, row: str, tmp_pa
     config = compose([*cell, "backbone.source=random"])
     method: AbstractMethod = build(config.method)
     with torch.device("meta"):
-        whole = backbone_of(config).load()
-        shape = Shape.of(whole)
-        counts = method.apply(whole).counts(whole.model)
+        meta_backbone = backbone_of(config).load()
+        shape = Shape.of(meta_backbone)
+        counts = method.apply(meta_backbone).counts(meta_backbone.model)
     assert counts["method"] == method.count(shape) and counts["head"] == method.count_head(shape)
     if row == "lora":
         assert (counts["method"], counts["head"]) == ENCODERS[name]
@@ -144,7 +144,7 @@ def test_first_steps_of_an_encoder_at_its_true_shape(name: str, row: str, tmp_pa
     objective = objective_of(config)
     rows, _ = objective.encode(PAIRS, backbone, method.virtual_tokens, 128)
     settings = TrainConfig(lr=config.train.lr, epochs=1, batch_size=1, warmup=0, precision="fp32", select="last")
-    trained = train(backbone, trainable, Rows(rows, rows), objective, settings, 0, tmp_path)
-    assert trained.status == "finished" and trained.steps == 2
+    outcome = train(backbone, trainable, Rows(rows, rows), objective, settings, 0, tmp_path)
+    assert outcome.status == "finished" and outcome.steps == 2
     still = [key for key, parameter in parameters.items() if torch.equal(parameter.detach(), before[key])]
     assert len(still) <= (len(trainable.method) // 2 if row == "lora" else 0), still  # A waits until B has moved

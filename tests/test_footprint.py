@@ -29,12 +29,12 @@ def test_without_a_benchmark_nothing_says_what_to_measure(capsys: pytest.Capture
 
 @pytest.mark.parametrize("row", ["full", "lora", "adapter_l_small", "adapter_h_large", "prelayer", "bitfit", "ft_top2"])
 def test_state_and_file_are_what_arithmetic_says(row: str) -> None:
-    found = measured(row)
-    floor = limit(found["total"], found["parameters"])
-    assert found["gradient_bytes"] == floor.gradients and found["activation_bytes"] > 0
-    tensors = (found["state_bytes"] - floor.state) / 4  # AdamW also counts the steps of each tensor
+    sizes = measured(row)
+    floor = limit(sizes["total"], sizes["parameters"])
+    assert sizes["gradient_bytes"] == floor.gradients and sizes["activation_bytes"] > 0
+    tensors = (sizes["state_bytes"] - floor.state) / 4  # AdamW also counts the steps of each tensor
     assert tensors == int(tensors) and 0 < tensors < 60
-    assert floor.checkpoint < found["file_bytes"] < floor.checkpoint + 200 * tensors + 100
+    assert floor.checkpoint < sizes["file_bytes"] < floor.checkpoint + 200 * tensors + 100
 
 
 def test_what_is_kept_for_a_backward_pass_is_counted_once_and_without_the_weights() -> None:
@@ -57,9 +57,9 @@ def test_weights_are_what_arithmetic_says_in_floats_and_in_four_bits() -> None:
     shape = "backbone.shape.n_embd=512"  # large enough that what blocks round up to is little
     floats, codes = measured("lora", shape), measured("qlora", shape)
     assert floats["quantised"] == 0 and codes["quantised"] == 2 * 12 * 512**2
-    for found in (floats, codes):
-        least = limit(found["total"], found["parameters"], quantised=found["quantised"]).weights
-        assert found["total"] == floats["total"] and least <= found["weights_bytes"] < 1.02 * least
+    for sizes in (floats, codes):
+        least = limit(sizes["total"], sizes["parameters"], quantised=sizes["quantised"]).weights
+        assert sizes["total"] == floats["total"] and least <= sizes["weights_bytes"] < 1.02 * least
     assert codes["weights_bytes"] < 0.4 * floats["weights_bytes"]
     everywhere = measured("qlora_all", shape)  # 4 matrices of 2 d r, 2 of 5 d r; query and value: 2 of 2 d r
     assert everywhere["quantised"] == codes["quantised"] and everywhere["parameters"] == 4.5 * codes["parameters"]
@@ -67,8 +67,8 @@ def test_weights_are_what_arithmetic_says_in_floats_and_in_four_bits() -> None:
 
 def test_without_bitsandbytes_its_row_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nf4.importlib.util, "find_spec", lambda name: None)
-    cells, said = declared("latency", "smoke", ["row/latency=qlora", *SMALL]), list[str]()
-    assert footprint.footprints(cells, [], said.append) == [] and "needs bitsandbytes" in said[0]
+    cells, messages = declared("latency", "smoke", ["row/latency=qlora", *SMALL]), list[str]()
+    assert footprint.footprints(cells, [], messages.append) == [] and "needs bitsandbytes" in messages[0]
 
 
 def test_gpt3_s_checkpoint_is_four_orders_smaller() -> None:
@@ -86,13 +86,13 @@ def test_full_fine_tuning_needs_its_gradients_and_moments_and_lora_does_not() ->
     shape = ["backbone.shape.n_embd=720"]  # 13 M values: 156 MB above the model
     overrides = ["profile=smoke", "row/latency=plain,full,lora", *SMALL, *shape]
     cells = declared("latency", "smoke", overrides[1:])
-    said: list[str] = []
-    lora, full = footprint.footprints(cells, overrides, said.append)
+    messages: list[str] = []
+    lora, full = footprint.footprints(cells, overrides, messages.append)
     assert (lora["row"], full["row"]) == ("lora", "full") and lora["backbone"] == "random_gpt2"
     assert lora["parameters"] == 2 * 2 * 4 * 2 * 720 and full["parameters"] == full["total"]
-    above = [(found["peak_mib"] - found["loaded_mib"]) * MIB for found in (lora, full)]
+    above = [(run["peak_mib"] - run["loaded_mib"]) * MIB for run in (lora, full)]
     floor = limit(full["total"], full["parameters"]).above_model
-    assert floor > 120e6 and len(said) == 2 and "random_gpt2 lora" in said[0]
+    assert floor > 120e6 and len(messages) == 2 and "random_gpt2 lora" in messages[0]
     assert 0.97 * floor < above[1] < 1.5 * floor
     assert above[0] < 0.4 * floor
 

@@ -43,11 +43,11 @@ def test_the_loss_on_general_text_is_the_literal_mean_over_tokens(architecture: 
 
 def test_it_is_of_the_model_with_its_method_and_draws_no_random_number() -> None:
     backbone, state = tiny_backbone("llama"), torch.get_rng_state()
-    alone = general_loss(backbone, Completion(), None)
+    baseline = general_loss(backbone, Completion(), None)
     assert torch.equal(torch.get_rng_state(), state)
     method = PromptTuning(prefix=2, infix=1)
     method.apply(backbone)
-    assert general_loss(backbone, Completion(), None, method) != pytest.approx(alone, abs=1e-6)
+    assert general_loss(backbone, Completion(), None, method) != pytest.approx(baseline, abs=1e-6)
 
 
 def test_a_model_of_few_positions_reads_as_much_as_it_has_room_for() -> None:
@@ -70,8 +70,8 @@ def test_a_classifier_writes_no_text_and_has_none() -> None:
 
 @pytest.mark.parametrize("row", ["lora", "untuned", "prelayer_key_value"])
 def test_a_run_on_texts_has_it_before_and_after(row: str, tmp_path: Path) -> None:
-    found = run.run(compose(["experiment=e2e", f"row/e2e={row}", "profile=smoke", f"paths.runs={tmp_path}"]))
-    before, after = (found["measured"]["general_loss"][key] for key in ("before", "after"))
+    record = run.run(compose(["experiment=e2e", f"row/e2e={row}", "profile=smoke", f"paths.runs={tmp_path}"]))
+    before, after = (record["measured"]["general_loss"][key] for key in ("before", "after"))
     assert before == pytest.approx(math.log(257), rel=0.2)  # a random model's, over bytes
     assert (after == before) is (row == "untuned")
 
@@ -80,12 +80,12 @@ def evidence_of(table: str, measured: dict[tuple[str, int], dict[str, Any]], fol
     cells, store = [], {}
     for (row, seed), values in measured.items():
         groups: dict[str, Any] = {"method": {}, "train": {}, "data": {}, "profile_name": "none"}
-        asked = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, **groups}
+        config = {"task": {"name": "x"}, "backbone": {"name": "tiny"}, **groups}
         key = f"{row}{seed}"
         guess = 1e-3 if unsearched else None
-        cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, asked, Path(key), guess=guess))
+        cells.append(Cell(Row(row, row, 1, 4, True, {}, {}), seed, {}, (), key, config, Path(key), guess=guess))
         where = {"backbone": {"label": "tiny", "sha256": "b"}, "data": {"hashes": {}, "caption": ""}}
-        store[key] = {"signature": key, "status": "finished", "measured": values, "asked": asked, "where": where}
+        store[key] = {"signature": key, "status": "finished", "measured": values, "asked": config, "where": where}
     evidence = Evidence.__new__(Evidence)
     evidence.profile, evidence.folder, evidence.wanted = "mini", folder, {}
     evidence.store = SimpleNamespace(  # type: ignore[assignment]
@@ -115,26 +115,28 @@ def test_lora_forgets_less_where_its_rise_is_smaller_and_its_own_loss_larger(tmp
     assert claim.read(evidence_of("e2e", old, tmp_path))[0].verdict == NOT_RUN
     with pytest.raises(UserError, match="two rows of one table"):
         ForgetsLess("e2e/lora", "qlora/full")
-    mixed = evidence_of("e2e", runs, tmp_path)
-    mixed.store.records["full0"]["where"]["backbone"]["sha256"] = "c"
+    evidence = evidence_of("e2e", runs, tmp_path)
+    evidence.store.records["full0"]["where"]["backbone"]["sha256"] = "c"
     with pytest.raises(UserError, match="different backbone"):
-        claim.read(mixed)
+        claim.read(evidence)
 
 
 def test_no_verdict_on_forgetting_at_first_guess_rates(tmp_path: Path) -> None:
     runs = {("lora", seed): losses(3.0, 3.0, 1.0) for seed in range(3)}
     runs |= {("full", seed): losses(3.0, 4.0, 0.0) for seed in range(3)}
-    found = ForgetsLess("e2e/lora", "e2e/full").read(evidence_of("e2e", runs, tmp_path, unsearched=True))
-    assert {one.verdict for one in found} == {INCONCLUSIVE} and "rate not searched" in found[0].notes[0]
+    readings = ForgetsLess("e2e/lora", "e2e/full").read(evidence_of("e2e", runs, tmp_path, unsearched=True))
+    assert {one.verdict for one in readings} == {INCONCLUSIVE} and "rate not searched" in readings[0].notes[0]
 
 
 def test_no_verdict_on_forgetting_between_trainings_that_still_rise(tmp_path: Path) -> None:
     falling = {"steps": 100, "train_losses": [[step, 3 - step / 100] for step in range(5, 101, 5)]}
     runs = {("lora", seed): {**losses(3.0, 3.1, 1.5), **falling} for seed in range(3)}
     runs |= {("full", seed): losses(3.0, 3.6, 1.2) for seed in range(3)}
-    found = ForgetsLess("e2e/lora", "e2e/full").read(evidence_of("e2e", runs, tmp_path))
-    assert {one.verdict for one in found} == {INCONCLUSIVE} and {one.reason for one in found} == {"still rising"}
-    assert found[0].inside == "3 of 3 seeds inside" and any(note.startswith("still rising: lora on") for note in found[0].notes)
+    readings = ForgetsLess("e2e/lora", "e2e/full").read(evidence_of("e2e", runs, tmp_path))
+    assert {one.verdict for one in readings} == {INCONCLUSIVE} and {one.reason for one in readings} == {"still rising"}
+    assert readings[0].inside == "3 of 3 seeds inside" and any(
+        note.startswith("still rising: lora on") for note in readings[0].notes
+    )
 
 
 def test_a_diverged_run_s_loss_from_before_it_diverged_is_not_its_loss(tmp_path: Path) -> None:
@@ -151,11 +153,11 @@ def test_a_method_is_not_judged_on_the_seeds_that_it_did_not_lose(tmp_path: Path
     claim = ForgetsLess("e2e/lora", "e2e/full")
     for status, n, verdict in (("collapsed", 4, REPLICATED), ("diverged", 3, INCONCLUSIVE)):
         evidence = evidence_of("e2e", runs, tmp_path)
-        lost = evidence.store.records["lora3"]
-        lost["status"], lost["measured"] = status, {} if status == "diverged" else lost["measured"]
-        found = claim.read(evidence)
-        assert {(one.verdict, one.n) for one in found} == {(verdict, n)}
-        assert ("1 of 4 seeds diverged" in found[0].notes) == (status == "diverged")
+        record = evidence.store.records["lora3"]
+        record["status"], record["measured"] = status, {} if status == "diverged" else record["measured"]
+        readings = claim.read(evidence)
+        assert {(one.verdict, one.n) for one in readings} == {(verdict, n)}
+        assert ("1 of 4 seeds diverged" in readings[0].notes) == (status == "diverged")
     everything = {key: {} for key in runs}
     evidence = evidence_of("e2e", everything, tmp_path)
     for found_record in evidence.store.records.values():
@@ -192,12 +194,12 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
     assert EpochChoice(["glue/full", "glue/lora"], floor=7).read(evidence_of("glue", runs, tmp_path))[0].verdict == REFUTED
     (more,) = claim.read(evidence_of("glue", {**runs, ("lora", 4): at(0.3)}, tmp_path))
     assert (more.value, more.n, more.notes[0]) == (reading.value, 3, reading.notes[0])  # full has no seed 4
-    failed = evidence_of("glue", runs, tmp_path)
-    failed.store.records["lora1"]["status"], failed.store.records["full1"]["status"] = "collapsed", "diverged"
-    left = claim.read(failed)[0]  # a collapsed run was trained, a diverged one chose nothing
+    failures = evidence_of("glue", runs, tmp_path)
+    failures.store.records["lora1"]["status"], failures.store.records["full1"]["status"] = "collapsed", "diverged"
+    left = claim.read(failures)[0]  # a collapsed run was trained, a diverged one chose nothing
     assert left.n == 3 and left.notes[0] == "3 runs of lora" and "full on X: left out, fewer than 3 seeds" in left.notes
-    guessed = evidence_of("glue", runs, tmp_path, unsearched=True)
-    (reading,) = claim.read(guessed)
+    guesses = evidence_of("glue", runs, tmp_path, unsearched=True)
+    (reading,) = claim.read(guesses)
     assert reading.verdict == INCONCLUSIVE and any("rate not searched" in note for note in reading.notes)
     assert EpochChoice(["glue/full"], floor=0.5).read(evidence_of("glue", {("full", 0): {}}, tmp_path)) == []
     # On a second backbone, too: no run takes another's place because it has the same seed.
@@ -205,17 +207,17 @@ def test_the_test_on_epochs_takes_a_mean_over_the_runs_of_a_seed(tmp_path: Path)
     more = evidence_of("glue", {key: {"dev_halves": level} for key in runs if key[1] < 3}, tmp_path)
     both = evidence_of("glue", runs, tmp_path)
     for cell in more.cells("glue"):
-        asked = {**cell.asked, "backbone": {"name": "large"}}
-        both._cells["glue"].append(replace(cell, asked=asked, signature=f"large-{cell.signature}"))
-        both.store.records[f"large-{cell.signature}"] = {**more.store.records[cell.signature], "asked": asked}
+        config = {**cell.asked, "backbone": {"name": "large"}}
+        both._cells["glue"].append(replace(cell, asked=config, signature=f"large-{cell.signature}"))
+        both.store.records[f"large-{cell.signature}"] = {**more.store.records[cell.signature], "asked": config}
     (reading,) = claim.read(both)
     assert (reading.value, reading.n, reading.notes[0]) == (pytest.approx(2.0), 3, "12 runs of full, lora")
 
 
 def test_the_halves_of_the_held_out_rows_are_scored_at_every_look(tmp_path: Path) -> None:
-    given = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
-    measured = run.run(compose(given))["measured"]
-    assert [step for step, *_ in measured["dev_halves"]] == [step for step, _ in measured["dev_scores"]]
-    for (_, even, odd), (_, whole) in zip(measured["dev_halves"], measured["dev_scores"], strict=True):
-        assert (even + odd) / 2 == pytest.approx(whole)  # accuracy of as many rows each
+    overrides = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=sentiment", f"paths.runs={tmp_path}"]
+    measurements = run.run(compose(overrides))["measured"]
+    assert [step for step, *_ in measurements["dev_halves"]] == [step for step, _ in measurements["dev_scores"]]
+    for (_, even, odd), (_, score) in zip(measurements["dev_halves"], measurements["dev_scores"], strict=True):
+        assert (even + odd) / 2 == pytest.approx(score)  # accuracy of as many rows each
     assert HALVES == ("dev_score_even", "dev_score_odd")

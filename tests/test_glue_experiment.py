@@ -305,7 +305,6 @@ def test_another_start_is_another_run(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_start_copies_a_and_b_drops_the_head_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
-    run_folder = tmp_path / "source"
     run_record = run.run(smoke(tmp_path / "runs", "task=entailment", "train.lr=1e-2"))
     run_folder = tmp_path / "runs" / "smoke" / run_record["signature"]
     tensors = trained_tensors(run_folder)
