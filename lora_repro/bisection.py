@@ -48,9 +48,9 @@ class Rule:
             raise UserError(f"bisect.share must be above 0 and at most 1, not {self.share}")
 
 
-def rule_of(asked: Mapping[str, Any]) -> Rule | None:
+def rule_of(config: Mapping[str, Any]) -> Rule | None:
     """The rule of a resolved configuration, or None if it asks for no bisection."""
-    return Rule(**asked["bisect"]) if asked.get("bisect") else None
+    return Rule(**config["bisect"]) if config.get("bisect") else None
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ class Bisection:
         return between[len(between) // 2] if between else None
 
 
-def bisections(found: Sequence[Cell], rule: Rule) -> list[Bisection]:
+def bisections(all_cells: Sequence[Cell], rule: Rule) -> list[Bisection]:
     """A search per row that has the axis, task and backbone. Raises UserError if its reference is not among the cells."""
     searches = []
-    references = [cell for cell in found if cell.row.name in rule.references]
-    swept = [cell for cell in found if _swept(cell, rule)]
+    references = [cell for cell in all_cells if cell.row.name in rule.references]
+    swept = [cell for cell in all_cells if _swept(cell, rule)]
     for cells in grouped(swept, lambda cell: _where(cell, rule)):
         reference = [cell for cell in references if _says(cell, cells[0], rule)]
         if not reference:
@@ -122,9 +122,9 @@ def bisections(found: Sequence[Cell], rule: Rule) -> list[Bisection]:
     return searches
 
 
-def referenced(cell: Cell, found: Sequence[Cell], rule: Rule) -> bool:
-    """Whether the reference of a cell is among those found."""
-    return any(_says(other, cell, rule) for other in found)
+def referenced(cell: Cell, cells: Sequence[Cell], rule: Rule) -> bool:
+    """Whether the reference of a cell is among `cells`."""
+    return any(_says(other, cell, rule) for other in cells)
 
 
 def _says(reference: Cell, cell: Cell, rule: Rule) -> bool:
@@ -139,21 +139,21 @@ def _where(cell: Cell, rule: Rule) -> Hashable:
     return cell.row.name, place(cell, rule.axis)
 
 
-def due(found: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
+def due(all_cells: Sequence[Cell], rule: Rule, records: Records) -> list[Cell]:
     """The cells to run next: those outside the searches, and one value of each search."""
-    searches = bisections(found, rule)
+    searches = bisections(all_cells, rule)
     search_ids = {id(cell) for search in searches for cells in search.values.values() for cell in cells}
-    queue = [cell for cell in found if id(cell) not in search_ids]
+    queue = [cell for cell in all_cells if id(cell) not in search_ids]
     for search in searches:
         value = search.next(records)
         queue += search.values[value] if value is not None else []
     return [cell for cell in queue if records[cell.folder] is None]
 
 
-def rule_among(found: Sequence[Cell]) -> Rule | None:
+def rule_among(cells: Sequence[Cell]) -> Rule | None:
     """The rule by which these cells are searched; None if they have one value of its axis, or belong to another sweep."""
-    rule = rule_of(found[0].asked) if found else None
-    values = {cell.axes[rule.axis] for cell in found if _swept(cell, rule)} if rule else ()
+    rule = rule_of(cells[0].asked) if cells else None
+    values = {cell.axes[rule.axis] for cell in cells if _swept(cell, rule)} if rule else ()
     return rule if len(values) > 1 else None
 
 
@@ -161,20 +161,20 @@ def _swept(cell: Cell, rule: Rule) -> bool:
     return cell.row.name not in rule.references and rule.axis in cell.axes
 
 
-def search_note(found: Sequence[Cell]) -> str:
+def search_note(cells: Sequence[Cell]) -> str:
     """The note before a search starts: at most how many of the axis's values it runs; empty for any other sweep."""
-    rule = rule_among(found)
-    n = len({cell.axes[rule.axis] for cell in found if _swept(cell, rule)}) if rule else 0
+    rule = rule_among(cells)
+    n = len({cell.axes[rule.axis] for cell in cells if _swept(cell, rule)}) if rule else 0
     most = min(n, 2 + (n - 2).bit_length())
     return f"each row runs at most {most} of the {n} values of {rule.axis} (binary search)" if rule and most < n else ""
 
 
-def rounds(found: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
+def rounds(all_cells: Sequence[Cell], rule: Rule) -> Iterator[list[Cell]]:
     """The cells of each round; run them before asking for the next round. A cell that failed is not tried again."""
     tried_folders: set[Path] = set()
     while True:
-        records = {cell.folder: recorded(cell) for cell in found}
-        cells = [cell for cell in due(found, rule, records) if cell.folder not in tried_folders]
+        records = {cell.folder: recorded(cell) for cell in all_cells}
+        cells = [cell for cell in due(all_cells, rule, records) if cell.folder not in tried_folders]
         if not cells:
             return
         tried_folders |= {cell.folder for cell in cells}

@@ -97,7 +97,7 @@ def warn_ignored_tracker(arguments: Sequence[str], what: str) -> None:
         say(f"tracker= has no effect here: {what} are not mirrored, only runs")
 
 
-def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqdm:
+def bar(total: int, label: str, unit: str, initial: int = 0, **options: Any) -> tqdm:
     """A progress bar with the time left, on stderr; one line every half minute in a log, none where runs share the terminal."""
     from tqdm import tqdm  # here: --help does not wait for it
 
@@ -105,7 +105,7 @@ def bar(total: int, label: str, unit: str, done: int = 0, **options: Any) -> tqd
         options = {"disable": True, **options}
     tty = sys.stderr.isatty()
     every = {"mininterval": 1.0} if tty else {"mininterval": LOGGED, "maxinterval": LOGGED}
-    return tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True, **every, **options)
+    return tqdm(total=total, initial=initial, desc=label, unit=unit, dynamic_ncols=True, **every, **options)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -186,11 +186,11 @@ def epoch_order(
 
 
 def training_batches(
-    rows: Sequence[Encoded], batch_size: int, seed: int, by_length: bool, done: int
+    rows: Sequence[Encoded], batch_size: int, seed: int, by_length: bool, start: int
 ) -> Iterator[list[Encoded]]:
-    """The global batches of all steps after the first `done`, without end. `by_length`: `epoch_order` with the rows' lengths."""
+    """The global batches of all steps after the first `start`, without end. `by_length`: `epoch_order` with the rows' lengths."""
     lengths = [len(row.ids) for row in rows] if by_length else None
-    epoch, position = divmod(done, math.ceil(len(rows) / batch_size))
+    epoch, position = divmod(start, math.ceil(len(rows) / batch_size))
     for number in itertools.count(epoch):
         for indices in epoch_order(len(rows), batch_size, seed, number, lengths)[position:]:
             yield [rows[i] for i in indices]

@@ -117,20 +117,20 @@ class Run:
         return bool(self.record["status"] != "diverged")
 
 
-def runs(declared: Sequence[Cell], store: Store) -> list[Run]:
+def runs(all_cells: Sequence[Cell], store: Store) -> list[Run]:
     """The cells that have a record in `store`, in their order; a run at two places of the axes is listed at both."""
     return [
         Run(cell, store.record(cell), store.source, store.predictions(cell.signature), store.updates(cell.signature), store)
-        for cell in declared
+        for cell in all_cells
         if cell.signature in store.records
     ]
 
 
-def long(found: Sequence[Run]) -> pandas.DataFrame:
+def long(all_runs: Sequence[Run]) -> pandas.DataFrame:
     """The long table of these runs: `COLUMNS`, plus a column before `metric` for every other swept axis."""
-    axes = list(dict.fromkeys(axis for run in found for axis in run.cell.axes if axis not in COLUMNS))
+    axes = list(dict.fromkeys(axis for run in all_runs for axis in run.cell.axes if axis not in COLUMNS))
     lines = []
-    for run in found:
+    for run in all_runs:
         cell, measurements = run.cell, run.record["measured"]
         run_columns = {
             "row": cell.row.name,
@@ -182,9 +182,9 @@ def declared_cells(experiment: str, profile: str, overrides: Sequence[str] = ())
     return sorted(all_cells, key=lambda cell: (cell.row.order, cell.row.name))
 
 
-def runs_folder(declared: Sequence[Cell], root: Path, profile: str) -> Path:
+def runs_folder(all_cells: Sequence[Cell], root: Path, profile: str) -> Path:
     """Where this checkout's runs lie: below the current folder, where `run` writes them, or below another `root` if given."""
-    return (Path.cwd() if root == ROOT else root) / str(declared[0].asked["paths"]["runs"]) / profile
+    return (Path.cwd() if root == ROOT else root) / str(all_cells[0].asked["paths"]["runs"]) / profile
 
 
 def backbone_name(cell: Cell) -> str:
@@ -193,12 +193,12 @@ def backbone_name(cell: Cell) -> str:
     return str(backbone["name"]) + ("" if backbone.get("pretrained", True) else " (random weights)")
 
 
-def _numbers(measured: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(measurements: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     """Every number by name: scores under their own names, other nested ones below their parent's (`parameters/method`).
 
     A run that answers nothing has its dev loss as a score too, under the same name.
     """
-    for key, value in measured.items():
+    for key, value in measurements.items():
         if isinstance(value, dict):
             yield from _numbers(value, "" if key == "scores" else f"{prefix}{key}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -222,9 +222,9 @@ def place(cell: Cell, *without: str) -> Hashable:
     return tuple((axis, str(axes[axis])) for axis in sorted(axes) if axis not in without)
 
 
-def by_place(declared: Sequence[Cell], *without: str) -> list[list[Cell]]:
+def by_place(all_cells: Sequence[Cell], *without: str) -> list[list[Cell]]:
     """The cells grouped by their coordinates on all axes except `without`."""
-    return grouped(declared, lambda cell: place(cell, *without))
+    return grouped(all_cells, lambda cell: place(cell, *without))
 
 
 def published_records(profile: str) -> dict[str, dict[str, Any]]:

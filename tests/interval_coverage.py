@@ -85,7 +85,7 @@ BESIDE: Mapping[str, Rule] = {"paired": paired, "Welch": welch, "by the task's s
 
 
 def _found(drawn: Drawn, together: bool, common: Pooled | None) -> Draws:
-    return difference(drawn.sides, "cider", n=RESAMPLES, paired=together, pooled=common)
+    return difference(drawn.sides, "cider", n=RESAMPLES, paired=together, common=common)
 
 
 def _drawn(case: Case, generator: np.random.Generator) -> Drawn:

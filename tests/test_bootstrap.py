@@ -343,9 +343,9 @@ def test_a_known_spread_stands_for_the_rows_own() -> None:
     pool = Pooled(0.3, 24, 9)
     one = (SHARES[0][:1], SHARES[1][:1])
     for sides, terms in (((SHARES[0], SHARES[1][:2]), 1 / 3 + 1 / 2), (one, 2), ((*SHARES, SHARES[0]), 4 / 3)):
-        draws = difference([of_shares(*side) for side in sides], "accuracy", paired=False, pooled=pool)
+        draws = difference([of_shares(*side) for side in sides], "accuracy", paired=False, common=pool)
         assert draws.error == (pytest.approx(0.3 * terms**0.5), 24, pool)
-    assert difference([of_shares(*side) for side in SHARES[:2]], "accuracy", pooled=pool).error.pooled is None  # they are paired
+    assert difference([of_shares(*side) for side in SHARES[:2]], "accuracy", common=pool).error.pooled is None  # they are paired
 
 
 def test_a_spread_is_pooled_where_equal_variances_are_not_rejected() -> None:

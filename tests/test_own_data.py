@@ -324,7 +324,7 @@ def test_what_only_several_files_show_is_one_line_too(tmp_path: Path) -> None:
     write_csv(test, [("x", "good")], "text", "mark")
     refused(read, "test.csv", "'label'", "text, mark")
     write_csv(test, [("x", "good")], "text", "label")
-    refused(lambda: read(named={"text": "review"}), "train.csv", "'review'", "text, label")
+    refused(lambda: read(column_names={"text": "review"}), "train.csv", "'review'", "text, label")
     refused(lambda: read(kind="number"), "train.csv, line 2", "'good'", "task=own_labels")
     folder = saved(tmp_path / "folder")
     refused(lambda: data.read({"train": str(folder), "dev": str(folder)}), "folder", "validation", "train, test")

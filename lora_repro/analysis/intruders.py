@@ -49,8 +49,8 @@ def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Co
     return intruder_counts
 
 
-def _said(found: Counts, base: str) -> str:
-    kinds = {kind: [count for (name, _), count in found.items() if name == kind] for kind, _ in found}
+def _said(intruder_counts: Counts, base: str) -> str:
+    kinds = {kind: [count for (name, _), count in intruder_counts.items() if name == kind] for kind, _ in intruder_counts}
     means = ", ".join(f"{np.mean(each):.2f} in {NAMES[kind]}" for kind, each in kinds.items()) or "no matrix of attention"
     what = "of the top 10 left singular vectors of W + ΔW, those that have no cosine of 0.5 with any of W's"
     return f"Intruders: {what}. Mean over layers: {means}. W is that of {base}."

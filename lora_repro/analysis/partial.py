@@ -76,19 +76,19 @@ def _put(parameter: torch.Tensor, before: torch.Tensor, change: torch.Tensor) ->
     parameter.copy_(before.float() + change)
 
 
-def scaled(found: Sequence[Change], factor: float) -> None:
+def scaled(deltas: Sequence[Change], factor: float) -> None:
     """Give the model `factor` times every change."""
-    for one in found:
+    for one in deltas:
         one.put(factor * one.change)
 
 
 class Directions:
     """The singular directions of every change, from which the model gets as many as asked for."""
 
-    def __init__(self, found: Sequence[Change], most: int) -> None:
+    def __init__(self, deltas: Sequence[Change], most: int) -> None:
         """most: the largest number that is asked for."""
-        self.found = [one for one in found if one.matrix]
-        self.rest = [one for one in found if not one.matrix]
+        self.found = [one for one in deltas if one.matrix]
+        self.rest = [one for one in deltas if not one.matrix]
         self.parts = [[_top(one.change[rows], most) for rows in one.rows] for one in self.found]
 
     def keep(self, k: int) -> None:

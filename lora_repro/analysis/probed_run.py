@@ -80,8 +80,8 @@ def probed_runs(runs: Sequence[Run]) -> list[ProbedRun]:
 
 
 @cache
-def _arrays(path: Path, written: int) -> dict[str, Any]:
-    """The arrays of one file as of its modification time `written`; experiments on the same runs share the cached arrays."""
+def _arrays(path: Path, mtime: int) -> dict[str, Any]:
+    """The arrays of one file as of its modification time `mtime`; experiments on the same runs share the cached arrays."""
     return load_file(path)
 
 

@@ -61,12 +61,12 @@ def projected_norm(weight: Array, left: Array, right: Array) -> float:
     return float(np.linalg.norm(left.T @ np.asarray(weight, np.float64) @ right))
 
 
-def intruders(left: Array, tuned: Array, top: int = 10, least: float = 0.5) -> int:
+def intruders(left: Array, matrix: Array, top: int = 10, least: float = 0.5) -> int:
     """How many of the `top` left singular vectors of a tuned matrix have a cosine below `least` with every vector of `left`.
 
     left: U (d_out, k) of the base matrix. The defaults are those of Shuttleworth et al. 2024 (arXiv 2410.21228).
     """
-    mine = svd(tuned)[0][:, :top]
+    mine = svd(matrix)[0][:, :top]
     return int((np.abs(left.T @ mine).max(axis=0) < least).sum())
 
 

@@ -184,9 +184,9 @@ def frame(tokenizer: Any) -> Frame:
     return Frame(*("".join(tokenizer.convert_ids_to_tokens(ids)) or None for ids in parts))
 
 
-def _place(part: list[int], whole: list[int], start: int) -> int | None:
+def _place(part: list[int], ids: list[int], start: int) -> int | None:
     n = len(part)
-    return next((i for i in range(start, len(whole) - n + 1) if whole[i : i + n] == part), None)
+    return next((i for i in range(start, len(ids) - n + 1) if ids[i : i + n] == part), None)
 
 
 def _encoder_words(path: str, tokenizer: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def folder_sha256(folder: Path) -> str:
 
 
 @cache
-def _known(path: Path, size: int, changed: int) -> str:
+def _known(path: Path, size: int, mtime: int) -> str:
     return sha256(path)
 
 
@@ -91,9 +91,9 @@ def check_hub(name: str, folder: Path, hashes: Mapping[str, str]) -> None:
             raise UserError(f"backbone {name}: {file} is not what was downloaded from the hub; {mend}")
 
 
-def check_pinned(name: str, folder: Path, hashes: Mapping[str, str], pinned: Mapping[str, str]) -> None:
+def check_pinned(name: str, folder: Path, hashes: Mapping[str, str], pins: Mapping[str, str]) -> None:
     """Raise UserError, naming the first file, if one does not have the hash that the backbone's yaml gives it."""
-    for file, digest in pinned.items():
+    for file, digest in pins.items():
         if hashes.get(file) != digest:
             raise UserError(
                 f"backbone {name}: {file} in {folder} is not the one of backbone.files ({digest[:12]}): copy the right one there"

@@ -180,17 +180,17 @@ def dequantise(model: nn.Module) -> int:
     return count
 
 
-def _dense(stored: StoredMatrix) -> nn.Module:
-    inputs, out = stored.sizes
+def _dense(matrix: StoredMatrix) -> nn.Module:
+    inputs, out = matrix.sizes
     with torch.device("meta"):
-        plain: nn.Module = nn.Linear(inputs, out, bias=stored.bias is not None)
-        if stored.transposed:
+        plain: nn.Module = nn.Linear(inputs, out, bias=matrix.bias is not None)
+        if matrix.transposed:
             plain = Conv1D(out, inputs)  # type: ignore[no-untyped-call]
-    weight = stored.read()
-    plain.weight = nn.Parameter(weight.T.contiguous() if stored.transposed else weight, requires_grad=False)
-    if stored.bias is not None:
-        plain.bias = stored.bias
-    return plain.train(stored.training)
+    weight = matrix.read()
+    plain.weight = nn.Parameter(weight.T.contiguous() if matrix.transposed else weight, requires_grad=False)
+    if matrix.bias is not None:
+        plain.bias = matrix.bias
+    return plain.train(matrix.training)
 
 
 def refuse_stored(modules: Iterable[nn.Module], method: str) -> None:

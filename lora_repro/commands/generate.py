@@ -57,11 +57,11 @@ def parser() -> argparse.ArgumentParser:
     return arg_parser
 
 
-def opened(folder: Path, given: argparse.Namespace) -> Opened:
+def opened(folder: Path, options: argparse.Namespace) -> Opened:
     """The opened checkpoint, with the given options in place of its settings. Raises UserError."""
-    settings: dict[str, Any] = {f"decode.{name}": getattr(given, name) for name in DECODING}
-    settings |= {key: getattr(given, name) for name, key in OTHERS.items()}
-    overrides = [f"{name}={getattr(given, name)}" for name in COMPOSED if getattr(given, name) is not None]
+    settings: dict[str, Any] = {f"decode.{name}": getattr(options, name) for name in DECODING}
+    settings |= {key: getattr(options, name) for name, key in OTHERS.items()}
+    overrides = [f"{name}={getattr(options, name)}" for name in COMPOSED if getattr(options, name) is not None]
     return open_checkpoint(folder, overrides, {key: value for key, value in settings.items() if value is not None})
 
 

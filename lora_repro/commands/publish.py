@@ -66,9 +66,9 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     return 0
 
 
-def _wanted(declared: Iterable[Cell], runs: Path) -> set[str]:
+def _wanted(cells: Iterable[Cell], runs: Path) -> set[str]:
     """The signatures of the runs and measurements that experiments ask for."""
-    signatures = {cell.signature for cell in declared}
+    signatures = {cell.signature for cell in cells}
     for path in (runs / "measures").glob("*.json"):  # asked for anew, on its own number of threads
         signatures.add(measures.signature_of(measures.declared("latency", runs.name, read(path)["asked"]["overrides"])))
     return signatures

@@ -100,8 +100,8 @@ def _written(name: str) -> bool:
     return name == "README.md" or (parts[0] == "results" and not {*parts[2:3]} & {*manifest.EVIDENCE})
 
 
-def _digest(found: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()
+def _digest(digests: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
 
 
 def tables(settings: Sequence[str], root: Path) -> None:

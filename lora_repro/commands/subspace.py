@@ -82,13 +82,13 @@ def alike(one: Path, other: Path) -> str:
     return ""
 
 
-def spectra_table(checkpoint: Checkpoint, name: str, origin: tuple[str, ...] = (), counted: Counted = NOT_COUNTED) -> Table:
+def spectra_table(checkpoint: Checkpoint, name: str, origin: tuple[str, ...] = (), intruders: Counted = NOT_COUNTED) -> Table:
     """Per layer and matrix: ||D||_F, the top direction's share of ||D||_F^2, effective rank; phi(r, r) of A_q and A_v.
 
-    counted: ((kind, layer) -> intruder dimensions, empty if not counted; the note on them).
+    intruders: ((kind, layer) -> intruder dimensions, empty if not counted; the note on them).
     """
     rows = []
-    counts, note = counted
+    counts, note = intruders
     means: dict[str, list[tuple[float, float]]] = {}
     for (kind, layer), factors in checkpoint.items():
         s = spectrum(factors)

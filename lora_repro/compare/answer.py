@@ -197,17 +197,17 @@ class Answer:
 
 def answer(
     title: str,
-    declared: Sequence[Cell],
+    cells: Sequence[Cell],
     store: Store,
     guesses: Mapping[str, Guess],
-    wanted: Callable[[str], bool],
+    metric_filter: Callable[[str], bool],
 ) -> Answer | None:
-    """What the records of the declared runs say; None unless two rows have one. wanted: whether a metric is shown."""
-    all_runs = list(runs(declared, store))
+    """What the records of these cells say; None unless two rows have one. metric_filter: whether a metric is shown."""
+    all_runs = list(runs(cells, store))
     by_row = grouped(all_runs, lambda run: run.cell.row.name)
     if len(by_row) < 2:
         return None
-    rows = [_row(each, guesses, wanted) for each in by_row]
+    rows = [_row(each, guesses, metric_filter) for each in by_row]
     metric = rows[0].cell.score
     names = [row.name for row in rows]
     reference = next(
@@ -222,9 +222,9 @@ def answer(
     return Answer(title, label, tuple(rows), pairs, reference, constant, learnt, inputs)
 
 
-def _row(each: Sequence[Run], guesses: Mapping[str, Guess], wanted: Callable[[str], bool]) -> Row:
+def _row(each: Sequence[Run], guesses: Mapping[str, Guess], metric_filter: Callable[[str], bool]) -> Row:
     cell = each[0].cell
-    names = [name for name in each[0].record["measured"].get("scores") or {cell.score: 0} if wanted(name)]
+    names = [name for name in each[0].record["measured"].get("scores") or {cell.score: 0} if metric_filter(name)]
     scores = {}
     for name in dict.fromkeys([cell.score, *names]):
         fractions = [score(run, name) for run in each]
@@ -266,8 +266,8 @@ def _pairs(rows: Sequence[Row], metric: str, against: str = "") -> dict[tuple[st
     return pairs | {(b, a): _reversed(one) for (a, b), one in pairs.items()}
 
 
-def _reversed(found: Difference) -> Difference:
-    return Difference(-found.mean, -found.high, -found.low, found.n, found.error, found.p)
+def _reversed(gap: Difference) -> Difference:
+    return Difference(-gap.mean, -gap.high, -gap.low, gap.n, gap.error, gap.p)
 
 
 def _learnt(rows: Sequence[Row], metric: str) -> tuple[float | None, dict[str, Difference]]:
@@ -290,11 +290,11 @@ def _learnt(rows: Sequence[Row], metric: str) -> tuple[float | None, dict[str, D
 
 
 def from_constant(
-    trained: Sequence[Row], metric: str, value: float, constant: Sequence[Mapping[str, object]]
+    rows: Sequence[Row], metric: str, value: float, constant: Sequence[Mapping[str, object]]
 ) -> tuple[float, dict[str, Difference]]:
     """(the constant answer's score in per cent, each row's difference from it). constant: its statistics by test row."""
     differences = {}
-    for row in trained:
+    for row in rows:
         predictions = [load_predictions(run.predictions) if run.trained else None for run in row.runs.values()]
         if metric in METRICS and any(predictions):
             bootstrap = paired_draws(predictions, [list(constant)] * len(predictions), metric=metric)

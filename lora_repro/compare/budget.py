@@ -98,24 +98,24 @@ def plan(request: Request, arguments: Sequence[str]) -> Plan:
     return decided_before(full_plan) or fit(full_plan, request.seconds)
 
 
-def keep(decided: Plan, request: Request) -> None:
+def keep(decision: Plan, request: Request) -> None:
     """Write down what was decided for a request."""
-    shorter = decided.request
+    shorter = decision.request
     values = {"seeds": shorter.seeds, "without": shorter.without, "overrides": shorter.overrides,
-              "most": decided.most, "given_up": decided.given_up}  # fmt: skip
+              "most": decision.most, "given_up": decision.given_up}  # fmt: skip
     write_json(request.folder / FILE, {"request": _facts(request), **values})
 
 
-def decided_before(whole: Plan) -> Plan | None:
+def decided_before(full_plan: Plan) -> Plan | None:
     """What was decided for the same request before; None if nothing was, or if the file is not one that `keep` wrote."""
-    request = whole.request
+    request = full_plan.request
     try:
         decision = json.loads((request.folder / FILE).read_text(encoding="utf-8"))
         if decision["request"] != _facts(request):
             return None
         without, overrides = tuple(map(str, decision["without"])), tuple(map(str, decision["overrides"]))
         shorter = request.shorter(seeds=int(decision["seeds"]), without=without, overrides=overrides)
-        return Plan(shorter, whole.lines, int(decision["most"]), tuple(map(str, decision["given_up"])))
+        return Plan(shorter, full_plan.lines, int(decision["most"]), tuple(map(str, decision["given_up"])))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -141,9 +141,9 @@ def declared(request: Request, arguments: Sequence[str]) -> list[Cell]:
     )
 
 
-def fit(whole: Plan, seconds: float) -> Plan:
+def fit(full_plan: Plan, seconds: float) -> Plan:
     """The plan within `seconds`, or the first step that fits. Raises UserError if not even the last one does."""
-    request, rows, given_up = whole.request, whole.costs, []
+    request, rows, given_up = full_plan.request, full_plan.costs, []
     left = {row.name: row for row in rows}
     seeds, share = request.seeds, 1.0
 
@@ -183,8 +183,8 @@ def fit(whole: Plan, seconds: float) -> Plan:
             f"--budget: even so shortened {len(left)} methods need about {clock(needed())} here; give more time"
         )
     searching = share * sum(row.trial for row in left.values())
-    most = max(3, min(whole.most, int(SEARCH_SHARE * seconds / searching))) if searching else whole.most
-    if most < whole.most:
+    most = max(3, min(full_plan.most, int(SEARCH_SHARE * seconds / searching))) if searching else full_plan.most
+    if most < full_plan.most:
         given_up.append(f"a search of more than {most} rates")
     max_train = int(share * train)
     if "dev" not in request.files:  # its rows are held out of those that max_train leaves, a share of them at most
@@ -192,7 +192,7 @@ def fit(whole: Plan, seconds: float) -> Plan:
     cut = [f"task.max_train={max_train}"] if share < 1 else []
     without = tuple(name for name in methods if name not in left)
     shorter = request.shorter(seeds=seeds, without=without, overrides=(*request.overrides, *cut))
-    lines = [line for line in whole.lines if line.cell.row.name in left and line.cell.seed < seeds]
+    lines = [line for line in full_plan.lines if line.cell.row.name in left and line.cell.seed < seeds]
     return Plan(shorter, tuple(lines), most, tuple(given_up))
 
 

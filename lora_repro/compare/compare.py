@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 STEM = "comparison"
 
 
-def folder_of(train: str, given: str | None) -> Path:
+def folder_of(train: str, folder: str | None) -> Path:
     """The comparison's folder: as given, or compare-NAME here, after the training file."""
     stem = Path(train.rstrip("/")).name.partition(".")[0]
-    return Path(given or f"compare-{stem}").expanduser().absolute()
+    return Path(folder or f"compare-{stem}").expanduser().absolute()
 
 
 def compare(request: Request, dry_run: bool = False) -> Answer | None:
@@ -163,27 +163,27 @@ def answered(request: Request, guesses: Mapping[str, Guess], plan: budget.Plan) 
     return comparison
 
 
-def write(request: Request, found: Answer, words: Sequence[str], plan: budget.Plan) -> None:
+def write(request: Request, answer: Answer, words: Sequence[str], plan: budget.Plan) -> None:
     """Write comparison.json, .csv and .html, and say where they and the best model are."""
-    frame = found.frame()
+    frame = answer.frame()
     place = partial(Path, request.folder)
     rows = json.loads(frame.to_json(orient="records"))
     data = {
         "sha256": dict(request.data.sha256),
-        "test_rows": found.test_rows,
+        "test_rows": answer.test_rows,
         "train_rows": len(request.data.parts.train),
     }
-    facts = {"title": found.title, "metric": found.metric, "advice": list(words), "given_up": list(plan.given_up),
-             "model": request.backbone.label, "data": data, "constant": found.constant, "rows": rows}  # fmt: skip
+    facts = {"title": answer.title, "metric": answer.metric, "advice": list(words), "given_up": list(plan.given_up),
+             "model": request.backbone.label, "data": data, "constant": answer.constant, "rows": rows}  # fmt: skip
     write_json(place(f"{STEM}.json"), facts)
     write_text(place(f"{STEM}.csv"), frame.to_csv(index=False, lineterminator="\n"))
     from lora_repro.compare.page import page  # here: only this needs matplotlib
 
-    write_text(place(f"{STEM}.html"), page(request, found, words, plan))
-    folder = found.best.median_run.cell.folder
+    write_text(place(f"{STEM}.html"), page(request, answer, words, plan))
+    folder = answer.best.median_run.cell.folder
     from lora_repro.compare.best import leave
 
-    adapter = leave(found, words, request.data.sha256, place("best"))
+    adapter = leave(answer, words, request.data.sha256, place("best"))
     lines = [f"wrote {place(f'{STEM}.html')}, .json and .csv", f"the best method's median seed: {folder}",
              *([f"  as a peft adapter, with a card: {adapter}"] if adapter else []),
              f"  use it: lora-repro generate {folder}; lora-repro export {folder} --to DIR --format merged",

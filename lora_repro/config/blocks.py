@@ -88,7 +88,7 @@ class FileConfigSource(hydra_internals.FileConfigSource):
 
 
 @cache
-def _read(path: Path, changed: int, folder: Path) -> tuple[dict[str, str | None], Any]:
+def _read(path: Path, mtime: int, folder: Path) -> tuple[dict[str, str | None], Any]:
     """The header (`@package`) and values of a file of `folder`, parsed once per version. Copy the values before you change them.
 
     Raises UserError for a file that yaml cannot read, or that breaks the limits on a user's own files (`yaml_file`).

@@ -103,13 +103,13 @@ def _chosen(folders: tuple[str, ...], choices: tuple[str, ...]) -> DictConfig:
 
 
 def cached_values(
-    asked: Sequence[str], make: Callable[[], Any], code: Sequence[str] = (), packages: Sequence[str] = ()
+    key: Sequence[str], make: Callable[[], Any], code: Sequence[str] = (), packages: Sequence[str] = ()
 ) -> Any:
     """Plain values made from compositions, cached on disk as by `load_or_make`.
 
     Nothing is cached while the user has a configuration folder.
     """
-    return load_or_make(asked, make, code, packages) if _folders() == (str(paths.CONF),) else make()
+    return load_or_make(key, make, code, packages) if _folders() == (str(paths.CONF),) else make()
 
 
 @contextmanager
@@ -177,18 +177,18 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
 
 
 @cache
-def _axes(folders: tuple[str, ...], fixed: tuple[str, ...]) -> dict[str, Any]:
+def _axes(folders: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
     """What the experiment sweeps: key -> values as its yaml spells them."""
 
     def make() -> Any:
-        config = hydra_compose("config", overrides=list(fixed), return_hydra_config=True)
+        config = hydra_compose("config", overrides=list(overrides), return_hydra_config=True)
         node = config.hydra.sweeper.get("params")
         params: Any = OmegaConf.to_container(node, resolve=True) if node else {}
         if own := own_task(str(config.hydra.runtime.choices.get("task")), params.get("task")):
             params["task"] = own
         return params
 
-    params = cached_values(("axes", *fixed), make)
+    params = cached_values(("axes", *overrides), make)
     return {str(key): value for key, value in params.items() if value is not None}
 
 

@@ -24,13 +24,13 @@ from lora_repro.files import write_text
 MOST = 20_000  # files of a cache folder; the tables of all profiles need 2,000, of 5 kB
 
 
-def load_or_make(asked: Sequence[str], make: Callable[[], Any], code: Sequence[str] = (), packages: Sequence[str] = ()) -> Any:
-    """The plain values that `make` gives for `asked`, computed now or by an earlier process with the same conf/.
+def load_or_make(key: Sequence[str], make: Callable[[], Any], code: Sequence[str] = (), packages: Sequence[str] = ()) -> Any:
+    """The plain values that `make` gives for `key`, computed now or by an earlier process with the same conf/.
 
     code: modules and packages of lora_repro (`methods`), packages: installed ones, that the values depend on, too.
     """
-    key = [*asked, *map(_text_of, code), *map(version, packages)]
-    path = _home() / f"{_digest(json.dumps(key))}.json"
+    parts = [*key, *map(_text_of, code), *map(version, packages)]
+    path = _home() / f"{_digest(json.dumps(parts))}.json"
     try:
         digest, _, text = path.read_text(encoding="utf-8").partition("\n")
         if digest == _digest(text):

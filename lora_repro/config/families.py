@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from lora_repro.config.paths import CONF
 
 
-def own_task(chosen: str, swept: str | None) -> str:
+def own_task(task: str, swept: str | None) -> str:
     """The task that an experiment chose, where its family's tasks would silently replace it; empty where they stand for it.
 
     A profile's tasks stand for those of another profile's: at mini generated tasks stand for GLUE's. They do not stand for a task
@@ -20,9 +20,9 @@ def own_task(chosen: str, swept: str | None) -> str:
     """
     families = [block for path in sorted((CONF / "profile").glob("*.yaml")) for block in _families(path).values()]
     lists = [tasks for block in families if (tasks := _swept_tasks(block))]
-    if swept not in lists or any(chosen in tasks.split(",") for tasks in lists):
+    if swept not in lists or any(task in tasks.split(",") for tasks in lists):
         return ""
-    return chosen
+    return task
 
 
 @cache

@@ -65,9 +65,9 @@ def _files(path: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=64)
-def _hashed(path: Path, stamped: tuple[tuple[str, int, int], ...]) -> str:
+def _hashed(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
     digests = []
-    for name, *_ in stamped:
+    for name, *_ in stamps:
         with open(name, "rb") as file:
             digests.append((str(Path(name).relative_to(path)), hashlib.file_digest(file, "sha256").hexdigest()))
     return digests[0][1] if not path.is_dir() else hashlib.sha256(repr(digests).encode()).hexdigest()

@@ -70,19 +70,19 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
     return message
 
 
-def empty_profile_message(profile: str, said: str) -> str:
-    """`said` for an existing profile without anything; for an unknown profile, what was probably meant."""
+def empty_profile_message(profile: str, message: str) -> str:
+    """`message` for an existing profile without anything; for an unknown profile, what was probably meant."""
     profiles = choices("profile")
-    return said if profile in profiles else f"no profile {profile!r}; {did_you_mean(profile, profiles)}"
+    return message if profile in profiles else f"no profile {profile!r}; {did_you_mean(profile, profiles)}"
 
 
-def did_you_mean(given: str, known: Iterable[str], otherwise: str = "") -> str:
+def did_you_mean(query: str, options: Iterable[str], otherwise: str = "") -> str:
     """`did you mean x?`; without a close match, `otherwise` or all names.
 
     Close are the same last part (`lr` for train.lr), its initials (train.learning_rate for train.lr), a longer name that ends
     with it (num_train_epochs for train.epochs), and what is spelt alike apart from the group that both are in.
     """
-    names, text = list(known), str(given)  # a key of yaml may be a number
+    names, text = list(options), str(query)  # a key of yaml may be a number
     group, dot, last = text.rpartition(".")
     short = {name.removeprefix(group + dot): name for name in names if name.startswith(group + dot)}
     if not short:

@@ -243,9 +243,9 @@ def loader_over(folder: str) -> ConfigLoaderImpl:
     return ConfigLoaderImpl(create_config_search_path(folder))
 
 
-def check_loading(checked: Callable[..., DictConfig]) -> None:
-    """Let whatever composes in this process call `checked(loader, config_name, overrides, run_mode, ...)` instead."""
-    ConfigLoaderImpl.load_configuration = wraps(_load)(checked)  # type: ignore[method-assign]
+def check_loading(load: Callable[..., DictConfig]) -> None:
+    """Let whatever composes in this process call `load(loader, config_name, overrides, run_mode, ...)` instead."""
+    ConfigLoaderImpl.load_configuration = wraps(_load)(load)  # type: ignore[method-assign]
 
 
 def use_file_source(source: type[FileConfigSource]) -> None:

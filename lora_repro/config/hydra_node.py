@@ -46,9 +46,9 @@ WRITTEN = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname", "hy
 FREE = ("hydra.mode", "hydra.sweeper.params", SEARCH, *WRITTEN)  # what a folder may set, or need not have set
 
 
-def check_folders(searched: object) -> None:
+def check_folders(search_path: object) -> None:
     """Raise UserError for an entry of hydra.searchpath that is neither a folder nor in this package: Hydra would import it."""
-    for item in searched if isinstance(searched, list) else ():
+    for item in search_path if isinstance(search_path, list) else ():
         scheme, _, place = str(item).rpartition("://")
         ours = scheme == "pkg" and place.partition(".")[0] == LIBRARY.name
         if not ours and not (scheme in ("", "file") and Path(place).is_dir()):

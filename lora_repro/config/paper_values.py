@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[Line, ...]:
 
 
 @cache
-def _read(path: Path, changed: int) -> tuple[Line, ...]:
+def _read(path: Path, mtime: int) -> tuple[Line, ...]:
     text = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
     reader, lines = csv.DictReader(text), list[Line]()
     titles = reader.fieldnames or ()

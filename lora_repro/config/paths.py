@@ -69,7 +69,7 @@ def blocks_in(file: Path) -> list[str]:
 
 
 @cache
-def _blocks(file: Path, changed: int) -> list[str]:
+def _blocks(file: Path, mtime: int) -> list[str]:
     import yaml  # help texts and Tab need no table's rows
 
     values = yaml.load(file.read_text(encoding="utf-8"), yaml.CBaseLoader if hasattr(yaml, "CBaseLoader") else yaml.BaseLoader)

@@ -40,23 +40,23 @@ EXCLUDED = (
 )
 
 
-def identity(resolved: dict[str, Any]) -> dict[str, Any]:
+def identity(config: dict[str, Any]) -> dict[str, Any]:
     """What a record keeps of a resolved configuration: components without `EXCLUDED`, the seed, what the run starts from."""
-    settings = {key: resolved[key] for key in ("seed", "starts", "starts_from") if resolved.get(key) is not None}
-    for group, node in resolved.items():
+    settings = {key: config[key] for key in ("seed", "starts", "starts_from") if config.get(key) is not None}
+    for group, node in config.items():
         if isinstance(node, dict) and "_target_" in node and group not in MIRRORS:
             settings[group] = {key: value for key, value in node.items() if f"{group}.{key}" not in EXCLUDED}
     return settings
 
 
-def signature(resolved: dict[str, Any]) -> str:
+def signature(config: dict[str, Any]) -> str:
     """The run's name: 16 hex digits. Raises UserError if a component's class does not exist."""
-    return digest(named(resolved))
+    return digest(named(config))
 
 
-def named(resolved: dict[str, Any]) -> dict[str, Any]:
+def named(config: dict[str, Any]) -> dict[str, Any]:
     """The value of which the signature is a digest; it holds `seed` and `starts_from` unchanged. Raises what `signature` does."""
-    settings = identity(resolved)
+    settings = identity(config)
     settings.pop("starts", None)  # `starts_from` has their signatures
     return {key: _named(value) for key, value in settings.items()}
 
@@ -96,9 +96,9 @@ def _same(value: Any, other: Any) -> bool:
     return bool(value == other) or (value != value and other != other)  # JSON has one NaN
 
 
-def check_same_config(record: dict[str, Any], resolved: dict[str, Any]) -> None:
+def check_same_config(record: dict[str, Any], config: dict[str, Any]) -> None:
     """Raise UserError if a record's configuration differs from today's of the same name, on any key that both have."""
-    if differing := _differing(record["asked"], identity(resolved), ""):
+    if differing := _differing(record["asked"], identity(config), ""):
         key, was, now = differing[0]
         raise UserError(
             f"record {record['signature']} was made with {key}={was!r}, but that run now has {key}={now!r} "

@@ -24,7 +24,7 @@ def values(path: Path) -> Any:
 
 
 @cache
-def _parsed(path: Path, changed: int) -> Any:
+def _parsed(path: Path, mtime: int) -> Any:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times as fast, is not part of every build
     return yaml.load(path.read_text(encoding="utf-8"), loader)
 
@@ -63,15 +63,15 @@ def check(path: Path, folder: Path) -> None:
                 raise ValueError(f"with its aliases it has more than {MOST} values")
 
 
-def _measured(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+def _measured(node: yaml.Node, extents: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
     """How many values a node holds, and how deep they are nested. Raises ValueError for a node inside itself."""
-    if id(node) not in known:
-        known[id(node)] = None  # being measured
+    if id(node) not in extents:
+        extents[id(node)] = None  # being measured
         inside = [] if isinstance(node, yaml.ScalarNode) else node.value
         if isinstance(node, yaml.MappingNode):
             inside = [each for pair in inside for each in pair]
-        sizes = [_measured(each, known) for each in inside]
-        known[id(node)] = 1 + sum(size for size, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
-    if (extent := known[id(node)]) is None:
+        sizes = [_measured(each, extents) for each in inside]
+        extents[id(node)] = 1 + sum(size for size, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
+    if (extent := extents[id(node)]) is None:
         raise ValueError("an alias stands inside the value that it names")
     return extent

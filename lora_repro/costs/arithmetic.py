@@ -204,9 +204,9 @@ def disk(o: Outline, most: float | None = None) -> tuple[int, int]:
     return final_bytes, weights + CHECKPOINTS * 3 * weights + weights
 
 
-def seconds(counted: Flops, speed_rows: float, speed_tokens: float, texts: int) -> float:
+def seconds(operations: Flops, speed_rows: float, speed_tokens: float, texts: int) -> float:
     """Seconds of a run at these speeds in operations per second, with loading and the scoring of `texts` generated outputs."""
-    return LOADING + SCORING * texts + counted.rows / speed_rows + counted.tokens / speed_tokens
+    return LOADING + SCORING * texts + operations.rows / speed_rows + operations.tokens / speed_tokens
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,9 @@ def random_batch(backbone: Backbone, method: AbstractMethod, batch: int, length:
     return collate(rows, backbone.pad)
 
 
-def saved(compute: Callable[[], torch.Tensor], known: Iterable[torch.Tensor]) -> tuple[torch.Tensor, int]:
-    """(the result of `compute`, the bytes it keeps for its backward pass): each storage once, without those of `known`."""
-    pointers = {tensor.untyped_storage().data_ptr() for tensor in known}
+def saved(compute: Callable[[], torch.Tensor], tensors: Iterable[torch.Tensor]) -> tuple[torch.Tensor, int]:
+    """(the result of `compute`, the bytes it keeps for its backward pass): each storage once, without those of `tensors`."""
+    pointers = {tensor.untyped_storage().data_ptr() for tensor in tensors}
     nbytes: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

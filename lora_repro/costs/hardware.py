@@ -86,7 +86,7 @@ def speed(
     return _known[key]
 
 
-def _block(shape: dict[str, Any], device: torch.device, rounded: torch.dtype | None) -> torch.nn.Module:
+def _block(shape: dict[str, Any], device: torch.device, dtype: torch.dtype | None) -> torch.nn.Module:
     """The body of a model of this shape, with one layer and a small vocabulary."""
     from transformers import AutoConfig, AutoModel  # slow to import
 
@@ -97,7 +97,7 @@ def _block(shape: dict[str, Any], device: torch.device, rounded: torch.dtype | N
     auto: Any = AutoModel
     model: torch.nn.Module = auto.from_config(config, dtype=torch.float32, trust_remote_code=False).eval().to(device)
     model.requires_grad_(False)
-    round_frozen(model, rounded, model.get_input_embeddings())  # type: ignore[operator]
+    round_frozen(model, dtype, model.get_input_embeddings())  # type: ignore[operator]
     return model
 
 
@@ -175,8 +175,8 @@ class Card:
         blocks = o.layers * o.block * size
         peak = (self.fp32 if dtype is None else self.half) * 1e12
 
-        def seconds(flops: float, moved: float, kernels: int) -> float:
-            busy = flops / (ARITHMETIC * peak) + moved / (BANDWIDTH * self.bandwidth * 1e9)
+        def seconds(flops: float, nbytes: float, kernels: int) -> float:
+            busy = flops / (ARITHMETIC * peak) + nbytes / (BANDWIDTH * self.bandwidth * 1e9)
             return max(busy, kernels * o.layers * LAUNCH)
 
         back = backward(o, work.length, work.scored) if o.trained and not work.features else 0.0

@@ -27,25 +27,25 @@ def declared(name: str, profile: str, overrides: Sequence[str] = ()) -> list[Cel
     return [cell for block in grouped(cells, backbone_name) for cell in block]
 
 
-def signature_of(declared: Sequence[Cell]) -> str:
-    """16 hex digits over all declared cells; they change with any setting, backbone or row."""
-    return digest([cell.signature for cell in declared])
+def signature_of(cells: Sequence[Cell]) -> str:
+    """16 hex digits over all `cells`; they change with any setting, backbone or row."""
+    return digest([cell.signature for cell in cells])
 
 
-def path_of(folder: Path, name: str, declared: Sequence[Cell], overrides: Sequence[str], device: str) -> Path:
+def path_of(folder: Path, name: str, cells: Sequence[Cell], overrides: Sequence[str], device: str) -> Path:
     """The file of a measurement in `folder`, which is runs/<profile>."""
     stem = name if device == "cpu" else f"{name}_{device}"
     if all(item.split("=", 1)[0] in PLACE for item in overrides):
         return folder / "measures" / f"{stem}.json"
-    return folder / "measures" / "adhoc" / f"{stem}-{signature_of(declared)}.json"
+    return folder / "measures" / "adhoc" / f"{stem}-{signature_of(cells)}.json"
 
 
-def find(path: Path, asked: str, device: str) -> dict[str, Any] | None:
-    """The finished measurement with signature `asked` on the same device, from committed code; None if there is none."""
+def find(path: Path, signature: str, device: str) -> dict[str, Any] | None:
+    """The finished measurement with this `signature` on the same device, from committed code; None if there is none."""
     if not path.is_file():
         return None
     measurement = read(path)
-    same = measurement["signature"] == asked and measurement["where"]["device"] == device
+    same = measurement["signature"] == signature and measurement["where"]["device"] == device
     return measurement if same and measurement["where"]["dirty"] is False else None
 
 

@@ -111,9 +111,9 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
 
 
 def _outline(
-    backbone: Backbone, sizes: Shape, old: set[str], method: dict[str, nn.Parameter], trained: set[int]
+    backbone: Backbone, sizes: Shape, old: set[str], method: dict[str, nn.Parameter], trained_ids: set[int]
 ) -> Outline:
-    """`old`: names of the parameters before the method was applied. `trained`: ids of all trained parameters, with the head."""
+    """`old`: names of the parameters before the method was applied. `trained_ids`: of all trained parameters, with the head."""
     below = reversed(list(enumerate(backbone.layers)))  # a parameter shared by layers counts in the lowest
     place = {id(p): index for index, layer in below for p in layer.parameters()}
     inside = {name: p for name, p in method.items() if id(p) in place}
@@ -141,7 +141,7 @@ def _outline(
         weights=sum(n for name, n in matrices.items() if name in old)
         + sum(p.numel() for p in originals if id(p) in place and p.dim() > 1),
         depth=sizes.n_layers - lowest if method else 0,
-        head_trained=any(id(p) in trained for p in values),
+        head_trained=any(id(p) in trained_ids for p in values),
         score_heads=0 if fused else backbone.n_heads,
         moved=sum(p.numel() for p in originals),
         added_flow=sum(sum(p.shape) for name, p in inside.items() if p.dim() > 1 and name not in old),

@@ -52,13 +52,13 @@ class Line:
     how: str
 
 
-def plan_runs(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
+def plan_runs(cells: Sequence[Cell], card: Card | None = None) -> list[Line]:
     """The plan of these runs, on `card` or on this machine. Raises UserError for a cell that trains nothing, or broken data."""
     forecasts: dict[str, tuple[DictConfig, Forecast]] = {}
     splits: dict[str, Splits | None] = {}
     records: dict[str, dict[str, Any]] = {}
     lines = []
-    for cell in found:
+    for cell in cells:
         if "bench" in cell.asked:
             raise UserError(f"experiment {cell.asked['row']['table']} trains nothing: there is nothing to plan")
         profile = str(cell.asked["profile_name"])
@@ -78,9 +78,9 @@ def plan_runs(found: Sequence[Cell], card: Card | None = None) -> list[Line]:
     return lines
 
 
-def _device(asked: str) -> tuple[str, str]:
+def _device(setting: str) -> tuple[str, str]:
     """(kind, name) of the device on which this machine computes."""
-    device = Ranks.here(asked).device
+    device = Ranks.here(setting).device
     return device.type, device_name(device)
 
 
@@ -91,17 +91,17 @@ def _state(cell: Cell) -> str:
     return "begun" if (folder / CHECKPOINTS).is_dir() or (folder / FACTS).is_file() else "no"
 
 
-def _time(expected: Forecast, known: dict[str, Any] | None, device: str) -> tuple[float, str]:
+def _time(estimate: Forecast, record: dict[str, Any] | None, device: str) -> tuple[float, str]:
     """(seconds, `published` for this run on the same device, or else `estimated`)."""
-    if known and known["where"]["device"] == device:
-        return float(known["measured"]["wall_seconds"]), "published"
-    return expected.seconds, "estimated"
+    if record and record["where"]["device"] == device:
+        return float(record["measured"]["wall_seconds"]), "published"
+    return estimate.seconds, "estimated"
 
 
-def table(made: Sequence[Line]) -> str:
+def table(lines: Sequence[Line]) -> str:
     """Aligned columns, one line per run."""
-    axes = varying_axes([line.cell for line in made])
-    return aligned([HEADER, *(_row(line, axes) for line in made)], SIDES)
+    axes = varying_axes([line.cell for line in lines])
+    return aligned([HEADER, *(_row(line, axes) for line in lines)], SIDES)
 
 
 def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
@@ -124,11 +124,11 @@ def aligned(rows: Sequence[Sequence[str]], sides: str) -> str:
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]]) + below
 
 
-def _row(line: Line, told: list[str]) -> list[str]:
+def _row(line: Line, axes: list[str]) -> list[str]:
     cell, estimate = line.cell, line.forecast
     mark = "" if estimate.lengths == "counted" else "*"
     return [
-        cell.titled(told),
+        cell.titled(axes),
         cell.task,
         str(cell.seed),
         str(cell.asked["backbone"]["name"]),
@@ -142,12 +142,12 @@ def _row(line: Line, told: list[str]) -> list[str]:
     ]
 
 
-def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
+def totals(lines: Sequence[Line], card: Card | None = None) -> list[str]:
     """One sentence each on what is missing: runs, time, operations, disk, downloads."""
-    missing = [line for line in made if line.state != "yes"]
-    noun = "run" if len(made) == 1 else "runs"
-    note = search_note([line.cell for line in made])
-    notes = [f"{len(made)} {noun}, {len(made) - len(missing)} here already", *filter(None, [note])]
+    missing = [line for line in lines if line.state != "yes"]
+    noun = "run" if len(lines) == 1 else "runs"
+    note = search_note([line.cell for line in lines])
+    notes = [f"{len(lines)} {noun}, {len(lines) - len(missing)} here already", *filter(None, [note])]
     if not missing:
         return [*notes, "nothing to do"]
     operations = sum(line.forecast.flops for line in missing)
@@ -157,13 +157,13 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
     )
     final_disk = sum(line.forecast.kept for line in missing)
     peak_disk = final_disk + max(line.forecast.used - line.forecast.kept for line in missing)
-    runs = Path(str(made[0].cell.asked["paths"]["runs"])).absolute()
+    runs = Path(str(lines[0].cell.asked["paths"]["runs"])).absolute()
     free = shutil.disk_usage(next(folder for folder in (runs, *runs.parents) if folder.exists())).free
     free_note = "" if card else f"; {size(free)} are free at {runs}"
     notes.append(f"disk: {size(final_disk)} at the end, at most {size(peak_disk)} while running{free_note}")
     notes.append(f"downloads: {'; '.join(downloads(missing)) or 'none'}")
-    notes += [*searches(made), *differences(made)]
-    if (processes := made[0].cell.asked["launch"]["processes"]) > 1:
+    notes += [*searches(lines), *differences(lines)]
+    if (processes := lines[0].cell.asked["launch"]["processes"]) > 1:
         notes.append(f"times and memory are for one process; launch.processes={processes} would share each run's batches")
     if any(line.forecast.lengths != "counted" for line in missing):
         notes.append("* from documented mean lengths: to count tokens, name the data (DATA=/path) and fetch the backbone")
@@ -177,23 +177,23 @@ def totals(made: Sequence[Line], card: Card | None = None) -> list[str]:
     return notes
 
 
-def searches(made: Sequence[Line]) -> list[str]:
+def searches(lines: Sequence[Line]) -> list[str]:
     """The cost of searching the learning rates not searched yet (`lora-repro tune`); runs do not wait for it."""
-    settings = {line.cell.setting: line for line in made if line.cell.unsearched}
+    settings = {line.cell.setting: line for line in lines if line.cell.unsearched}
     if not settings:
         return []
-    length, most, seeds = (made[0].cell.asked["tune"][key] for key in ("length", "most", "seeds"))
+    length, most, seeds = (lines[0].cell.asked["tune"][key] for key in ("length", "most", "seeds"))
     once = float(length) * seeds * sum(line.forecast.train_seconds for line in settings.values())
     part = ("" if length == 1 else f" of {length:.2g} of a training") + (f" with {seeds} seeds" if seeds > 1 else "")
     took = f"{clock(3 * once)} to {clock(most * once)}"
     return [f"learning rates not searched: {len(settings)}; 3 to {most} trials each{part} add {took}: lora-repro tune"]
 
 
-def differences(made: Sequence[Line]) -> list[str]:
+def differences(lines: Sequence[Line]) -> list[str]:
     """The least difference between two rows that each task's runs could show, by number of seeds, as far as it is known."""
     notes = []
-    for task in dict.fromkeys(line.cell.task for line in made):
-        mine = [line for line in made if line.cell.task == task and line.forecast.test_rows]
+    for task in dict.fromkeys(line.cell.task for line in lines):
+        mine = [line for line in lines if line.cell.task == task and line.forecast.test_rows]
         seeds: dict[str, set[int]] = {}
         for line in mine:
             seeds.setdefault(line.cell.row.name, set()).add(line.cell.seed)
@@ -241,11 +241,11 @@ def size(n: float) -> str:
     raise AssertionError
 
 
-def gpu_rows(made: Sequence[Line]) -> list[list[str]]:
+def gpu_rows(lines: Sequence[Line]) -> list[list[str]]:
     """A header, then one line per row, task and backbone, as text cells. Recorded runs cost nothing and are left out."""
-    axes = [axis for axis in varying_axes([line.cell for line in made]) if axis != "backbone"]  # it has a column of its own
+    axes = [axis for axis in varying_axes([line.cell for line in lines]) if axis != "backbone"]  # it has a column of its own
     groups: dict[tuple[str, str, str], list[Line]] = {}
-    for line in made:
+    for line in lines:
         if line.state != "yes":
             backbone = str(line.cell.asked["backbone"]["name"])
             groups.setdefault((line.cell.titled(axes), line.cell.task, backbone), []).append(line)

@@ -68,11 +68,11 @@ def card(run: Restored, form: str, made_by: Command) -> str:
     )
 
 
-def _head(asked: Mapping[str, Any], form: str) -> list[str]:
+def _head(config: Mapping[str, Any], form: str) -> list[str]:
     """The YAML that model hubs read."""
-    hub = asked["backbone"].get("hub_id") if asked["backbone"]["source"] == "hub" else None
+    hub = config["backbone"].get("hub_id") if config["backbone"]["source"] == "hub" else None
     library = "peft" if form == "peft" else "transformers"
-    tags = f"tags: [lora_repro, {asked['method']['name']}, {asked['task']['name']}]"
+    tags = f"tags: [lora_repro, {config['method']['name']}, {config['task']['name']}]"
     return ["---", f"library_name: {library}", *([f"base_model: {hub}"] if hub else []), tags, "---", ""]
 
 
@@ -102,8 +102,8 @@ def _named(node: Mapping[str, Any]) -> str:
     return f"{node['name']} ({details})" if (details := settings(node)) else str(node["name"])
 
 
-def _scores(measured: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
-    scores = measured.get("scores") or {}
+def _scores(measurements: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
+    scores = measurements.get("scores") or {}
     if not scores:
         return ["Not scored."]
     rows = [f"| {name} | {'—' if value is None else f'{value:.4f}'} |" for name, value in scores.items()]

@@ -54,25 +54,25 @@ def export(run: Path, target: Path, form: str = "peft", dequantise: bool = False
     return target
 
 
-def write(found: Restored, folder: Path, form: str) -> None:
+def write(run: Restored, folder: Path, form: str) -> None:
     """Write the files of one export. The restored model cannot be used afterwards."""
-    config = found.record["asked"]
+    config = run.record["asked"]
     if form == "peft":
         drawn = config["backbone"].get("pretrained") is False
         require(not drawn, "this run's backbone has random weights, which are not published: use --format merged")
         base = config["backbone"].get("hub_id") or config["backbone"]["name"]
-        peft_folder.save(folder, found.backbone, found.method, base, config["backbone"].get("revision"))
+        peft_folder.save(folder, run.backbone, run.method, base, config["backbone"].get("revision"))
     else:
-        merged.save(folder, found.backbone, found.task.labels)
-    text = card(found, form, command(found.record, found.profile))
+        merged.save(folder, run.backbone, run.task.labels)
+    text = card(run, form, command(run.record, run.profile))
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_json(folder / ORIGIN, sealed({"format": form, "profile": found.profile, "record": found.record, "files": files}))
+    write_json(folder / ORIGIN, sealed({"format": form, "profile": run.profile, "record": run.record, "files": files}))
     write_text(folder / "README.md", text)
 
 
-def asked_of(found: Restored) -> dict[str, Any]:
+def asked_of(run: Restored) -> dict[str, Any]:
     """The backbone that the run asked for."""
-    spec: dict[str, Any] = found.record["asked"]["backbone"]
+    spec: dict[str, Any] = run.record["asked"]["backbone"]
     return spec
 
 

@@ -25,11 +25,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
-def same_names(tensors: Iterable[str], wanted: Iterable[str], out: str) -> None:
+def same_names(tensors: Iterable[str], names: Iterable[str], out: str) -> None:
     """Raise UserError, ending in `out` (how to fix it), unless both hold the same names."""
-    wanted = list(wanted)
-    for name in sorted(set(tensors) ^ set(wanted)):
-        raise UserError(f"the adapter {'lacks' if name in wanted else 'has an unknown'} {name}; {out}")
+    names = list(names)
+    for name in sorted(set(tensors) ^ set(names)):
+        raise UserError(f"the adapter {'lacks' if name in names else 'has an unknown'} {name}; {out}")
 
 
 def check_fit(parameters: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], out: str) -> None:

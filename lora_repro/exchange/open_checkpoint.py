@@ -48,15 +48,15 @@ class Opened:
 
 
 def open_checkpoint(
-    folder: Path, composed: Sequence[str] = (), settings: Mapping[str, Any] | None = None
+    folder: Path, overrides: Sequence[str] = (), settings: Mapping[str, Any] | None = None
 ) -> Opened:
-    """The model in a folder. `composed`: overrides (`task=rte`, `backbone=...`) for a model that was not made by this project.
+    """The model in a folder. `overrides`: `task=rte`, `backbone=...` for a model that was not made by this project.
 
     `settings` ("decode.beam": 4) replace single values. Raises UserError if the folder is none of the three kinds.
     """
     settings = dict(settings or {})
     if (folder / RECORD).is_file():
-        _unneeded(composed, folder)
+        _unneeded(overrides, folder)
         run = restore(folder, settings)
         return Opened(run.config, run.task, run.method, run.backbone, hashes_of(run.record))
     adapter = (folder / peft_folder.CONFIG).is_file()
@@ -65,8 +65,8 @@ def open_checkpoint(
         raise UserError(f"{folder} is not a checkpoint: give the folder of {kinds}")
     origin = read_origin(folder)
     if origin is not None:
-        _unneeded(composed, folder)
-    config = _settled(composed, settings) if origin is None else configuration(origin["record"], settings)
+        _unneeded(overrides, folder)
+    config = _settled(overrides, settings) if origin is None else configuration(origin["record"], settings)
     task, spec = build(config.task), backbone_of(config)
     method: AbstractMethod = Untuned()
     if adapter:
@@ -79,9 +79,9 @@ def open_checkpoint(
     return Opened(config, task, method, backbone, hashes_of(origin["record"]) if origin else {})
 
 
-def hashes_of(found: Mapping[str, Any]) -> dict[str, str]:
+def hashes_of(run_record: Mapping[str, Any]) -> dict[str, str]:
     """The hashes of the data that a record's run read, by file."""
-    return dict(found["where"]["data"].get("hashes") or {})
+    return dict(run_record["where"]["data"].get("hashes") or {})
 
 
 def read_origin(folder: Path) -> dict[str, Any] | None:
@@ -106,16 +106,16 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
     return origin
 
 
-def _unneeded(composed: Sequence[str], folder: Path) -> None:
-    if composed:
-        raise UserError(f"{folder} records its own task and backbone: leave out {composed[0]}")
+def _unneeded(overrides: Sequence[str], folder: Path) -> None:
+    if overrides:
+        raise UserError(f"{folder} records its own task and backbone: leave out {overrides[0]}")
 
 
-def _settled(composed: Sequence[str], settings: Mapping[str, Any]) -> DictConfig:
+def _settled(overrides: Sequence[str], settings: Mapping[str, Any]) -> DictConfig:
     """The configuration for a model from elsewhere. Raises UserError unless its task is named."""
-    if not any(item.startswith("task=") for item in composed):
+    if not any(item.startswith("task=") for item in overrides):
         raise UserError("this checkpoint does not record its task and backbone: give task=NAME and backbone=NAME")
-    config = compose(list(composed))
+    config = compose(list(overrides))
     for key, value in settings.items():
         OmegaConf.update(config, key, value)
     return config

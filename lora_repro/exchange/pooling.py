@@ -46,14 +46,14 @@ def save_head(folder: Path, backbone: AddressedModel) -> None:
         save_tensors(folder / HEAD, {name: p.detach() for name, p in head(backbone).items()})
 
 
-def load_head(folder: Path, backbone: AddressedModel, apart: dict[str, torch.Tensor] | None = None) -> None:
-    """Fill the head from the tensors `apart`, or from head.safetensors, unless the folder's model holds it already.
+def load_head(folder: Path, backbone: AddressedModel, tensors: dict[str, torch.Tensor] | None = None) -> None:
+    """Fill the head from `tensors`, or from head.safetensors, unless the folder's model holds it already.
 
     Raises UserError if no trained head is found: a newly initialised one would answer at random.
     """
     parameters, out = head(backbone), "name the task that it was trained for"
-    if apart:
-        fill(parameters, apart, out)
+    if tensors:
+        fill(parameters, tensors, out)
     elif (folder / HEAD).is_file():
         fill(parameters, read_tensors(folder / HEAD), out)
     elif missing := sorted(set(parameters) - _stored(folder)):

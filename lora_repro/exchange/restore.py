@@ -33,15 +33,15 @@ class Restored:
     backbone: Backbone
 
 
-def configuration(found: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> DictConfig:
+def configuration(run_record: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> DictConfig:
     """The configuration that a record asked for, with what its task found in its data.
 
     `settings` ("decode.beam": 4) replace single values.
     """
-    config_dict = deepcopy(dict(found["asked"]))
-    config_dict["task"] |= found["where"]["data"].get("found") or {}
-    config_dict["backbone"]["label"] = found["where"]["backbone"]["label"]
-    config: DictConfig = OmegaConf.create({**config_dict, "row": dict(found["row"]), "device": "auto"})
+    config_dict = deepcopy(dict(run_record["asked"]))
+    config_dict["task"] |= run_record["where"]["data"].get("found") or {}
+    config_dict["backbone"]["label"] = run_record["where"]["backbone"]["label"]
+    config: DictConfig = OmegaConf.create({**config_dict, "row": dict(run_record["row"]), "device": "auto"})
     for key, value in (settings or {}).items():
         OmegaConf.update(config, key, value)
     return config
@@ -66,12 +66,12 @@ def restore(folder: Path, settings: Mapping[str, Any] | None = None) -> Restored
     return Restored(run_record, folder.resolve().parent.name, config, task, method, model.backbone)
 
 
-def same_base(found: Mapping[str, Any], backbone: Backbone) -> None:
+def same_base(run_record: Mapping[str, Any], backbone: Backbone) -> None:
     """Raise UserError unless the backbone has the weights that the record names by their sha256 or revision.
 
     Its configuration and tokenizer must be the run's, too, where the record has the hash of all files.
     """
-    hashes = found["where"]["backbone"]
+    hashes = run_record["where"]["backbone"]
     for what, key, digest in (("weights", "sha256", backbone.sha256), ("backbone files", "files_sha256", backbone.files_sha256)):
         run_digest = hashes.get(key, digest)
         require(

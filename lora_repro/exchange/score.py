@@ -54,7 +54,7 @@ def read_pair(predictions: str, references: str) -> tuple[list[str], list[list[s
 
 
 def score_checkpoint(
-    folder: Path, data: str | None = None, composed: Sequence[str] = ()
+    folder: Path, data: str | None = None, overrides: Sequence[str] = ()
 ) -> tuple[dict[str, float], int]:
     """The scores of a checkpoint on its task's test inputs, as many as its run had, and their number. Raises UserError.
 
@@ -63,7 +63,7 @@ def score_checkpoint(
     from lora_repro.data import subset  # imported here: scoring files needs no torch, which is slow to import
     from lora_repro.exchange.open_checkpoint import open_checkpoint
 
-    model = open_checkpoint(folder, composed)
+    model = open_checkpoint(folder, overrides)
     amounts = model.config.data
     splits = model.task.load(data)
     if {name: splits.hashes.get(name) for name in model.hashes} != model.hashes:

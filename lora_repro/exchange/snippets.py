@@ -72,21 +72,21 @@ def example(task: str, backbone: Backbone) -> str:
     return "'name[The Vaults], eatType[pub]'" if task == "e2e" else "'A sentence.'" if backbone.classifier else "TEXT"
 
 
-def notes(asked: Mapping[str, Any], form: str, backbone: Backbone) -> list[str]:
+def notes(config: Mapping[str, Any], form: str, backbone: Backbone) -> list[str]:
     """Remarks on what the code does not show."""
-    if asked["backbone"].get("quantise"):
+    if config["backbone"].get("quantise"):
         caveat = "; an adapter over the floats computes slightly other logits"
         floats = ". These weights are its values as floats plus the update: they answer as the run did, take more memory, and " \
                  "quantising them again would also round the update"  # fmt: skip
         remark = f"The run's base was in NF4 (bitsandbytes, block 64){floats if form == 'merged' else caveat}."
-        return [remark, *_notes(asked, backbone)]
-    return _notes(asked, backbone)
+        return [remark, *_notes(config, backbone)]
+    return _notes(config, backbone)
 
 
-def _notes(asked: Mapping[str, Any], backbone: Backbone) -> list[str]:
+def _notes(config: Mapping[str, Any], backbone: Backbone) -> list[str]:
     if not backbone.classifier:
         return [f"The model writes a space, the text and token {backbone.eos}, its end; mask padding by length, not by its id."]
-    labels = ", ".join(map(str, asked["task"].get("labels") or [])) or "one number"
+    labels = ", ".join(map(str, config["task"].get("labels") or [])) or "one number"
     pair = f"A pair is first + {backbone.separator} + second before the end token"
     types = ", with token_type_ids 1 from the second on" if backbone.architecture in ("bert", "deberta-v2") else ""
     return [f"Outputs: {labels}, in this order. {pair}{types}."]

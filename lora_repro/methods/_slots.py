@@ -95,8 +95,8 @@ class Slots:
         self.slot: torch.Tensor | None = None  # slot index of each of them, counted from the method's first slot
         Positions.of(decoder).slots.append(self)
 
-    def find(self, virtual: torch.Tensor | None, first: int, later: int, device: torch.device) -> None:
-        """Note the slots of this call; the method's prefix is numbered from `first` on, its infix from `later` on.
+    def find(self, virtual: torch.Tensor | None, first: int, infix_start: int, device: torch.device) -> None:
+        """Note the slots of this call; the method's prefix is numbered from `first` on, its infix from `infix_start` on.
 
         Done on the host, where a batch keeps `virtual`: counting slots on a GPU would make the step wait for it.
         """
@@ -104,10 +104,10 @@ class Slots:
         if virtual is None:
             return
         numbers = virtual.cpu().numpy()
-        late = (numbers >= later) & (numbers < later + self.infix)
+        late = (numbers >= infix_start) & (numbers < infix_start + self.infix)
         row, column = (late | ((numbers >= first) & (numbers < first + self.prefix))).nonzero()
         own = numbers[row, column] - first
-        own[late[row, column]] += first + self.prefix - later
+        own[late[row, column]] += first + self.prefix - infix_start
         rows, columns, self.slot = (_moved(torch.from_numpy(places), device) for places in (row, column, own))
         self.where = rows, columns
 

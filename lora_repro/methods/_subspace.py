@@ -23,9 +23,9 @@ class Moved(nn.Module):
     slow: a factor on the gradient of theta (`IntrinsicDimension.released`); 1 leaves it as it is.
     """
 
-    def __init__(self, shared: Subspace, group: int, projection: Fastfood, slow: float):
+    def __init__(self, subspace: Subspace, group: int, projection: Fastfood, slow: float):
         super().__init__()
-        self.shared, self.group, self.projection, self.slow = shared, group, projection, slow
+        self.shared, self.group, self.projection, self.slow = subspace, group, projection, slow
         self.kept: tuple[tuple[int, int, torch.device], torch.Tensor] | None = None
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:

@@ -187,14 +187,14 @@ class AbstractMethod(abc.ABC):
         return 0 if self.covers_head else shape.new_head_parameters
 
     @final
-    def nearest(self, shape: Shape, wanted: int) -> Self:
-        """This method with the value of its `sized` setting, at least 1, at which `count` is nearest to `wanted`.
+    def nearest(self, shape: Shape, budget: int) -> Self:
+        """This method with the value of its `sized` setting, at least 1, at which `count` is nearest to `budget`.
 
         Raises UserError for a method without one.
         """
         require(bool(self.sized), f"{self.name} has no size to choose")
         one, two = (self._resized(n).count(shape) for n in (1, 2))  # `count` is linear in it
-        return self._resized(max(1, 1 + round((wanted - one) / (two - one))))
+        return self._resized(max(1, 1 + round((budget - one) / (two - one))))
 
     def _resized(self, n: int) -> Self:
         changes: dict[str, Any] = {self.sized: n}

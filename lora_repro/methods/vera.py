@@ -59,9 +59,9 @@ class VeraPart(nn.Module):
 class VeraLinear(PartUpdate):
     """base(x) + b * B (d * A dropout(x)), b and d multiplying elementwise; x (..., d_in)."""
 
-    def __init__(self, base: nn.Module, parts: dict[str, VeraPart], shared: Shared, dropout: float):
+    def __init__(self, base: nn.Module, parts: dict[str, VeraPart], pair: Shared, dropout: float):
         super().__init__(base, parts, dropout=dropout)
-        self.shared = shared
+        self.shared = pair
         self.d_in, _ = weights.sizes(base)
 
     def term(self, part: VeraPart, x: torch.Tensor) -> torch.Tensor:

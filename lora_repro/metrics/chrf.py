@@ -23,9 +23,9 @@ def counts(output: str, references: Sequence[str]) -> list[int]:
     return max(statistics, key=lambda one: float(scores(np.array(one, dtype=np.float64))))
 
 
-def corpus(found: Sequence[Sequence[int]]) -> float:
+def corpus(ngram_counts: Sequence[Sequence[int]]) -> float:
     """chrF, 0 to 1, of the inputs with these counts."""
-    return float(scores(np.asarray(found, dtype=np.float64).sum(axis=0)))
+    return float(scores(np.asarray(ngram_counts, dtype=np.float64).sum(axis=0)))
 
 
 def scores(sums: Floats) -> Floats:

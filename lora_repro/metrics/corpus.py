@@ -23,9 +23,9 @@ def corpus_bleu(sums: Floats) -> Floats:
     return np.asarray(np.exp(log_brevity + log_precision))
 
 
-def _divide(top: Floats, bottom: Floats, undefined: float = np.nan) -> Floats:
-    """top / bottom; `undefined` where bottom is 0."""
-    return np.divide(top, bottom, out=np.full_like(top, undefined), where=bottom != 0)
+def _divide(top: Floats, bottom: Floats, default: float = np.nan) -> Floats:
+    """top / bottom; `default` where bottom is 0."""
+    return np.divide(top, bottom, out=np.full_like(top, default), where=bottom != 0)
 
 
 def _ratio(sums: Floats) -> Floats:
@@ -38,9 +38,9 @@ def _corpus_f1(sums: Floats) -> Floats:
     if sums.shape[-1] > 3:
         tp, fp, fn = _triples(sums)
         n_classes = np.maximum((tp + fp + fn > 0).sum(axis=-1), 1)
-        return np.asarray(_divide(2 * tp, 2 * tp + fp + fn, undefined=0).sum(axis=-1) / n_classes)
+        return np.asarray(_divide(2 * tp, 2 * tp + fp + fn, default=0).sum(axis=-1) / n_classes)
     tp, fp, fn = np.moveaxis(sums, -1, 0)
-    return _divide(2 * tp, 2 * tp + fp + fn, undefined=0)
+    return _divide(2 * tp, 2 * tp + fp + fn, default=0)
 
 
 def _corpus_matthews(sums: Floats) -> Floats:
@@ -49,10 +49,10 @@ def _corpus_matthews(sums: Floats) -> Floats:
         tp, fp, fn = _triples(sums)
         predictions, right, n = tp + fp, tp + fn, (tp + fn).sum(axis=-1)
         spread = (n * n - (predictions * predictions).sum(axis=-1)) * (n * n - (right * right).sum(axis=-1))
-        return _divide(tp.sum(axis=-1) * n - (predictions * right).sum(axis=-1), np.sqrt(spread), undefined=0)
+        return _divide(tp.sum(axis=-1) * n - (predictions * right).sum(axis=-1), np.sqrt(spread), default=0)
     tp, fp, fn, tn = np.moveaxis(sums, -1, 0)
     product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-    return _divide(tp * tn - fp * fn, np.sqrt(product), undefined=0)
+    return _divide(tp * tn - fp * fn, np.sqrt(product), default=0)
 
 
 def _corpus_pearson(sums: Floats) -> Floats:

@@ -28,10 +28,10 @@ BLANK = np.isin(np.arange(256), list(b" \t\n\r\x0b\x0c"))  # where `bytes.split`
 
 
 @contextmanager
-def cut(table: Path, seen: Iterable[str], folder: Path | None = None) -> Iterator[Path]:
+def cut(table: Path, ngrams: Iterable[str], folder: Path | None = None) -> Iterator[Path]:
     """A table with only the pairs of `table` that the texts can contain, in their order; `table` itself if no index can be kept.
 
-    table: gzip, three lines per pair (probability, phrase, paraphrase). seen: the texts' words, and their pairs of consecutive
+    table: gzip, three lines per pair (probability, phrase, paraphrase). ngrams: the texts' words, and their pairs of consecutive
     words with a space between. folder: of the index (75 MB; default: beside the backbones). The file is deleted at the end of
     the context.
     """
@@ -42,16 +42,16 @@ def cut(table: Path, seen: Iterable[str], folder: Path | None = None) -> Iterato
         return
     with TemporaryDirectory() as own:
         path = Path(own) / "paraphrases.gz"
-        path.write_bytes(gzip.compress(_text(index, {text.encode() for text in seen}), 1))
+        path.write_bytes(gzip.compress(_text(index, {text.encode() for text in ngrams}), 1))
         yield path
 
 
-def _text(index: Index, seen: set[bytes]) -> bytes:
+def _text(index: Index, ngrams: set[bytes]) -> bytes:
     """The pairs as the table spells them, but without the probability, which the aligner does not read."""
     names = index["words"].tobytes().split(b"\n")
     number = {name: i for i, name in enumerate(names)}
-    words = np.fromiter((name in seen for name in names), dtype=bool, count=len(names))
-    rows = [[number.get(word, -1) for word in text.split(b" ")] for text in seen if b" " in text]
+    words = np.fromiter((name in ngrams for name in names), dtype=bool, count=len(names))
+    rows = [[number.get(word, -1) for word in text.split(b" ")] for text in ngrams if b" " in text]
     twos = [one * len(names) + other for one, other in rows if min(one, other) >= 0]
     sizes = index["sizes"].reshape(-1, 2).astype(np.int64)
     mask = _all(words[index["ids"]], sizes)

@@ -96,14 +96,14 @@ def _value(slot: str, value: str) -> str:
     return {"price": PRICE, "customer rating": RATING}.get(slot, {}).get(plain, plain)
 
 
-def _judge(slot: str, wanted: str | None, firm: set[str], loose: set[str]) -> list[str]:
-    """The error of one slot, if any: `wanted` is its value in the MR, None if the MR lacks the slot."""
-    if wanted is None:
+def _judge(slot: str, value: str | None, firm: set[str], loose: set[str]) -> list[str]:
+    """The error of one slot, if any: `value` is its value in the MR, None if the MR lacks the slot."""
+    if value is None:
         return [f"invented {slot}: {', '.join(sorted(firm))}"] if firm else []
-    if wanted in firm | loose:
+    if value in firm | loose:
         return []
     return (
-        [f"wrong {slot}: {', '.join(sorted(firm))}, not {wanted}"] if firm else [f"missing {slot}: {wanted}"]
+        [f"wrong {slot}: {', '.join(sorted(firm))}, not {value}"] if firm else [f"missing {slot}: {value}"]
     )
 
 

@@ -34,12 +34,12 @@ class Shift(NamedTuple):
         return words[:start] + words[end + 1 : stop] + piece + words[stop:]
 
 
-def _rows(words: list[str], reference: list[str], known: list[Row]) -> list[Row]:
+def _rows(words: list[str], reference: list[str], first_rows: list[Row]) -> list[Row]:
     """Edit distances: one row per prefix of 0, 1, ... output words, one column per prefix of the reference.
 
-    known: rows of another order of the words with the same beginning. A cell outside the beam is FAR; the last row has no beam.
+    first_rows: of another order of the words with the same beginning. A cell outside the beam is FAR; the last row has no beam.
     """
-    rows = known or [list(range(len(reference) + 1))]
+    rows = first_rows or [list(range(len(reference) + 1))]
     for number in range(len(rows), len(words) + 1):
         word, above = words[number - 1], rows[-1]
         across = [cost + (word != other) for cost, other in zip(above, reference, strict=False)]
@@ -94,12 +94,12 @@ def _places(words: list[str], reference: list[str]) -> dict[tuple[str, ...], lis
     return places
 
 
-def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], aligned: _Alignment) -> list[list[Shift]]:
+def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], alignment: _Alignment) -> list[list[Shift]]:
     """The shifts that tercom tries, indexed by length - 1, in its order.
 
     Each moves output words, not all of them right, to a place where the reference has the same words, not all matched.
     """
-    wrong, reference_wrong, place = aligned
+    wrong, reference_wrong, place = alignment
     shifts: list[list[Shift]] = [[] for _ in range(LONGEST)]
     for start, word in enumerate(words):
         near = (place[at] for at in places.get((word,), ()))

@@ -138,25 +138,25 @@ def cells(arguments: Sequence[str], every_seed: bool = False) -> list[Cell]:
     return all_cells
 
 
-def unique(found: Iterable[Cell]) -> list[Cell]:
+def unique(group: Iterable[Cell]) -> list[Cell]:
     """Each run once, with only the axes on which all its cells agree: a run without a rank keeps no rank axis."""
     runs: dict[Path, Cell] = {}
-    for cell in found:
+    for cell in group:
         twin = runs.get(cell.folder, cell)
         runs[cell.folder] = replace(twin, axes={k: v for k, v in twin.axes.items() if cell.axes.get(k) == v})
     return list(runs.values())
 
 
-def with_starts(found: Sequence[Cell]) -> list[Cell]:
+def with_starts(group: Sequence[Cell]) -> list[Cell]:
     """Each run once, preceded by the runs that they start from."""
-    first = [start for cell in found for start in with_starts(cell.starts)]
-    return unique([*first, *found])
+    first = [start for cell in group for start in with_starts(cell.starts)]
+    return unique([*first, *group])
 
 
-def varying_axes(found: Sequence[Cell]) -> list[str]:
+def varying_axes(group: Sequence[Cell]) -> list[str]:
     """The axes on which these cells differ."""
-    keys = dict.fromkeys(key for cell in found for key in cell.axes)
-    return [key for key in keys if len({str(cell.axes[key]) for cell in found if key in cell.axes}) > 1]
+    keys = dict.fromkeys(key for cell in group for key in cell.axes)
+    return [key for key in keys if len({str(cell.axes[key]) for cell in group if key in cell.axes}) > 1]
 
 
 def cell_of(config: DictConfig, overrides: Sequence[str]) -> Cell:

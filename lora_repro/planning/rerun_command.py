@@ -72,9 +72,9 @@ def command_of(cell: Cell, table: str) -> Command:
     return Command(cell.overrides, (), "", cell.row.order, data, options)
 
 
-def trust(asked: Mapping[str, Any]) -> tuple[str, ...]:
+def trust(config: Mapping[str, Any]) -> tuple[str, ...]:
     """`--trust PACKAGE,...` for the packages of others whose classes a run was built from; () if there are none."""
-    packages = {target.partition(".")[0] for target in _targets(asked)} - {"lora_repro"}
+    packages = {target.partition(".")[0] for target in _targets(config)} - {"lora_repro"}
     return ("--trust", ",".join(sorted(packages))) if packages else ()
 
 
@@ -85,11 +85,11 @@ def _targets(node: Any) -> Iterator[str]:
         yield from _targets(part)
 
 
-def _options(asked: Mapping[str, Any], table: str | None) -> tuple[str, ...]:
+def _options(config: Mapping[str, Any], table: str | None) -> tuple[str, ...]:
     """The options with which `run` finds a record's classes and yaml files outside this project."""
-    choices = [(group, asked[group]["name"]) for group in GROUPS] + [("experiment", table)]
+    choices = [(group, config[group]["name"]) for group in GROUPS] + [("experiment", table)]
     own = paths.own() and any((Path(paths.own()) / group / f"{name}.yaml").is_file() for group, name in choices)
-    return (*(("--config-dir", "/path/to/yours") if own else ()), *trust(asked))
+    return (*(("--config-dir", "/path/to/yours") if own else ()), *trust(config))
 
 
 NO_STARTS: dict[str, Any] = {"starts": None}  # no record keeps this key
@@ -100,13 +100,13 @@ def _swept(base: tuple[str, ...]) -> list[str]:
     return sweep_jobs(base)[0]
 
 
-def _held(base: tuple[str, ...], asked: dict[str, Any]) -> list[str]:
+def _held(base: tuple[str, ...], config: dict[str, Any]) -> list[str]:
     """The swept axes, each fixed at the record's value. `row.*` axes are left out: a record has what they set, not the axes."""
     overrides = []
     for axis in _swept(base):
         group, _, key = axis.partition(".")
-        if group in asked and axis != "seed":
-            overrides.append(f"{axis}={override_value(asked[group][key] if key else asked[group]['name'])}")
+        if group in config and axis != "seed":
+            overrides.append(f"{axis}={override_value(config[group][key] if key else config[group]['name'])}")
     return overrides
 
 
@@ -116,10 +116,10 @@ def _declared(base: tuple[str, ...]) -> list[Cell]:
     return cells([*base, "seed=0"])
 
 
-def _apart(cell: Cell, asked: dict[str, Any]) -> list[str]:
+def _apart(cell: Cell, goal: dict[str, Any]) -> list[str]:
     """The values, apart from the seed, in which a cell differs from the run that was asked for."""
     config = {key: value for key, value in identity(cell.asked).items() if key != "starts_from"}
-    return _differences(NO_STARTS | config | {"seed": asked["seed"]}, NO_STARTS | asked)
+    return _differences(NO_STARTS | config | {"seed": goal["seed"]}, NO_STARTS | goal)
 
 
 def _cell(overrides: tuple[str, ...], seed: int) -> Cell:
@@ -127,35 +127,35 @@ def _cell(overrides: tuple[str, ...], seed: int) -> Cell:
     return cell_of(config, overrides)
 
 
-def _extra(overrides: tuple[str, ...], asked: dict[str, Any]) -> tuple[str, ...]:
-    """The further overrides with which `overrides` compose to `asked`: groups first, then single values."""
+def _extra(overrides: tuple[str, ...], goal: dict[str, Any]) -> tuple[str, ...]:
+    """The further overrides with which `overrides` compose to `goal`: groups first, then single values."""
     keys = {item.partition("=")[0] for item in overrides}
-    config = _cell(overrides, asked["seed"]).asked
+    config = _cell(overrides, goal["seed"]).asked
     groups = [
-        f"{group}={asked[group]['name']}"
+        f"{group}={goal[group]['name']}"
         for group in GROUPS
-        if group not in keys and asked[group]["name"] != config[group]["name"]
+        if group not in keys and goal[group]["name"] != config[group]["name"]
     ]
     extras = list(groups)
     while True:  # one value may change another: a searched learning rate depends on the setting
-        config = dict(_cell((*overrides, *extras), asked["seed"]).asked)
+        config = dict(_cell((*overrides, *extras), goal["seed"]).asked)
         config.pop("starts_from", None)  # follows from the other values
-        more = [item for item in _differences(NO_STARTS | identity(config), NO_STARTS | asked) if item not in extras]
+        more = [item for item in _differences(NO_STARTS | identity(config), NO_STARTS | goal) if item not in extras]
         if not more:
             return tuple(extras)
         extras += more
 
 
-def _differences(composed: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> list[str]:
-    """`key=value` for every value of `asked` that differs in `composed`. A constructor's field missing in `asked` is its default.
+def _differences(config: dict[str, Any], goal: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key=value` for every value of `goal` that differs in `config`. A constructor's field missing in `goal` is its default.
 
     Any other key that only one of them has is ignored.
     """
-    if "_target_" in composed and "_target_" in asked:
-        asked = {**defaults(composed["_target_"]), **asked, "_target_": composed["_target_"]}  # a class may have moved since
+    if "_target_" in config and "_target_" in goal:
+        goal = {**defaults(config["_target_"]), **goal, "_target_": config["_target_"]}  # a class may have moved since
     overrides = []
-    for key in sorted(composed.keys() & asked.keys()):
-        ours, theirs = composed[key], asked[key]
+    for key in sorted(config.keys() & goal.keys()):
+        ours, theirs = config[key], goal[key]
         if isinstance(ours, dict) and isinstance(theirs, dict):
             overrides += _differences(ours, theirs, f"{prefix}{key}.")
         elif plain(ours) != plain(theirs):

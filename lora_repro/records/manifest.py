@@ -93,19 +93,19 @@ def changing(results: Path) -> Iterator[Change]:
 
 
 @contextmanager
-def writing_to(folder: Path, gone: Iterable[Path] = ()) -> Iterator[Path]:
+def writing_to(folder: Path, removals: Iterable[Path] = ()) -> Iterator[Path]:
     """Where to write files of `folder`: the folder itself; in a published results/ they change together, with their hashes.
 
-    gone: files of it that are removed when the block ends.
+    removals: files of it that are removed when the block ends.
     """
     if (folder.parent / NAME).is_file():
         with changing(folder.parent) as change:
             yield change.staged / folder.name
-            for path in gone:
+            for path in removals:
                 change.remove(path)
     else:
         yield folder
-        for path in gone:
+        for path in removals:
             path.unlink()
 
 
@@ -192,9 +192,9 @@ def _faults(results: Path, folders: Iterable[str]) -> Iterator[str]:
                 yield fault
 
 
-def _fault(results: Path, name: str, listed: Listed, digest: str | None) -> str:
+def _fault(results: Path, name: str, listing: Listed, digest: str | None) -> str:
     """What is wrong with a file, by its hash or None if it is not there; empty if nothing is."""
-    place, digests = results / name, listed.get(name, frozenset())
+    place, digests = results / name, listing.get(name, frozenset())
     merged = len(digests) > 1 and _of_a_merge(results, name, digests)
     if digest is None:
         return f"{place} is missing; {_restore(place)}" if digests else ""

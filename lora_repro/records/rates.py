@@ -34,12 +34,12 @@ _searches = 0  # that this process has saved
 _view: tuple[Path, ...] | None = None  # within `published_only`: folders like results/ to look in first
 
 
-def setting_signature(asked: dict[str, Any]) -> str:
-    """16 hex digits that name a setting. `asked`: a resolved configuration, whatever its rate."""
-    settings = {key: value for key, value in asked.items() if key not in AFTER}
+def setting_signature(config: dict[str, Any]) -> str:
+    """16 hex digits that name a setting. `config`: a resolved configuration, whatever its rate."""
+    settings = {key: value for key, value in config.items() if key not in AFTER}
     for group, key in (("train", "lr"), ("data", "n_test")):
-        settings[group] = {name: value for name, value in asked[group].items() if name != key}
-    return signature.signature({**settings, "starts_from": asked.get("starts")})
+        settings[group] = {name: value for name, value in config[group].items() if name != key}
+    return signature.signature({**settings, "starts_from": config.get("starts")})
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def published_trials(profile: str, name: str) -> dict[str, Any] | None:
 
 
 @cache
-def _published(results: Path, path: str, changed: int, listed: object) -> dict[str, Any] | None:
+def _published(results: Path, path: str, mtime: int, stamp: object) -> dict[str, Any] | None:
     """The trials at results/`path`, read once a state of that file and of the manifest. Copy them before you change them."""
     if (text := manifest.read_text(results, path)) is None:
         return None
@@ -121,9 +121,9 @@ def load_trials(profile: str, name: str, runs: str | Path) -> dict[str, Any] | N
     return own_trials(own_path(runs, profile, name)) if _view is None else None
 
 
-def chosen_rate(asked: dict[str, Any], first: float) -> float:
+def chosen_rate(config: dict[str, Any], first: float) -> float:
     """The rate that trials chose for this setting, or the first guess without trials. Raises UserError as `load_trials` does."""
-    trials = load_trials(str(asked["profile_name"]), setting_signature(asked), asked["paths"]["runs"])
+    trials = load_trials(str(config["profile_name"]), setting_signature(config), config["paths"]["runs"])
     return float(trials["chosen"] if trials else first)
 
 

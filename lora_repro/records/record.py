@@ -39,9 +39,9 @@ FILES = (ADAPTER, PREDICTIONS, UPDATES, METRICS)
 DONE = ("finished", "diverged", "collapsed")
 
 
-def main_metric(asked: Mapping[str, Any]) -> str:
+def main_metric(config: Mapping[str, Any]) -> str:
     """The metric that a run is compared by: the first that its task's yaml names, else BLEU."""
-    return str((asked["task"].get("metrics") or ["bleu"])[0])
+    return str((config["task"].get("metrics") or ["bleu"])[0])
 
 
 def finite(value: float) -> float | None:
@@ -164,30 +164,30 @@ def checked(value: Any) -> dict[str, Any]:
     return value
 
 
-def whole(found: dict[str, Any], path: Path) -> dict[str, Any]:
+def whole(record: dict[str, Any], path: Path) -> dict[str, Any]:
     """The record of a finished run. Raises UserError if a part of it is missing."""
-    lacking = [key for key in KINDS if key not in found]
-    lacking += [f"{part}.{key}" for part, keys in PARTS.items() for key in keys if key not in found.get(part, {})]
+    lacking = [key for key in KINDS if key not in record]
+    lacking += [f"{part}.{key}" for part, keys in PARTS.items() for key in keys if key not in record.get(part, {})]
     if lacking:
         raise UserError(f"record {path} has no {lacking[0]}; delete it to run again")
-    return found
+    return record
 
 
-def find(folder: Path, resolved: dict[str, Any] | None = None) -> dict[str, Any] | None:
+def find(folder: Path, config: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """The record in a run's folder if that run is done, else None. Raises UserError for a record that lacks a needed entry.
 
-    With `resolved` (what is asked) it raises UserError as `check_same_config` does, and checks the files beside the record: a
+    With `config` (what is asked) it raises UserError as `check_same_config` does, and checks the files beside the record: a
     run with a damaged file gets a warning and counts as not done.
     """
     path = folder / RECORD
     if not path.exists():
         return None
     record = read_run(path)
-    for key in ("status",) if resolved is None else ("status", "asked"):
+    for key in ("status",) if config is None else ("status", "asked"):
         if key not in record:
             raise UserError(f"record {path} has no {key}; delete it to run again")
-    if resolved is not None:
-        signature.check_same_config(record, resolved)
+    if config is not None:
+        signature.check_same_config(record, config)
         if record["status"] in DONE and (name := defect(folder, record, FILES[:3])):
             console.warn(f"{folder / name} has changed since the run wrote it: running it again")
             return None

@@ -48,11 +48,11 @@ class Caption:
     command: str = ""
 
     @classmethod
-    def of(cls, title: str, profile: str, cell: Cell, shown: Sequence[Record], counts: Sequence[int], command: str) -> Caption:
+    def of(cls, title: str, profile: str, cell: Cell, records: Sequence[Record], counts: Sequence[int], command: str) -> Caption:
         """From the records where there are any, not from the configuration. counts: the number of seeds of each cell."""
-        backbones = [record["where"]["backbone"] for record in shown]
+        backbones = [record["where"]["backbone"] for record in records]
         labels = [str(backbone["label"]) for backbone in backbones if backbone.get("sha256")]
-        data = f"{shown[0]['where']['data']['caption']}{drawn(shown)}" if shown else NO_RECORD
+        data = f"{records[0]['where']['data']['caption']}{drawn(records)}" if records else NO_RECORD
         n = "-".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "0"
         return cls(title, profile, tuple(labels[:1]) or (str(cell.asked["backbone"]["label"]),), data, n, command=command)
 
@@ -98,14 +98,14 @@ def decoding(cell: Cell) -> str:
     return f"{search}{repeats}, at most {decode['max_new_tokens']} new tokens"
 
 
-def data_of_tasks(cells: Sequence[Cell], shown: Sequence[Record]) -> str:
+def data_of_tasks(cells: Sequence[Cell], records: Sequence[Record]) -> str:
     """The tasks that have a record, and the rest of their captions, each text once, with the tasks that it is of."""
     names = [task_label(cell) for cell in cells]
     tasks: dict[str, list[str]] = {}
-    for records in grouped(shown, lambda record: str(record["where"]["data"]["caption"])):
-        caption = str(records[0]["where"]["data"]["caption"])
+    for group in grouped(records, lambda record: str(record["where"]["data"]["caption"])):
+        caption = str(group[0]["where"]["data"]["caption"])
         name = max((name for name in names if caption.startswith(name)), key=len, default="")
-        tasks.setdefault(f"{_bare(caption.removeprefix(name))}{drawn(records)}", []).extend([name] if name else [])
+        tasks.setdefault(f"{_bare(caption.removeprefix(name))}{drawn(group)}", []).extend([name] if name else [])
     form = "{}: {}" if len(tasks) == 1 else "{} ({})"
     texts = [form.format(", ".join(labels), text) if labels else text for text, labels in tasks.items()]
     return "; ".join(texts) or NO_RECORD
@@ -127,26 +127,26 @@ def _bare(text: str) -> str:
 
 
 def of_table(
-    remarks: Sequence[str], ours: Sequence[Result], shown: Sequence[Run], main: Column, reference: str
+    remarks: Sequence[str], ours: Sequence[Result], runs: Sequence[Run], main: Column, reference: str
 ) -> list[str]:
     """The footnotes of a table of scores.
 
-    remarks: what the experiment itself says. ours: the measured results. shown: the runs behind them. main: the column whose
+    remarks: what the experiment itself says. ours: the measured results. runs: the runs behind them. main: the column whose
     difference from the row called `reference` is shown.
     """
     notes = list(remarks)
-    if not shown:
+    if not runs:
         away = "Published results are no part of an installed package, and no run of this table is here"
         none = "No cell of this table has been run under the present protocol yet"
         notes.append(f"{away if paths.INSTALLED else none}: only the paper's values are shown.")
-    notes += [*on_rates([run.cell for run in shown]), *on_cut_inputs(shown)]
+    notes += [*on_rates([run.cell for run in runs]), *on_cut_inputs(runs)]
     notes.append(
         "Mean ± sample sd over n seeds. ↑ or ↓: higher or lower is better. —: not run, not measured or not printed; it "
         "never means 0."
     )
     if any(result.n == 1 for result in ours):
         notes.append("† n = 1: no spread over seeds, supports no verdict.")
-    first = [run for run in shown if run.source == shown[0].source]
+    first = [run for run in runs if run.source == runs[0].source]
     seeds = grouped(first, lambda run: (run.cell.task, run.cell.seed))
     places = [[run.record["where"] for run in group] for group in seeds]
     if hosts := [where for group in places if len(machines(group)) > 1 for where in group]:
@@ -160,9 +160,9 @@ def of_table(
             "*: p < 0.05 after Holm's correction over all comparisons of this table. Δ: the smallest true difference that "
             "the comparison would detect with a power of 80 %. A row scored against other references is not compared."
         )
-    if is_generated([run.record for run in shown]):
+    if is_generated([run.record for run in runs]):
         notes.append("The data are generated: compare these scores with each other, not with the paper's.")
-    if not all(run.finished for run in shown):
+    if not all(run.finished for run in runs):
         notes.append(
             "Every mean includes collapsed and diverged runs; Notes counts them. A collapsed run (the same answer to 99 of "
             "100 inputs or more) has its own score, 0 where a correlation is undefined, a diverged one the worst possible."
@@ -217,28 +217,28 @@ def _part(length: float) -> str:
     return parts[near] if abs(near - length) < 0.001 else f"{100 * length:.3g} % of the length"
 
 
-def _names(wanted: Sequence[Cell], shown: Sequence[Cell]) -> str:
-    """`every row`, or the labels of the wanted rows, each with its tasks and places if only some of them are wanted."""
-    if len(wanted) == len(shown):
+def _names(cells: Sequence[Cell], all_cells: Sequence[Cell]) -> str:
+    """`every row`, or the labels of the rows of `cells`, each with its tasks and places if the row has further ones."""
+    if len(cells) == len(all_cells):
         return "every row"
     parts = []
-    for label in dict.fromkeys(cell.row.label for cell in wanted):
-        mine = [cell for cell in wanted if cell.row.label == label]
-        everywhere = len(mine) == sum(cell.row.label == label for cell in shown)
+    for label in dict.fromkeys(cell.row.label for cell in cells):
+        mine = [cell for cell in cells if cell.row.label == label]
+        everywhere = len(mine) == sum(cell.row.label == label for cell in all_cells)
         parts.append(label if everywhere else f"{label} ({', '.join(place_label(cell) for cell in mine)})")
     return "; ".join(parts)
 
 
-def on_cut_inputs(shown: Sequence[Run]) -> list[str]:
+def on_cut_inputs(runs: Sequence[Run]) -> list[str]:
     """One line per task with cut inputs: how many in each run, and of which rows where they differ (prefixes take positions)."""
     sentences = []
-    for runs in grouped(shown, lambda run: run.cell.task):
+    for task_runs in grouped(runs, lambda run: run.cell.task):
         cut: dict[str, list[str]] = {}  # how many were cut -> the rows
-        for each in grouped(runs, lambda run: run.cell.row.label):
+        for each in grouped(task_runs, lambda run: run.cell.row.label):
             cut.setdefault(_counts(each), []).append(each[0].cell.row.label)
         whose = {counts: "all methods" if len(cut) == 1 else "; ".join(labels) for counts, labels in cut.items() if counts}
         if parts := [f"{counts} ({labels})" for counts, labels in whose.items()]:
-            sentences.append(f"{task_label(runs[0].cell)}: inputs cut to data.max_length in each run: {', '.join(parts)}.")
+            sentences.append(f"{task_label(task_runs[0].cell)}: inputs cut to data.max_length in each run: {', '.join(parts)}.")
     return sentences
 
 

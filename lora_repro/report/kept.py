@@ -106,22 +106,22 @@ def read(name: str, store: Store) -> Shown | None:
     return Shown(name, tuple(map(_exhibit, entry["exhibits"])), entry["answer"], commands, entry["files"])
 
 
-def write(store: Store, shown: Shown) -> None:
+def write(store: Store, report: Shown) -> None:
     """Keep what an experiment shows. store: the view of `traced` that it was made from."""
     if paths.own():  # a folder of the user's, whose files the digests leave out
         return
     now, records = _evidence(store), store.records
     assert isinstance(records, Traced)
     entry = {
-        "basis": _basis(shown.name, store),
+        "basis": _basis(report.name, store),
         "read": {key: now.get(key, "") for key in sorted(records.asked)},
         "spreads": [[*key, repr(pool)] for key, pool in store.spreads.items()],
-        "exhibits": [_plain(exhibit) for exhibit in shown.exhibits],
-        "answer": shown.answer,
-        "commands": {key: vars(one) for key, one in shown.commands.items()},
-        "files": dict(shown.files),
+        "exhibits": [_plain(exhibit) for exhibit in report.exhibits],
+        "answer": report.answer,
+        "commands": {key: vars(one) for key, one in report.commands.items()},
+        "files": dict(report.files),
     }
-    text, place = json.dumps(entry), _place(shown.name, store)
+    text, place = json.dumps(entry), _place(report.name, store)
     with contextlib.suppress(OSError):
         write_text(place, f"{_hash(text.encode())}\n{text}")
         for old in sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-MOST]:
@@ -178,25 +178,25 @@ def _cells(cells: Sequence[str]) -> list[Plain]:
     ]  # fmt: skip
 
 
-def _exhibit(kept: Plain) -> Exhibit:
+def _exhibit(fields: Plain) -> Exhibit:
     tables = []
-    for one in kept["tables"]:
+    for one in fields["tables"]:
         texts = {key: tuple(one[key]) for key in ("header", "footnotes", "minor")}
         numbers = None if one["numbers"] is None else tuple(one["numbers"])
         rows = tuple(tuple(map(_cell, row)) for row in one["rows"])
         tables.append(Table(**{**one, **texts, "facts": tuple(map(_cell, one["facts"])), "rows": rows, "numbers": numbers}))
-    return Exhibit(**{**kept, "tables": tuple(tables), "draw": lambda stem: [], "words": tuple(kept["words"])})
+    return Exhibit(**{**fields, "tables": tuple(tables), "draw": lambda stem: [], "words": tuple(fields["words"])})
 
 
-def _command(kept: dict[str, Plain]) -> Command:
-    parts: dict[str, Plain] = {key: tuple(part) if isinstance(part, list) else part for key, part in kept.items()}
+def _command(fields: dict[str, Plain]) -> Command:
+    parts: dict[str, Plain] = {key: tuple(part) if isinstance(part, list) else part for key, part in fields.items()}
     return Command(**parts)
 
 
-def _cell(kept: Plain) -> str:
-    if isinstance(kept, str):
-        return kept
-    kind, text, attributes = kept
+def _cell(entry: Plain) -> str:
+    if isinstance(entry, str):
+        return entry
+    kind, text, attributes = entry
     if "seeds" in attributes:
         attributes["seeds"] = tuple(attributes["seeds"])
     if "origin" in attributes:

@@ -141,9 +141,9 @@ def score(run: Run, metric: str) -> float | None:
     return counted_score(run.record, metric)
 
 
-def general_loss_rise(measured: Mapping[str, Any]) -> float | None:
+def general_loss_rise(measurements: Mapping[str, Any]) -> float | None:
     """Loss on general text after training minus before, in nats per token (`analysis.forgetting`); None if not measured."""
-    before, after = (measured.get("general_loss", {}).get(key) for key in ("before", "after"))
+    before, after = (measurements.get("general_loss", {}).get(key) for key in ("before", "after"))
     return None if before is None or after is None else float(after) - float(before)
 
 

@@ -93,17 +93,17 @@ class Pivot:
         own = [(task, pivot, [cell for cell in ask.cells if cell.task == task]) for task, pivot in self.each.items()]
         return [(ask.name, self, [*ask.cells]), *((f"{ask.name}_{task}", pivot, cells) for task, pivot, cells in own if cells)]
 
-    def scores(self, ask: ReportRequest, declared: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:
+    def scores(self, ask: ReportRequest, cells: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:
         """The contents of each table: one per backbone (and task, unless tasks are the columns), then those of further metrics.
 
         Raises UserError if one store's records differ in data, text form or backbone. A further store whose records differ from
         those of the first is left out, with a footnote: its numbers would not be comparable.
         """
         for store in stores:
-            for cells in by_place(declared, "backbone"):
-                check_same_origin([run.record for run in runs(cells, store)], same_backbone=False)
+            for backbone_cells in by_place(cells, "backbone"):
+                check_same_origin([run.record for run in runs(backbone_cells, store)], same_backbone=False)
         tables: list[Scores] = []
-        for group in by_place(declared, self.by):
+        for group in by_place(cells, self.by):
             if tables and self.by != "metric" and not any(runs(group, store) for store in stores):
                 continue  # a task that nobody has run
             tables.append(self._scored(ask, group, stores, None))
@@ -160,9 +160,9 @@ class Pivot:
         )
 
     def _caption(
-        self, ask: ReportRequest, group: Sequence[Cell], shown: Sequence[Run], counts: Sequence[int], other: Metric | None
+        self, ask: ReportRequest, group: Sequence[Cell], group_runs: Sequence[Run], counts: Sequence[int], other: Metric | None
     ) -> Caption:
-        cell, records = group[0], [run.record for run in shown]
+        cell, records = group[0], [run.record for run in group_runs]
         caption = Caption.of(self.title, ask.profile, cell, records, counts, ask.command(cell))
         if self.by == "metric":
             return replace(caption, decoding=decoding(cell))
@@ -170,7 +170,7 @@ class Pivot:
         names = dict.fromkeys(f"{task_label(cell)} {other.label if other else score_label(cell)}" for cell in columns)
         return replace(caption, data=data_of_tasks(columns, records), scores=", ".join(names))
 
-    def draw(self, scores: Sequence[Scores], shown: Sequence[Run], stem: Path) -> list[Path]:
+    def draw(self, scores: Sequence[Scores], table_runs: Sequence[Run], stem: Path) -> list[Path]:
         """Draw `stem`.svg and .png of what was measured; returns all files.
 
         The paper's values are curves in a figure of their own (`stem`_paper) or points in one with ours (`stem`_beside_paper).
@@ -199,6 +199,6 @@ class Pivot:
             versus = f"{label} − {self.reference_label}"
             files += points.save(both, versus, to, scored.statement_beside_paper(scores[0]), scored.BESIDE_PAPER.format(caption))
         if self.by == "metric":
-            files += curves.learning(shown, self.title, caption, stem.with_name(f"{stem.name}_learning"))
+            files += curves.learning(table_runs, self.title, caption, stem.with_name(f"{stem.name}_learning"))
         return files
 

@@ -34,13 +34,13 @@ NUMBERS = tuple(
 PUBLISHED, REPLACED, ALREADY = "published", "replaced", "published already"
 
 
-def publish_searches(change: Change, runs: Path, declared: Sequence[Cell], force: bool) -> dict[str, str]:
+def publish_searches(change: Change, runs: Path, cells: Sequence[Cell], force: bool) -> dict[str, str]:
     """Add this checkout's rate searches of declared rows to the published ones.
 
     Returns setting -> what became of it, and prints it too.
     """
     paths = sorted((runs / "trials").glob("[!.]*.json"))
-    settings = {cell.setting for cell in declared} if paths else set()
+    settings = {cell.setting for cell in cells} if paths else set()
     outcome = {}
     for path in paths:
         outcome[path.stem] = _publish_search(change, path, runs.name, path.stem in settings, force)
@@ -72,12 +72,12 @@ def _publish_search(change: Change, path: Path, profile: str, wanted: bool, forc
 
 
 def publish(
-    change: Change, runs: Path, force: bool = False, wanted: Container[str] | None = None, searched: bool = False
+    change: Change, runs: Path, force: bool = False, signatures: Container[str] | None = None, searched: bool = False
 ) -> dict[str, str]:
     """Copy what may be published. Returns signature (or name of a measurement) -> what became of it, and prints it too.
 
-    runs: the folder runs/<profile>. wanted: the signatures of the runs and measurements that an experiment asks for; all others
-    are left out. None: each may be published. searched: whether there were searches to publish.
+    runs: the folder runs/<profile>. signatures: those of the runs and measurements that an experiment asks for; all others are
+    left out. None: each may be published. searched: whether there were searches to publish.
     Raises UserError if there is nothing to publish.
     """
     records, measures = load_records(runs, read), sorted((runs / "measures").glob("*.json"))
@@ -85,10 +85,10 @@ def publish(
         raise UserError(f"no record under {runs}: make a run first")
     outcome = {}
     for path in measures:
-        outcome[path.stem] = _copy_measure(path, change, force, wanted)
+        outcome[path.stem] = _copy_measure(path, change, force, signatures)
         print(f"measures/{path.stem}: {outcome[path.stem]}")
     for signature, record in sorted(records.items()):
-        objection = "no experiment asks for it" if wanted is not None and signature not in wanted else None
+        objection = "no experiment asks for it" if signatures is not None and signature not in signatures else None
         reason = objection or refusal(record, runs / signature)
         outcome[signature] = f"left out: {reason}" if reason else _copy(record, change, runs, force)
         row = record.get("row") or {}
@@ -197,7 +197,7 @@ def _copy(record: dict[str, Any], change: Change, runs: Path, force: bool) -> st
     return REPLACED if replaced else PUBLISHED
 
 
-def _copy_measure(source: Path, change: Change, force: bool, wanted: Container[str] | None) -> str:
+def _copy_measure(source: Path, change: Change, force: bool, signatures: Container[str] | None) -> str:
     """Publish a measurement that is not a training run (`measures`), by the same rules as a record."""
     measurement = read(source)
     if measurement["status"] != "finished":
@@ -206,7 +206,7 @@ def _copy_measure(source: Path, change: Change, force: bool, wanted: Container[s
         return "left out: it is a link"
     if measurement["where"].get("dirty") is not False:
         return "left out: it was measured with uncommitted changes or outside a git checkout"
-    if wanted is not None and measurement["signature"] not in wanted:
+    if signatures is not None and measurement["signature"] not in signatures:
         return "left out: it was measured with other settings than its experiment has now; measure again"
     if bad := _not_finite(measurement, source.stem):
         return f"left out: {bad} is not a finite number"
@@ -229,10 +229,10 @@ def requested_runs(profile: str) -> list[Cell]:
     return with_starts([cell for name in show.names() for cell in declared_cells(name, profile)])
 
 
-def leftover(folder: Path, wanted: Iterable[Cell]) -> list[Path]:
-    """The files of results/<profile> that belong to none of the `wanted` runs, neither as their results nor as rate trials."""
-    wanted = list(wanted)
-    runs, settings = {cell.signature for cell in wanted}, {cell.setting for cell in wanted}
+def leftover(folder: Path, cells: Iterable[Cell]) -> list[Path]:
+    """The files of results/<profile> that belong to no run of `cells`, neither as its results nor as rate trials."""
+    cells = list(cells)
+    runs, settings = {cell.signature for cell in cells}, {cell.setting for cell in cells}
     files = [path for kind in KINDS for path in sorted((folder / kind).glob("[!.]*"))]
     return [path for path in files if path.stem not in (settings if path.parent.name == "trials" else runs)]
 

@@ -80,8 +80,8 @@ class Spent:
         return (*_columns(*runs), *_columns(*trials))
 
 
-def _columns(count: int, failed: Counter[str], seconds: float) -> tuple[str, str, str]:
-    failures = ", ".join(f"{count} {status}" for status, count in sorted(failed.items()))
+def _columns(count: int, statuses: Counter[str], seconds: float) -> tuple[str, str, str]:
+    failures = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
     return str(count or EMPTY), failures or EMPTY, f"{seconds / 3600:.1f}" if seconds else EMPTY
 
 
@@ -103,10 +103,10 @@ def spent(folder: Path) -> dict[str, Spent]:
     return by_table
 
 
-def covered(cells: Sequence[Cell], known: set[str]) -> tuple[str, str, str]:
+def covered(cells: Sequence[Cell], signatures: set[str]) -> tuple[str, str, str]:
     """How many places of a table were run, with how many seeds, and how many of them at a searched learning rate."""
     places = grouped(unique(cells), lambda cell: (cell.row.name, place(cell)))
-    counts = [(those[0], sum(cell.signature in known for cell in those)) for those in places]
+    counts = [(those[0], sum(cell.signature in signatures for cell in those)) for those in places]
     ran = [(cell, count) for cell, count in counts if count]
     if not ran:
         return f"0 of {len(places)}", EMPTY, EMPTY
@@ -126,7 +126,7 @@ def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
     return by_profile
 
 
-def page(results: Path, pruned: Path = PRUNED) -> str:
+def page(results: Path, file: Path = PRUNED) -> str:
     """The text of results/README.md: every published profile."""
     lines, notes, total = [], [], Spent()
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
@@ -144,7 +144,7 @@ def page(results: Path, pruned: Path = PRUNED) -> str:
             total.add(once)
         if left:
             notes.append(f"- Not run at {folder.name}: {', '.join(left)}.\n")
-    removals = no_more(pruned)
+    removals = no_more(file)
     for profile, (took_once, _) in removals.items():
         lines.append((profile, "*no longer published*", EMPTY, EMPTY, EMPTY, *took_once.columns()))
         total.add(took_once)
@@ -234,14 +234,14 @@ def render_pages(root: Path, profile: str | None = None, data: str | None = None
         print(f"wrote {target.relative_to(root)} and {len(texts) - 1} pages behind it ({size:,.0f} kB)")
 
 
-def _profiles(given: str | None, root: Path) -> list[str]:
+def _profiles(name: str | None, root: Path) -> list[str]:
     """The profile that profile=NAME names, by default each that is published."""
     names = sorted(path.parent.name for path in (root / "results").glob("*/records"))
-    if given is None:
+    if name is None:
         if not names:
             raise UserError("nothing is published under results/ yet; see make publish")
         return names
-    profile = console.named_profile(given)
+    profile = console.named_profile(name)
     if profile not in names:
         raise UserError(f"no records under results/{profile}; published: {', '.join(names) or 'none'}")
     return [profile]

@@ -35,9 +35,9 @@ NAME = "report.json"
 Answer = dict[str, Any]
 
 
-def experiment_entry(shown: Declaration, ask: ReportRequest, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
+def experiment_entry(declaration: Declaration, ask: ReportRequest, store: Store, exhibits: Sequence[Exhibit]) -> Answer:
     """What one experiment shows: the cells of its `Pivot`, and any other table as printed, with the numbers behind it."""
-    pivot = getattr(shown, "pivot", shown)
+    pivot = getattr(declaration, "pivot", declaration)
     parts = pivot.parts(ask) if isinstance(pivot, Pivot) else []
     cells = [one for _, part, part_cells in parts for one in _cells(part, ask, part_cells, store)]
     others = [exhibit for exhibit in exhibits if exhibit.stem not in [stem for stem, _, _ in parts]]
@@ -125,9 +125,9 @@ def source_signatures(report: Answer, profile: str) -> set[str]:
     return {name for item in entries for name in item["records"]} | sources
 
 
-def _cells(pivot: Pivot, ask: ReportRequest, declared: Sequence[Cell], store: Store) -> list[Answer]:
+def _cells(pivot: Pivot, ask: ReportRequest, cells: Sequence[Cell], store: Store) -> list[Answer]:
     entries = []
-    for group in by_place(declared, pivot.by):
+    for group in by_place(cells, pivot.by):
         if not runs(group, store):
             continue  # only the paper's values: not an answer of ours
         alike = rows_alike(group, pivot.by)
@@ -136,16 +136,16 @@ def _cells(pivot: Pivot, ask: ReportRequest, declared: Sequence[Cell], store: St
                 mine = [cell for cell in group if cell.row.name == result.row]
                 for column in scores.columns:
                     if column.key in result.cells:
-                        cells = [cell for cell in mine if column.value == AVERAGE or column.holds(cell, pivot.by, alike)]
-                        entries.append(_cell(scores, result, column, cells, store))
+                        column_cells = [cell for cell in mine if column.value == AVERAGE or column.holds(cell, pivot.by, alike)]
+                        entries.append(_cell(scores, result, column, column_cells, store))
     return entries
 
 
-def _cell(scores: Scores, result: Result, column: Column, here: Sequence[Cell], store: Store) -> Answer:
-    """The entry of one cell. here: the declared cells at this row and column, with any seed."""
+def _cell(scores: Scores, result: Result, column: Column, cells: Sequence[Cell], store: Store) -> Answer:
+    """The entry of one cell. cells: the declared cells at this row and column, with any seed."""
     mean, versus = result.cells[column.key], result.differences.get(column.key)
-    values = {axis: list(dict.fromkeys(cell.axes[axis] for cell in here)) for axis in (here[0].axes if here else ())}
-    ours = runs(here, store) if result.source == PUBLISHED else []
+    values = {axis: list(dict.fromkeys(cell.axes[axis] for cell in cells)) for axis in (cells[0].axes if cells else ())}
+    ours = runs(cells, store) if result.source == PUBLISHED else []
     return {
         "row": result.row,
         "label": result.label,

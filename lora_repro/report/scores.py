@@ -65,9 +65,9 @@ class Result:
 
 
 def measured_results(
-    group: Sequence[Cell], store: Store, columns: Sequence[Column], by: str, reference: str, compared: Sequence[Column]
+    group: Sequence[Cell], store: Store, columns: Sequence[Column], by: str, reference: str, contrasts: Sequence[Column]
 ) -> list[Result]:
-    """One result per declared row, with its differences from the row `reference` in the columns `compared`.
+    """One result per declared row, with its differences from the row `reference` in the columns `contrasts`.
 
     Raises UserError if records of one column differ in data, text form or backbone: such numbers cannot share a table.
     """
@@ -89,14 +89,14 @@ def measured_results(
         # A reference whose run is the same at every rank is placed in the last column, and serves all columns.
         others = by_column[single[-1].key if reference in alike else column.key].get(reference, {})
         for row in rows_of(group):
-            if column in compared and row.compare and row.name != reference and (pairs := paired(by_row[row.name], others)):
+            if column in contrasts and row.compare and row.name != reference and (pairs := paired(by_row[row.name], others)):
                 interval, why = _interval(pairs, column, store)
                 differences = {column.key: interval} if interval else {}
                 parts[row.name].append(Result(row.name, row.label, "", {}, differences=differences, notes=why))
     results = [_joined(row, store.source, parts[row.name], by) for row in rows_of(group)]
     if len(single) < len(columns):
         task_runs = [(by_column[column.key], column.scored) for column in single]
-        last = "" if columns[-1] not in compared else reference
+        last = "" if columns[-1] not in contrasts else reference
         results = [_with_average(result, columns[-1], task_runs, last) for result in results]
     return _named(_corrected(results), group)
 
@@ -134,10 +134,10 @@ def rows_of(group: Sequence[Cell]) -> list[Row]:
     return list({cell.row.name: cell.row for cell in group}.values())
 
 
-def _of_column(column: Column, chosen: Sequence[Run], named: bool) -> list[Result]:
-    """One result per row that has runs in this column (`chosen`). `named`: notes on lost seeds name the column."""
+def _of_column(column: Column, column_runs: Sequence[Run], named: bool) -> list[Result]:
+    """One result per row that has runs in this column (`column_runs`). `named`: notes on lost seeds name the column."""
     of_column = []
-    for each in grouped(chosen, lambda run: run.cell.row.name):
+    for each in grouped(column_runs, lambda run: run.cell.row.name):
         row = each[0].cell.row
         parameters = [run.record["measured"]["parameters"] for run in each]
         counts = {(int(one["method"]), int(one["head"])) for one in parameters}
@@ -190,10 +190,10 @@ def _joined(row: Row, source: str, parts: Sequence[Result], by: str) -> Result:
 
 
 def _with_average(
-    result: Result, column: Column, scored: Sequence[tuple[dict[str, Seeds], str]], reference: str
+    result: Result, column: Column, task_runs: Sequence[tuple[dict[str, Seeds], str]], reference: str
 ) -> Result:
     """The result with an average column: per seed that every task has, the mean over tasks. Each task is resampled separately."""
-    ours = [(coordinates[result.row], key) for coordinates, key in scored]
+    ours = [(coordinates[result.row], key) for coordinates, key in task_runs]
     values = []
     for seed in sorted(set.intersection(*({*seeds} for seeds, _ in ours))):
         scores = [value for seeds, key in ours if (value := score(seeds[seed], key)) is not None]
@@ -202,8 +202,8 @@ def _with_average(
     if not values:
         return result
     differences = dict(result.differences)
-    if reference and result.row != reference and reference in scored[0][0]:
-        pairs = [(paired(coordinates[result.row], coordinates[reference]), key) for coordinates, key in scored]
+    if reference and result.row != reference and reference in task_runs[0][0]:
+        pairs = [(paired(coordinates[result.row], coordinates[reference]), key) for coordinates, key in task_runs]
         every = set.intersection(*({one.cell.seed for one, _ in both} for both, _ in pairs))
         pairs = [([pair for pair in both if pair[0].cell.seed in every], key) for both, key in pairs]
         if average := difference(pairs, column.metric.scale):

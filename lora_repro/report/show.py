@@ -55,7 +55,7 @@ def declaration(name: str) -> Declaration:
     return table
 
 
-def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
+def render_published(experiments: Sequence[str], root: Path = ROOT) -> None:
     """Render the tables and figures of every profile under results/ again, from what is published alone."""
     results = root / "results"
     profiles = sorted({path.parent.name for kind in ("records", "measures") for path in results.glob(f"*/{kind}")})
@@ -70,7 +70,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
         with manifest.changing(results) as change:
             for profile in profiles:
                 store = published(results / profile)
-                for name in chosen:
+                for name in experiments:
                     report = kept.read(name, store)
                     if report and report.stands(results):
                         for exhibit in report.exhibits:
@@ -81,7 +81,7 @@ def render_published(chosen: Sequence[str], root: Path = ROOT) -> None:
                     answers[profile, name] = report.answer
                     for path in _stale(store.folder, name, [results / file for file in report.files]):
                         change.remove(path)
-            report_json.update_report(change, answers, anew=set(names()) <= set(chosen))
+            report_json.update_report(change, answers, anew=set(names()) <= set(experiments))
         for one in new_reports:
             kept.write(*one)
 

@@ -28,8 +28,8 @@ class Growing:
     The rows of `wanted`, each printed once. pivot: what the experiment declares. ask: the sweep's request for a table.
     """
 
-    def __init__(self, pivot: Pivot, ask: ReportRequest, wanted: Sequence[Cell], root: Path = ROOT) -> None:
-        self.ask, self.wanted, self.root = ask, wanted, root
+    def __init__(self, pivot: Pivot, ask: ReportRequest, cells: Sequence[Cell], root: Path = ROOT) -> None:
+        self.ask, self.wanted, self.root = ask, cells, root
         # Differences from the reference come last, with the whole table: they need both rows, and seconds.
         self.pivot = replace(pivot, reference="", each={})
         self.printed: set[str] = set()
@@ -37,15 +37,15 @@ class Growing:
         self.widths: list[int] = []
 
     @classmethod
-    def of(cls, table: str, arguments: Sequence[str], wanted: Sequence[Cell]) -> Growing | None:
-        """For `lora-repro run <arguments>`, whose runs are `wanted`; None if the experiment shows no scores by row."""
+    def of(cls, table: str, arguments: Sequence[str], cells: Sequence[Cell]) -> Growing | None:
+        """For `lora-repro run <arguments>`, whose runs are `cells`; None if the experiment shows no scores by row."""
         pivot = declaration(table)
         if not isinstance(pivot, Pivot):
             return None
         profile, extra = profile_of([item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))])
         overrides = [item for item in extra if not item.startswith(f"row/{table}=")]
-        rows = ",".join(dict.fromkeys(cell.row.name for cell in wanted))
-        return cls(pivot, ReportRequest(table, profile, (*overrides, f"row/{table}={rows}")), wanted)
+        rows = ",".join(dict.fromkeys(cell.row.name for cell in cells))
+        return cls(pivot, ReportRequest(table, profile, (*overrides, f"row/{table}={rows}")), cells)
 
     def ended(self, cell: Cell) -> list[str]:
         """The lines of the row of `cell`, the first time below the table's header; none while a run of the row has no record.
@@ -82,16 +82,16 @@ class Growing:
 FULL = "full"
 
 
-def as_rows(wanted: Sequence[Cell]) -> list[Cell]:
+def as_rows(cells: Sequence[Cell]) -> list[Cell]:
     """The grid's runs as the cells of a table: a row is what differs besides task, backbone and seed."""
-    titles = {cell.signature: title(cell) for cell in wanted}
+    titles = {cell.signature: title(cell) for cell in cells}
     places = {name: 10 * index for index, name in enumerate(dict.fromkeys(titles.values()))}
-    cells = []
-    for cell in wanted:
+    rows = []
+    for cell in cells:
         name = titles[cell.signature]
         axes: dict[str, Any] = {key: value for key, value in cell.axes.items() if key in ("task", "backbone")}
-        cells.append(replace(cell, row=replace(cell.row, name=name, label=name, order=places[name]), axes=axes))
-    return cells
+        rows.append(replace(cell, row=replace(cell.row, name=name, label=name, order=places[name]), axes=axes))
+    return rows
 
 
 def title(cell: Cell) -> str:
@@ -100,24 +100,24 @@ def title(cell: Cell) -> str:
     return own_title(str(cell.asked["method"]["name"]), settings)
 
 
-def grid_scores(wanted: Sequence[Cell], ours: Store) -> list[Scores]:
+def grid_scores(cells: Sequence[Cell], ours: Store) -> list[Scores]:
     """What to show of a grid: differences are from full fine-tuning, or from the first row if the grid lacks it.
 
     Raises UserError if the runs cannot share a table.
     """
-    rows = as_rows(wanted)
+    rows = as_rows(cells)
     names = list(dict.fromkeys(cell.row.name for cell in rows))
     reference = next((name for name in names if name.partition(" ")[0] == FULL), names[0])
     pivot = Pivot("Grid", {}, by="task", reference=reference, reference_label=reference)
-    scores = pivot.scores(ReportRequest("grid", str(wanted[0].asked["profile_name"])), rows, [ours])
+    scores = pivot.scores(ReportRequest("grid", str(cells[0].asked["profile_name"])), rows, [ours])
     # No experiment reproduces it: the reader has just typed the command.
     return [replace(one, caption=replace(one.caption, command="")) for one in scores]
 
 
-def show_grid(wanted: Sequence[Cell]) -> str:
-    """The grid's table for a terminal, with the files that hold it; `wanted`: its runs, of which some have a record."""
-    folder = wanted[0].folder.parent
-    scores = grid_scores(wanted, own(folder))
+def show_grid(cells: Sequence[Cell]) -> str:
+    """The grid's table for a terminal, with the files that hold it; `cells`: its runs, of which some have a record."""
+    folder = cells[0].folder.parent
+    scores = grid_scores(cells, own(folder))
     tables = tables_of(scores)
     files: list[Path] = save_tables(tables, folder / "tables" / "grid")
     words = "".join(f"{paragraph(line)}\n" for line in first_in_words(scores))

@@ -83,25 +83,25 @@ def _nested(lines: Lines) -> Lines:
     return rows
 
 
-def _panels(lines: Lines, sides: str, kept: int, width: int) -> list[str]:
-    """The columns that fit, then the others in panels below; every panel begins with the first `kept` columns."""
+def _panels(lines: Lines, sides: str, keys: int, width: int) -> list[str]:
+    """The columns that fit, then the others in panels below; every panel begins with the first `keys` columns."""
     widths = _widths(lines)
-    first = sum(widths[:kept]) + len(GAP) * kept
-    panels, columns, total = [], list(range(kept)), first
-    for column in range(kept, len(widths)):
-        if len(columns) > kept and total + widths[column] > width:
+    first = sum(widths[:keys]) + len(GAP) * keys
+    panels, columns, total = [], list(range(keys)), first
+    for column in range(keys, len(widths)):
+        if len(columns) > keys and total + widths[column] > width:
             panels.append(_aligned(lines, sides, widths, columns))
-            columns, total = list(range(kept)), first
+            columns, total = list(range(keys)), first
         columns.append(column)
         total += widths[column] + len(GAP)
     return [*panels, _aligned(lines, sides, widths, columns)]
 
 
-def _aligned(lines: Lines, sides: str, widths: Sequence[int], chosen: Sequence[int]) -> str:
+def _aligned(lines: Lines, sides: str, widths: Sequence[int], columns: Sequence[int]) -> str:
     def cell(text: str, i: int) -> str:
         return text.rjust(widths[i]) if sides[i] == "r" else text.ljust(widths[i])
 
-    texts = [GAP.join(cell(row[i], i) for i in chosen).rstrip() for row in lines]
+    texts = [GAP.join(cell(row[i], i) for i in columns).rstrip() for row in lines]
     return "\n".join([texts[0], "-" * max(map(len, texts)), *texts[1:]])
 
 

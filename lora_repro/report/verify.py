@@ -109,13 +109,13 @@ class Verdict:
     by: str = ""
 
 
-def compare(declared: Sequence[Cell], ours: Store, theirs: Store, metrics: Sequence[Metric] = ()) -> list[Compared]:
+def compare(cells: Sequence[Cell], ours: Store, theirs: Store, metrics: Sequence[Metric] = ()) -> list[Compared]:
     """Every published row at all coordinates, by its own score or by `metrics` if given; a run at several of them counts once.
 
     Raises UserError if the two stores saw different data or weights at the same coordinates.
     """
     comparisons = []
-    for at_coordinates in by_place(unique(declared)):
+    for at_coordinates in by_place(unique(cells)):
         for mine in grouped(at_coordinates, lambda cell: cell.row.name):
             by_seed = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
             check_same_origin([run.record for seeds in by_seed for run in seeds.values()])
@@ -136,10 +136,10 @@ def _values(seeds: dict[int, Run], metric: Metric) -> Values:
     return {seed: metric.scale * value for seed, value in scores.items() if value is not None}
 
 
-def judge(compared: Sequence[Compared]) -> list[Verdict]:
+def judge(comparisons: Sequence[Compared]) -> list[Verdict]:
     """One verdict each, at Bonferroni's share of the level over all that can be compared."""
-    level = LEVEL / max(1, sum(bool(one.ours) for one in compared))
-    return [_judged(one, [other for other in compared if other.pool == one.pool], level) for one in compared]
+    level = LEVEL / max(1, sum(bool(one.ours) for one in comparisons))
+    return [_judged(one, [other for other in comparisons if other.pool == one.pool], level) for one in comparisons]
 
 
 def _judged(one: Compared, pool: Sequence[Compared], level: float) -> Verdict:

@@ -136,7 +136,7 @@ def awaited(start: DictConfig, overrides: Sequence[str], task: str) -> dict[str,
 
 
 def measure(
-    config: DictConfig, asked: dict[str, Any], name: str, folder: Path, metrics: Metrics, starts: Sequence[Path] = ()
+    config: DictConfig, config_dict: dict[str, Any], name: str, folder: Path, metrics: Metrics, starts: Sequence[Path] = ()
 ) -> dict[str, Any]:
     """The straight line: load, apply, encode, train, answer, score, record. Each stage takes the values of earlier ones.
 
@@ -206,8 +206,8 @@ def measure(
         "signature": name,
         # Only training can collapse: an untuned backbone may give every input the same answer.
         "status": judge(training.status, outputs, spec.source == "random") if training else "finished",
-        "asked": signature.identity(asked),
-        "row": {key: asked["row"][key] for key in ("table", "name", "label")},
+        "asked": signature.identity(config_dict),
+        "row": {key: config_dict["row"][key] for key in ("table", "name", "label")},
         "measured": measurements,
         "where": {
             **place(settings, ranks, answers.code if answers else training.code if training else None),
@@ -229,7 +229,7 @@ def facts(
     model: Adapted | None,
     cut: int,
     dev_rows: int,
-    trained: Trained | None,
+    training: Trained | None,
     starts: Sequence[Path],
     answers: Answers | None,
     scores: Scores | None,
@@ -243,8 +243,8 @@ def facts(
         measurements = {"parameters": model.counts, "note": model.note}
     if cut:
         measurements["rows_cut"] = cut
-    if trained:
-        measurements |= trained.facts() | {"dev_rows": dev_rows}
+    if training:
+        measurements |= training.facts() | {"dev_rows": dev_rows}
     if starts:
         measurements["started_from"] = [start.name for start in starts]
     if answers:

@@ -76,11 +76,11 @@ def cached(hub_id: str, revision: str, last: Sequence[str], kind: str = "model")
     return place if any((place / name).exists() for name in last) else None
 
 
-def _download(hub_id: str, revision: str, kind: str, chosen: Callable[[Sequence[str]], tuple[list[str], list[str]]]) -> Path:
+def _download(hub_id: str, revision: str, kind: str, choose: Callable[[Sequence[str]], tuple[list[str], list[str]]]) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
 
     names = _asked(lambda: HfApi().list_repo_files(hub_id, revision=revision, repo_type=kind), hub_id, revision)
-    early, last = chosen(names)
+    early, last = choose(names)
     if not last:
         what = "weights" if kind == "model" else "data"
         raise UserError(f"{hub_id} at {revision[:8]} holds no {what} in a format that can be read here")

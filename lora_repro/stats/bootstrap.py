@@ -155,12 +155,12 @@ def difference(
     n: int = DRAWS,
     seed: int = 0,
     paired: bool = True,
-    pooled: Pooled | None = None,
+    common: Pooled | None = None,
 ) -> Draws:
     """The difference of a corpus metric and its `n` resamples of inputs and seeds, whose middle 95 % are its interval.
 
     sides: a and b of a - b, or a, b, c and d of (a - b) - (c - d); of each one entry a seed, None for a run that diverged, which
-    has the metric's `worst`. paired: whether the sides' seeds go together. pooled: the spread of one run over seeds, if it is
+    has the metric's `worst`. paired: whether the sides' seeds go together. common: the spread of one run over seeds, if it is
     known from more rows than these (`spread.error`).
 
     - A resample draws inputs with replacement and scores every run of all sides on them. What the draw of seeds adds is normal,
@@ -184,7 +184,7 @@ def difference(
     if len({len(side) for side in sides}) > 1:
         samples = [one.mean(axis=1, keepdims=True) for one in samples]
     mean = float(sum(side.mean() for side in scores))
-    return Draws(mean, np.asarray(sum(samples)), sizes[0], error(scores, paired, pooled), seed)
+    return Draws(mean, np.asarray(sum(samples)), sizes[0], error(scores, paired, common), seed)
 
 
 def _scores(table: Floats, metric: CorpusMetric, weights: Floats) -> Floats:
@@ -201,8 +201,8 @@ def _normal(n: int, seed: int) -> Floats:
     return np.asarray(np.random.default_rng([seed, n]).permutation(ndtri((np.arange(n) + 0.5) / n)))
 
 
-def p_of(mean: float, drawn: Sequence[Draws]) -> float:
-    """Two-sided p of a mean over `drawn`, under no true difference: the level at which the interval at that level ends at 0.
+def p_of(mean: float, draws: Sequence[Draws]) -> float:
+    """Two-sided p of a mean over `draws`, under no true difference: the level at which the interval at that level ends at 0.
 
     p solves |mean| = z(1 - p / 2) error(p), with the error of `Draws.at(p)`. NaN without an error.
     """
@@ -211,7 +211,7 @@ def p_of(mean: float, drawn: Sequence[Draws]) -> float:
 
     def beyond(log_level: float) -> float:
         level = math.exp(log_level)
-        error = standard_error(np.mean([one.at(level) for one in drawn], axis=0))
+        error = standard_error(np.mean([one.at(level) for one in draws], axis=0))
         return abs(mean) - float(ndtri(1 - level / 2)) * error
 
     ends = math.log(SMALLEST), math.log(1 - 1e-9)

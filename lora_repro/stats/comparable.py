@@ -156,10 +156,10 @@ def _predictions(file: File) -> list[dict[str, Any]]:
 
 @cache
 def _difference(
-    files: tuple[tuple[File | None, ...], ...], metric: str, seed: int, paired: bool, pooled: Pooled | None
+    files: tuple[tuple[File | None, ...], ...], metric: str, seed: int, paired: bool, common: Pooled | None
 ) -> Draws:
     runs = [[None if file is None else _resampled(file, metric, seed) for file in side] for side in files]
-    return difference(runs, metric, seed=seed, paired=paired, pooled=pooled)
+    return difference(runs, metric, seed=seed, paired=paired, common=common)
 
 
 @cache

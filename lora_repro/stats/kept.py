@@ -41,14 +41,14 @@ RESAMPLES = Kind("resamples", (Path(__file__).with_name("bootstrap.py"), Path(me
 
 
 def kept(
-    asked: Sequence[object], read: Sequence[Path | None], make: Callable[[], Arrays], kind: Kind = RESAMPLES
+    key: Sequence[object], read: Sequence[Path | None], make: Callable[[], Arrays], kind: Kind = RESAMPLES
 ) -> Arrays:
     """The arrays that `make` computes from the files `read`, now or in an earlier process.
 
-    asked: what else tells one computation from another, by its repr. None among `read`: a run that has no file.
+    key: what else tells one computation from another, by its repr. None among `read`: a run that has no file.
     """
     contents = [None if path is None else _content(path, path.stat().st_mtime_ns) for path in read]
-    place = _home(kind) / f"{_digest(repr([*asked, *contents]))}.safetensors"
+    place = _home(kind) / f"{_digest(repr([*key, *contents]))}.safetensors"
     with contextlib.suppress(OSError, SafetensorError):
         return load(place.read_bytes())
     arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in make().items()}
@@ -58,7 +58,7 @@ def kept(
 
 
 @cache
-def _content(path: Path, changed: int) -> str:
+def _content(path: Path, mtime: int) -> str:
     return files.sha256(path)
 
 

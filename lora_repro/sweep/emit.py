@@ -94,12 +94,12 @@ def sky(commands: Sequence[str]) -> str:
     return "\n".join([*head, f"  {ACTIVATE}", *(f"  {command} || status=$?" for command in commands), last])
 
 
-def wandb_sweep(found: Sequence[Cell]) -> str:
+def wandb_sweep(runs: Sequence[Cell]) -> str:
     """The configuration of `wandb sweep`: overrides that all runs share are in its command, the others are its parameters.
 
     Only seeds that all rows have are kept. Raises UserError if the runs are still not a grid.
     """
-    points = [dict(item.split("=", 1) for item in cell.overrides) for cell in found]
+    points = [dict(item.split("=", 1) for item in cell.overrides) for cell in runs]
     axes = [key for key in dict.fromkeys(key for point in points for key in point) if len({p.get(key) for p in points}) > 1]
     if any(key not in point for point in points for key in axes):
         raise UserError("a W&B sweep is a grid, and these runs set different keys: use --emit lines")
@@ -117,7 +117,7 @@ def wandb_sweep(found: Sequence[Cell]) -> str:
     if "seed" in axes:
         values["seed"] = common
     constants = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]
-    name = {"name": f"scores/{found[0].score}", "goal": "maximize"}
+    name = {"name": f"scores/{runs[0].score}", "goal": "maximize"}
     command = ["${env}", *program(), *constants, "tracker=wandb", "hydra.mode=RUN", "${args_no_hyphens}"]
     sweep = {"program": "lora_repro/run/__main__.py", "method": "grid", "metric": name,
              "parameters": {key: {"values": choices} for key, choices in values.items()}, "command": command}  # fmt: skip

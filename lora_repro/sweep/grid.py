@@ -24,68 +24,68 @@ WINDOW = 2  # bins of training losses, a twentieth of the length each, whose mea
 PRUNED_KEY = 1e300  # of a pruned trial: behind every finished one, before a diverged one
 
 
-def ranking_key(found: Mapping[str, Any], by: str) -> tuple[float, float]:
+def ranking_key(trial: Mapping[str, Any], by: str) -> tuple[float, float]:
     """The key by which trials are ranked, lowest best: (negated score, loss), or by=loss (loss, loss); infinite if diverged."""
-    if found.get("status") == PRUNED:
+    if trial.get("status") == PRUNED:
         return PRUNED_KEY, PRUNED_KEY
-    loss, score = (found.get(key) for key in ("dev_loss", "dev_score"))
+    loss, score = (trial.get(key) for key in ("dev_loss", "dev_score"))
     if loss is None:
         return math.inf, math.inf
     return (loss if by == "loss" else math.inf if score is None else -score), loss
 
 
-def mean_ranking_key(found: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
+def mean_ranking_key(trials: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
     """The mean `ranking_key` over the trials of one rate, each with a seed of its own."""
-    scores, losses = zip(*(ranking_key(one, by) for one in found), strict=True)
+    scores, losses = zip(*(ranking_key(one, by) for one in trials), strict=True)
     return statistics.fmean(scores), statistics.fmean(losses)
 
 
-def best_place(done: Mapping[int, tuple[float, float]]) -> int:
-    """The place with the lowest `ranking_key`, of equal ones the smaller rate's. `done`: place -> mean key of its trials."""
-    return min(done, key=lambda place: (done[place], place))
+def best_place(keys: Mapping[int, tuple[float, float]]) -> int:
+    """The place with the lowest `ranking_key`, of equal ones the smaller rate's. `keys`: place -> mean key of its trials."""
+    return min(keys, key=lambda place: (keys[place], place))
 
 
-def next_place(done: Mapping[int, tuple[float, float]], most: int, chance: float = math.inf) -> int | None:
-    """The place to try next; None when the search has ended. `done`: place -> mean `ranking_key` of its trials.
+def next_place(keys: Mapping[int, tuple[float, float]], most: int, chance: float = math.inf) -> int | None:
+    """The place to try next; None when the search has ended. `keys`: place -> mean `ranking_key` of its trials.
 
     chance: a rate whose key is not below it has learnt nothing, and its neighbours differ from it by noise alone. While no rate
     has learnt, smaller and larger ones are tried in turn, but none above one that diverged or has no score.
     """
     for place in FIRST:
-        if place not in done:
+        if place not in keys:
             return place
-    if len(done) >= most:
+    if len(keys) >= most:
         return None
-    low, high = min(done), max(done)
-    side = edge(done)
-    if done[best_place(done)][0] >= chance:
-        side = "low" if -low <= high or done[high][0] == math.inf else "high"
+    low, high = min(keys), max(keys)
+    side = edge(keys)
+    if keys[best_place(keys)][0] >= chance:
+        side = "low" if -low <= high or keys[high][0] == math.inf else "high"
     return {"low": low - 1, "high": high + 1, None: None}[side]
 
 
-def edge(done: Mapping[int, tuple[float, float]]) -> str | None:
+def edge(keys: Mapping[int, tuple[float, float]]) -> str | None:
     """`low` or `high`: the side on which the best rate has no worse neighbour; None if it is bracketed.
 
     A diverged trial is worse than any other. If all diverged, the rates are too large, and the edge is `low`.
     """
-    best = best_place(done)
-    return "low" if best == min(done) else "high" if best == max(done) else None
+    best = best_place(keys)
+    return "low" if best == min(keys) else "high" if best == max(keys) else None
 
 
-def loss_on_the_way(found: Sequence[Mapping[str, Any]], share: float) -> float:
+def loss_on_the_way(trials: Sequence[Mapping[str, Any]], share: float) -> float:
     """The training loss of one rate's trials after `share` of their length: the mean of the last `WINDOW` bins up to there.
 
     Infinite if one of them diverged.
     """
-    if any(one["status"] == "diverged" for one in found):
+    if any(one["status"] == "diverged" for one in trials):
         return math.inf
-    until = [[loss for step, loss in one["train_losses"] if step <= _paused_at(one, share)] for one in found]
+    until = [[loss for step, loss in one["train_losses"] if step <= _paused_at(one, share)] for one in trials]
     return statistics.fmean(statistics.fmean(losses[-WINDOW:]) for losses in until)
 
 
-def _paused_at(found: Mapping[str, Any], share: float) -> int:
-    steps = int(found["steps"])
-    return pause_step(steps, share) if found["status"] == "finished" else steps
+def _paused_at(trial: Mapping[str, Any], share: float) -> int:
+    steps = int(trial["steps"])
+    return pause_step(steps, share) if trial["status"] == "finished" else steps
 
 
 def kept(losses: Mapping[int, float], by: str) -> set[int]:

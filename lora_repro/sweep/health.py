@@ -116,7 +116,7 @@ def disk(profile: str, runs: Path) -> Iterator[Finding]:
         yield replace(hub, what=f"{hub.what}, {_gigabytes(Path(HF_HUB_CACHE)):.1f} GB used")
 
 
-def _room(name: str, folder: Path, wanted: int, way: str) -> Finding:
+def _room(name: str, folder: Path, gigabytes: int, way: str) -> Finding:
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -124,8 +124,8 @@ def _room(name: str, folder: Path, wanted: int, way: str) -> Finding:
     except OSError as error:
         return Finding(False, f"disk for {name}: cannot write in {folder}: {error.strerror}", way)
     free = shutil.disk_usage(place).free / 1e9
-    wish = f" ({wanted} GB needed)" if wanted else ""
-    return Finding(free >= wanted, f"disk for {name}: {free:.0f} GB free in {folder}{wish}", way)
+    wish = f" ({gigabytes} GB needed)" if gigabytes else ""
+    return Finding(free >= gigabytes, f"disk for {name}: {free:.0f} GB free in {folder}{wish}", way)
 
 
 def _gigabytes(folder: Path) -> float:

@@ -82,10 +82,10 @@ def _told(cell: Cell) -> bool:
     return True
 
 
-def _without_record(found: Sequence[Cell]) -> list[Cell]:
+def _without_record(runs: Sequence[Cell]) -> list[Cell]:
     """The cells whose runs are left for Hydra to start. The others are told here: Hydra takes half a second to compose each."""
     left = []
-    for cell in found:
+    for cell in runs:
         try:
             has_record = _told(cell)
         except UserError:  # a record that is wrong: `job` says how
@@ -97,13 +97,13 @@ def _without_record(found: Sequence[Cell]) -> list[Cell]:
     return left
 
 
-def narrowed(wanted: Sequence[Cell], left: Sequence[Cell]) -> list[str]:
-    """Overrides that sweep, of each key's values among `wanted`, only those that a cell of `left` has."""
+def narrowed(runs: Sequence[Cell], left: Sequence[Cell]) -> list[str]:
+    """Overrides that sweep, of each key's values among `runs`, only those that a cell of `left` has."""
     words = []
-    for key in dict.fromkeys(item.partition("=")[0] for cell in wanted for item in cell.overrides):
+    for key in dict.fromkeys(item.partition("=")[0] for cell in runs for item in cell.overrides):
         before, after = (
             dict.fromkeys(item for cell in some for item in cell.overrides if item.startswith(f"{key}="))
-            for some in (wanted, left)
+            for some in (runs, left)
         )
         if after and len(after) < len(before):
             words.append(f"{key}={','.join(item.removeprefix(f'{key}=') for item in after)}")
@@ -190,26 +190,26 @@ def swept(arguments: Sequence[str]) -> int:
         os.environ.update(environment)
 
 
-def _own_task(hydra_node: DictConfig, arguments: Sequence[str], wanted: Sequence[Cell]) -> str:
+def _own_task(hydra_node: DictConfig, arguments: Sequence[str], runs: Sequence[Cell]) -> str:
     """`task=mine` for an experiment that chose a task of its own: Hydra would sweep those of its family in its place."""
     family = (hydra_node.sweeper.get("params") or {}).get("task")
     if family is None or any(item.startswith("task=") for item in arguments):
         return ""
-    tasks = {item for cell in wanted for item in cell.overrides if item.startswith("task=")}
+    tasks = {item for cell in runs for item in cell.overrides if item.startswith("task=")}
     return tasks.pop() if len(tasks) == 1 and tasks != {f"task={family}"} else ""
 
 
-def check_shown(wanted: Sequence[Cell]) -> None:
+def check_shown(runs: Sequence[Cell]) -> None:
     """Raise UserError if the experiment's table could not show these runs, before they are made.
 
     It needs a declaration, and a table by metric a task that measures what it compares.
     """
-    table = wanted[0].asked["row"]["table"]
+    table = runs[0].asked["row"]["table"]
     declaration = show.declaration(table) if table else None
     if not isinstance(declaration, Pivot) or declaration.by != "metric":
         return
     metric = declaration.metrics[0].key
-    for cell in {one.task: one for one in wanted}.values():
+    for cell in {one.task: one for one in runs}.values():
         metrics = (cell.asked["task"].get("metrics"), build(cell.asked["task"]).directions)
         if metric not in {*(metrics[0] or ()), *metrics[1], "dev_loss"}:
             raise UserError(
@@ -218,20 +218,20 @@ def check_shown(wanted: Sequence[Cell]) -> None:
             )
 
 
-def _report(arguments: Sequence[str], wanted: Sequence[Cell], left: int, stopped: bool, shows: bool = True) -> int:
+def _report(arguments: Sequence[str], runs: Sequence[Cell], left: int, stopped: bool, shows: bool = True) -> int:
     """Print the outcome of every cell and the experiment's table; returns the sweep's exit code. `left`: that of its launch."""
-    statuses = [Status.of(cell) for cell in wanted]
+    statuses = [Status.of(cell) for cell in runs]
     if shows or any(status.code for status in statuses):
         print(table(statuses if shows else [status for status in statuses if status.code]), flush=True)
-    name = wanted[0].asked["row"]["table"] if wanted else None
+    name = runs[0].asked["row"]["table"] if runs else None
     if shows and name and left != 130 and any(not status.code for status in statuses):
         print()
         overrides = [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))]
-        rows = dict.fromkeys(cell.row.name for cell in wanted)
-        show.show(name, overrides, rows=[*rows] if others_of(name, wanted, arguments) else ())
+        rows = dict.fromkeys(cell.row.name for cell in runs)
+        show.show(name, overrides, rows=[*rows] if others_of(name, runs, arguments) else ())
     elif shows and not name and left != 130 and sum(not status.code for status in statuses) > 1:
         try:
-            print(f"\n{sweep_tables.show_grid(wanted)}", flush=True)
+            print(f"\n{sweep_tables.show_grid(runs)}", flush=True)
         except UserError as error:  # such as runs of different data
             console.say(f"no table of means: {error}")
     lacking = exit_code(statuses)
@@ -248,11 +248,11 @@ def check_launch(hydra_node: DictConfig) -> None:
         raise UserError("hydra.launcher.n_jobs must be a whole number other than 0 (-1: as many as there are cores), not 0")
 
 
-def _share(hydra_node: DictConfig, wanted: Sequence[Cell], missing: Sequence[Cell], rule: bisection.Rule | None) -> int:
+def _share(hydra_node: DictConfig, runs: Sequence[Cell], missing: Sequence[Cell], rule: bisection.Rule | None) -> int:
     """Set the threads of a run; returns how many runs this process starts at a time."""
     launcher, slots = str(hydra_node.launcher._target_), 1
     if launcher.endswith("LocalLauncher"):  # it starts all jobs of a batch at once
-        jobs = len({cell.seed for cell in wanted}) if rule else len(wanted)
+        jobs = len({cell.seed for cell in runs}) if rule else len(runs)
         share_cores(min(jobs, hydra_node.sweeper.max_batch_size or jobs))
     if launcher.endswith("BasicLauncher") and (slots := parallel.at_once(missing)) > 1:
         share_cores(slots)
@@ -275,19 +275,19 @@ def _stoppable(launch: Callable[[], int], hydra_node: DictConfig) -> tuple[int, 
     return left, stopped
 
 
-def in_order(wanted: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], rising: bool = False) -> str:
+def in_order(runs: Sequence[Cell], records: Mapping[str, Mapping[str, Any]], rising: bool = False) -> str:
     """The rows as an override, by their published times; empty for fewer than two rows.
 
     The shortest comes first, so that something is seen soon, then from the longest to the shortest, so that none goes on alone at
     the end; if `rising`, as for one run at a time, from the shortest to the longest. Rows whose time is not known come last, in
-    the table's order. known: signature -> published record.
+    the table's order. records: signature -> published record.
     """
     seconds: dict[str, float] = {}
     order: dict[str, int] = {}
-    for cell in wanted:
+    for cell in runs:
         row = next((item for item in cell.overrides if item.startswith("row/")), None)
         if row is not None:
-            took = known[cell.signature]["measured"]["wall_seconds"] if cell.signature in known else 0.0
+            took = records[cell.signature]["measured"]["wall_seconds"] if cell.signature in records else 0.0
             seconds[row], order[row] = max(took, seconds.get(row, 0.0)), cell.row.order
     ranking = sorted((row for row in seconds if seconds[row]), key=lambda row: (seconds[row], row))
     if not rising:
@@ -296,10 +296,10 @@ def in_order(wanted: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], ris
     return f"{rows[0].partition('=')[0]}={','.join(row.partition('=')[2] for row in rows)}" if len(rows) > 1 else ""
 
 
-def _launch(beside: int = 1, work: Callable[[DictConfig], float | None] = job) -> int:
-    """Let Hydra run the sweep, `beside` runs at a time, each by `work`; returns the exit code."""
+def _launch(slots: int = 1, work: Callable[[DictConfig], float | None] = job) -> int:
+    """Let Hydra run the sweep, `slots` runs at a time, each by `work`; returns the exit code."""
     try:
-        with _progress.shown() if _progress and beside > 1 else nullcontext(), parallel.side_by_side(beside):
+        with _progress.shown() if _progress and slots > 1 else nullcontext(), parallel.side_by_side(slots):
             hydra_program(work)
     except KeyboardInterrupt:
         return 130
@@ -353,17 +353,17 @@ def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     return left or (supervise.STOPPED if stopped else 0)
 
 
-def _halve(arguments: Sequence[str], wanted: Sequence[Cell], rule: bisection.Rule, beside: int = 1) -> int:
+def _halve(arguments: Sequence[str], runs: Sequence[Cell], rule: bisection.Rule, slots: int = 1) -> int:
     """Let Hydra run a bisection, round by round; returns the last exit code that is not 0."""
     how = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
     code = 0
-    for due in bisection.rounds(wanted, rule):
+    for due in bisection.rounds(runs, rule):
         commands = grouped(due, lambda cell: cell.overrides[:-1])  # the last one is the seed
         for each in commands:
             if not (left := _without_record(each)):
                 continue
             sys.argv[1:] = [*how, *left[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in left)}"]
-            code = _launch(beside) or code
+            code = _launch(slots) or code
             if code == 130 or supervise.stopping():
                 return code
     return code

@@ -38,37 +38,37 @@ GENERATED = (
 )
 
 
-def announce(found: Sequence[Cell], known: Mapping[str, Mapping[str, Any]], arguments: Sequence[str]) -> None:
+def announce(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]], arguments: Sequence[str]) -> None:
     """Print how many of an experiment's runs are missing and about how long they take. Silent for a grid of one's own.
 
-    known: signature -> published record. The estimate sums their `wall_seconds`, so it holds for a similar machine. A run that is
-    not published counts as of unknown length.
+    records: signature -> published record. The estimate sums their `wall_seconds`, so it holds for a similar machine. A run that
+    is not published counts as of unknown length.
     """
-    table, profile = found[0].asked["row"]["table"], found[0].asked["profile_name"]
+    table, profile = cells[0].asked["row"]["table"], cells[0].asked["profile_name"]
     if not table:
         return
-    missing = sorted(cell.signature for cell in found if recorded(cell) is None)
-    seconds = [known[name]["measured"]["wall_seconds"] for name in missing if name in known]
+    missing = sorted(cell.signature for cell in cells if recorded(cell) is None)
+    seconds = [records[name]["measured"]["wall_seconds"] for name in missing if name in records]
     if profile == "smoke":
         console.say("profile smoke is for tests: its models are untrained and its numbers mean nothing; try profile=mini")
-    elif any(map(generated, found)):
+    elif any(map(generated, cells)):
         console.say(GENERATED)
-    many, n_done = len(found), len(found) - len(missing)
+    many, n_done = len(cells), len(cells) - len(missing)
     text = f"{table} at profile {profile}: {many} run{'s' * (many != 1)}{f', {n_done} already here' if n_done else ''}"
     if seconds:
         which = "" if len(seconds) == many else f"{len(seconds)} of them "
         text += f"; {which}took {sum(seconds) / 60:.0f} min, one after another, on the machine that published them"
     if seconds and (unknown := len(missing) - len(seconds)):
         text += f"; {unknown} of unknown duration"
-    console.say("; ".join(filter(None, [text, search_note(found)])))
-    if others := others_of(table, found, arguments):
+    console.say("; ".join(filter(None, [text, search_note(cells)])))
+    if others := others_of(table, cells, arguments):
         console.say(f"rows that {profile} leaves out: {', '.join(others)}; to run them, too, add the word all (make: ARGS=all)")
 
 
-def others_of(table: str, found: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
+def others_of(table: str, cells: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
     """The rows of a table that are not among these cells, if the experiment's profile, not the command line, left them out."""
     named = any(item.startswith(f"row/{table}=") for item in arguments)
-    rows = {cell.row.name for cell in found}
+    rows = {cell.row.name for cell in cells}
     return [] if named else [row for row in choices(f"row/{table}") if row not in rows]
 
 
@@ -88,8 +88,8 @@ class Work:
     behind: float = 0.0
 
     @classmethod
-    def of(cls, cell: Cell, published: Mapping[str, Any] | None, usual: float) -> Work:
-        measurements = published["measured"] if published else {}
+    def of(cls, cell: Cell, record: Mapping[str, Any] | None, usual: float) -> Work:
+        measurements = record["measured"] if record else {}
         total = measurements.get("wall_seconds")
         if not total:
             return cls(cell, usual, OPENING * (1 - TRAINING) / 2, TRAINING)
@@ -258,12 +258,12 @@ def name(cell: Cell) -> str:
     return f"{cell.row.label} {cell.task}{f' seed {cell.seed}' if cell.seed else ''}"
 
 
-def growing_table(arguments: Sequence[str], wanted: Sequence[Cell]) -> Growing | None:
+def growing_table(arguments: Sequence[str], cells: Sequence[Cell]) -> Growing | None:
     """The table of a sweep over an experiment's rows; None for a grid of one's own."""
-    table = wanted[0].asked["row"]["table"]
+    table = cells[0].asked["row"]["table"]
     if not table:
         return None
     try:
-        return Growing.of(table, arguments, wanted)
+        return Growing.of(table, arguments, cells)
     except UserError:
         return None

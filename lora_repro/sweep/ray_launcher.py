@@ -103,8 +103,8 @@ class RayLauncher(Launcher):
 class _Tasks:
     """Runs jobs as tasks of Ray, a limited number at a time, and collects their returns."""
 
-    def __init__(self, ray: Any, task: Any, given: dict[str, Any]) -> None:
-        self.ray, self.task, self.given = ray, task, given
+    def __init__(self, ray: Any, task: Any, arguments: dict[str, Any]) -> None:
+        self.ray, self.task, self.given = ray, task, arguments
         self.at_work: dict[Any, tuple[int, Job, int]] = {}  # task -> (place of its job, job, number of the try)
 
     def all(self, jobs: Sequence[Job], most: int) -> list[JobReturn]:

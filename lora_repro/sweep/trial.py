@@ -88,31 +88,31 @@ def _known(folder: Path, pause_after: float) -> Trial | None:
     return None if result and result.get("status") == PRUNED and pause_after == 1 else result
 
 
-def give_up(config: DictConfig, lr: float, number: int, paused: Trial) -> Trial:
+def give_up(config: DictConfig, lr: float, number: int, outcome: Trial) -> Trial:
     """Save and return a paused trial as a pruned one."""
     _, folder = trial_config(config, lr, number)
     with record.lock(folder):
-        return save_trial(folder, {**paused, "status": PRUNED})
+        return save_trial(folder, {**outcome, "status": PRUNED})
 
 
-def save_trial(folder: Path, found: Trial) -> Trial:
+def save_trial(folder: Path, outcome: Trial) -> Trial:
     """Save and return a trial's measurements; delete its weights."""
-    write_json(folder / TRIAL, found)
+    write_json(folder / TRIAL, outcome)
     clean(folder)
     (folder / ADAPTER).unlink(missing_ok=True)
-    return found
+    return outcome
 
 
-def measurements(config: DictConfig, folder: Path, trained: Trained, parameters: Mapping[str, int]) -> Trial:
+def measurements(config: DictConfig, folder: Path, training: Trained, parameters: Mapping[str, int]) -> Trial:
     """What a trial measured, as its file holds it."""
-    facts = trained.facts()
-    finished = trained.status == "finished"
+    facts = training.facts()
+    finished = training.status == "finished"
     return {
         "schema": record.SCHEMA,
         "signature": folder.name,
         "row": {"name": config.row.name},
         "lr": float(config.train.lr),
-        "status": trained.status,
+        "status": training.status,
         # The values from before it diverged do not count for this rate.
         "dev_loss": facts["dev_loss"] if finished else None,
         "dev_score": facts.get("dev_score") if finished else None,
@@ -121,7 +121,7 @@ def measurements(config: DictConfig, folder: Path, trained: Trained, parameters:
         "steps": facts["steps"],
         "train_seconds": facts["train_seconds"],
         "parameters": dict(parameters),
-        **trained.code,
+        **training.code,
         "finished_at": provenance.now(),
     }
 

@@ -202,13 +202,13 @@ class Search:
             self.save(search)
         return search
 
-    def save(self, found: Mapping[str, Any]) -> None:
+    def save(self, search: Mapping[str, Any]) -> None:
         """Write the search beside this checkout's others of the setting."""
         for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a killed process
             left.unlink()
         row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
         head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
-        write_json(self.path, sealed(rates.trials_of(head, [*self.own(), found])))
+        write_json(self.path, sealed(rates.trials_of(head, [*self.own(), search])))
         rates.changed()
 
 

@@ -69,13 +69,13 @@ ROWS: Mapping[str, Mapping[str, Mapping[int, str | None]]] = {
 }
 
 
-def home(given: str | None, within: str, title: str, name: str) -> Path:
+def home(folder: str | None, within: str, title: str, name: str) -> Path:
     """The folder that the user names, else the one where `fetch` puts its data, if that contains `within`.
 
     Raises UserError if there is neither; its message names the `fetch` command, if that can get the folder.
     """
-    if given:
-        return Path(given).expanduser()
+    if folder:
+        return Path(folder).expanduser()
     if any(not path.name.startswith(".") for path in (DATA / within).glob("*")):  # a fetch that failed may leave a dotted file
         return DATA
     source = CONF / "source" / f"{name}.yaml"
@@ -86,9 +86,9 @@ def home(given: str | None, within: str, title: str, name: str) -> Path:
     raise UserError(f"{title} is not here: run {get}, or name the folder that holds {within}/ with DATA=/path (paths.data)")
 
 
-def own_folder(given: str | None, within: str, title: str, name: str) -> Path:
+def own_folder(folder: str | None, within: str, title: str, name: str) -> Path:
     """The folder `within` of `home`; if the user's folder has none, that folder itself. Raises UserError as `home` does."""
-    root = home(given, within, title, name)
+    root = home(folder, within, title, name)
     return root / within if (root / within).is_dir() else root
 
 

@@ -97,11 +97,13 @@ def charts(tables: dict[str, Path]) -> list[tuple[str, str]]:
     return pairs
 
 
-def sections(found: Artefacts) -> list[Section]:
+def sections(artefacts: Artefacts) -> list[Section]:
     """The workspace's sections as plain data, some 25 panels in all; a panel's `kind` says what it draws."""
-    table_scores = charts(found.tables)
-    main = [f"scores/{key}" for key in MAIN if key in found.scores] or [f"scores/{key}" for key in found.scores[:2]]
-    pictures = sorted(found.figures, key=lambda stem: (not stem.endswith("_beside_paper"), stem not in dict(table_scores), stem))
+    table_scores = charts(artefacts.tables)
+    main = [f"scores/{key}" for key in MAIN if key in artefacts.scores] or [f"scores/{key}" for key in artefacts.scores[:2]]
+    pictures = sorted(
+        artefacts.figures, key=lambda stem: (not stem.endswith("_beside_paper"), stem not in dict(table_scores), stem)
+    )
     all_sections: list[Section] = [
         section("Verdicts on the paper's claims", [table(CLAIMS), *map(image, pictures[:1])]),
         section(
@@ -172,11 +174,11 @@ def runs_cloud(x: str, y: str) -> Panel:
     return {"kind": "scatter", "x": x, "y": y, "title": f"{y} against {x}"}
 
 
-def workspace(found: Artefacts, profile: str) -> dict[str, Any]:
+def workspace(artefacts: Artefacts, profile: str) -> dict[str, Any]:
     """The whole workspace: its runs grouped by experiment and method, its sections."""
     return {
         "name": f"lora_repro {profile}",
         "filter": {"profile_name": profile},
         "group_by": ["row.table", "row.label"],
-        "sections": sections(found),
+        "sections": sections(artefacts),
     }

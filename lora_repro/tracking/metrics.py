@@ -141,5 +141,5 @@ def _step(line: str) -> int | None:
 class NoTracker:
     """No mirror: only the run's own files."""
 
-    def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
+    def start(self, signature: str, config: dict[str, Any], folder: Path) -> Mirror | None:
         return None

@@ -23,28 +23,28 @@ def sectioned(values: dict[str, float]) -> dict[str, float]:
     return metrics
 
 
-def describe(signature: str, asked: dict[str, Any]) -> dict[str, Any]:
+def describe(signature: str, config: dict[str, Any]) -> dict[str, Any]:
     """What a dashboard sorts and filters runs by; the configuration contains no paths.
 
     Group: the experiment; for a run outside one its method and changed settings, so that a group is one setting at several seeds.
     """
-    row = {key: asked["row"].get(key) for key in ("table", "name", "label")}
-    title = row["name"] if row["table"] else row["label"] or asked["method"]["name"]
-    names = [asked[part]["name"] for part in ("method", "task", "backbone")]
-    config = {key: part for key, part in asked.items() if key not in LOCAL}
-    config["task"] = {key: value for key, value in config["task"].items() if key not in FILES}
-    if config["backbone"].get("source") == "folder":
-        place = str(config["backbone"]["hub_id"])
-        config["backbone"] = {**config["backbone"], "hub_id": Path(place).resolve().name}
+    row = {key: config["row"].get(key) for key in ("table", "name", "label")}
+    title = row["name"] if row["table"] else row["label"] or config["method"]["name"]
+    names = [config[part]["name"] for part in ("method", "task", "backbone")]
+    settings = {key: part for key, part in config.items() if key not in LOCAL}
+    settings["task"] = {key: value for key, value in settings["task"].items() if key not in FILES}
+    if settings["backbone"].get("source") == "folder":
+        place = str(settings["backbone"]["hub_id"])
+        settings["backbone"] = {**settings["backbone"], "hub_id": Path(place).resolve().name}
         pattern = re.compile(rf"(?<![\w./]){re.escape(place)}(?![\w./])")  # "." is a folder, too
         title, row["label"] = (pattern.sub(lambda _: Path(place).resolve().name, str(text)) for text in (title, row["label"]))
     description: dict[str, Any] = {
         "group": str(row["table"] or title),
-        "name": f"{title} {asked['task']['name']} seed {asked['seed']}",
-        "tags": list(dict.fromkeys([*names, str(asked["profile_name"])])),
-        "config": {**config, "row": row, "signature": signature},
+        "name": f"{title} {config['task']['name']} seed {config['seed']}",
+        "tags": list(dict.fromkeys([*names, str(config["profile_name"])])),
+        "config": {**settings, "row": row, "signature": signature},
     }
-    places = sorted(set(_places(config)), key=len, reverse=True)
+    places = sorted(set(_places(settings)), key=len, reverse=True)
     return {key: _without_places(value, places) for key, value in description.items()}
 
 
@@ -56,15 +56,15 @@ def _places(value: Any) -> Iterator[str]:
         yield from _places(one)
 
 
-def _without_places(value: Any, known: Sequence[str]) -> Any:
-    """The value with every absolute path in its texts, and every one of `known`, reduced to its last part."""
+def _without_places(value: Any, places: Sequence[str]) -> Any:
+    """The value with every absolute path in its texts, and every one of `places`, reduced to its last part."""
     if isinstance(value, str):
-        for place in known:
+        for place in places:
             value = value.replace(place, re.split(r"[/\\]", place)[-1])
         return PLACE.sub("", value)
     if isinstance(value, list):
-        return [_without_places(one, known) for one in value]
-    return {key: _without_places(one, known) for key, one in value.items()} if isinstance(value, dict) else value
+        return [_without_places(one, places) for one in value]
+    return {key: _without_places(one, places) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def table(predictions: list[dict[str, Any]], limit: int) -> tuple[list[str], list[list[Any]]]:

@@ -29,7 +29,7 @@ class TrackioTracker:
             raise UserError("tracker=trackio needs Trackio: pip install -c constraints.txt -e '.[trackio]'")
         self.project, self.patience, self.predictions = project, patience, predictions
 
-    def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
+    def start(self, signature: str, config: dict[str, Any], folder: Path) -> Mirror | None:
         # Imported here, not in the mirror's thread: rich, its dependency, draws from Python's random state on import.
         state = random.getstate()
         with suppress(Exception):  # a broken installation: the mirror's thread fails again and reports it
@@ -38,16 +38,16 @@ class TrackioTracker:
             # It prints "Run finished" on stdout, which is for the run's tables.
             vars(trackio.run)["print"] = lambda *words: None
         random.setstate(state)
-        return Background("Trackio", lambda: TrackioRun(self, signature, asked), self.patience)
+        return Background("Trackio", lambda: TrackioRun(self, signature, config), self.patience)
 
 
 class TrackioRun:
     """A Mirror that writes to Trackio; its calls may raise and may hang."""
 
-    def __init__(self, tracker: TrackioTracker, signature: str, asked: dict[str, Any]) -> None:
+    def __init__(self, tracker: TrackioTracker, signature: str, config: dict[str, Any]) -> None:
         from trackio.run import Run
 
-        about = describe(signature, asked)
+        about = describe(signature, config)
         self.tracker, self.last = tracker, 0
         # Not trackio.init, which ends the process's other runs, finds a run by its name, and may send it to a server.
         self.run: Any = Run(

@@ -55,16 +55,16 @@ class WandbTracker:
             mode or OLD_MODES.get(env_mode or "", env_mode) or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
         )
 
-    def start(self, signature: str, asked: dict[str, Any], folder: Path) -> Mirror | None:
-        return Background("W&B", lambda: WandbRun(self, signature, asked, folder), self.patience)
+    def start(self, signature: str, config: dict[str, Any], folder: Path) -> Mirror | None:
+        return Background("W&B", lambda: WandbRun(self, signature, config, folder), self.patience)
 
 
 class WandbRun:
     """A Mirror that talks to W&B; its calls may raise and may hang."""
 
-    def __init__(self, tracker: WandbTracker, signature: str, asked: dict[str, Any], folder: Path) -> None:
+    def __init__(self, tracker: WandbTracker, signature: str, config: dict[str, Any], folder: Path) -> None:
         self.tracker, self.signature, self.folder = tracker, signature, folder
-        self.about = describe(signature, asked)
+        self.about = describe(signature, config)
         self.begun: Any = None
 
     def run(self, trains: bool = True) -> Any:

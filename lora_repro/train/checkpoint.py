@@ -62,19 +62,19 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
 
 
 def load_newest(
-    folder: Path, beside: Callable[[dict[str, Any]], str | None] = lambda facts: None
+    folder: Path, check: Callable[[dict[str, Any]], str | None] = lambda facts: None
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
     """The newest checkpoint that is whole, as (tensors, facts), or None. Damaged ones are named on stderr and removed;
     one whose tensors a failing disk does not give stays, and the OSError is raised.
 
-    `beside`(facts): what is wrong with other files that the checkpoint depends on, or None.
+    `check`(facts): what is wrong with other files that the checkpoint depends on, or None.
     """
     for path in sorted(folder.glob("step_*"), reverse=True):
         try:
             facts = read_sealed(path / "state.json") or {}
             if sha256(path / "state.safetensors") != facts["tensors"]:
                 raise ValueError("its tensors do not match their hash")
-            if wrong := beside(facts):
+            if wrong := check(facts):
                 raise ValueError(wrong)
             return load_file(path / "state.safetensors"), facts
         except (FileNotFoundError, ValueError, KeyError, SafetensorError) as error:

@@ -39,11 +39,11 @@ def forget_inputs(folder: Path) -> None:
         (folder / INPUTS).unlink(missing_ok=True)
 
 
-def save_trained(folder: Path, parameters: dict[str, nn.Parameter], trained: Trained) -> None:
+def save_trained(folder: Path, parameters: dict[str, nn.Parameter], training: Trained) -> None:
     """Save the selected weights (only what was trained) and the facts of the training, so that decoding can be resumed."""
     digest = checkpoint.save_tensors(folder / ADAPTER, dict(parameters))
     (folder / ANSWERS).unlink(missing_ok=True)  # answers of earlier weights
-    write_json(folder / FACTS, sealed({**asdict(trained), "dev_loss": trained.facts()["dev_loss"], "adapter": digest}))
+    write_json(folder / FACTS, sealed({**asdict(training), "dev_loss": training.facts()["dev_loss"], "adapter": digest}))
 
 
 def restore(folder: Path, parameters: dict[str, nn.Parameter]) -> Trained | None:

@@ -48,9 +48,9 @@ class Evidence:
             self._cells[table] = declared_cells(table, self.profile, [f"row/{table}={rows}"])
         return self._cells[table]
 
-    def runs(self, declared: Sequence[Cell]) -> dict[int, Run]:
+    def runs(self, cells: Sequence[Cell]) -> dict[int, Run]:
         """seed -> run, of any status, for the cells of one row at one place."""
-        return {run.cell.seed: run for run in runs(declared, self.store)}
+        return {run.cell.seed: run for run in runs(cells, self.store)}
 
     def probed(self, table: str) -> list[ProbedRun]:
         """The LoRA runs of a table that left arrays."""

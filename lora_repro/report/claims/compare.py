@@ -287,13 +287,13 @@ def _size(cell: Cell) -> Any:
     return swept(cell)[1]
 
 
-def sizes_of(declared: Sequence[Cell]) -> list[int]:
-    sizes = dict.fromkeys(map(_size, declared))
+def sizes_of(cells: Sequence[Cell]) -> list[int]:
+    sizes = dict.fromkeys(map(_size, cells))
     return [int(size) for size in sizes if size is not None] if len(sizes) > 1 else []
 
 
-def _place(declared: Sequence[Cell], operand: Operand, task: str, evidence: Evidence) -> Place:
-    fitting = [cell for cell in declared if (cell.row.name, cell.task) == (operand.row, task)]
+def _place(cells: Sequence[Cell], operand: Operand, task: str, evidence: Evidence) -> Place:
+    fitting = [cell for cell in cells if (cell.row.name, cell.task) == (operand.row, task)]
     fitting = [cell for cell in fitting if operand.size in (None, str(_size(cell)))]
     # A row without a size is the same run in every column; of a row with sizes the operand must name one.
     if operand.size is None and len({cell.signature for cell in fitting if cell.seed == fitting[0].seed}) > 1:

@@ -83,9 +83,9 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
     return ordered
 
 
-def _printed(given: float | None, test: ClaimTest) -> float | None:
-    """The source's number: as given, or as the test compares with it."""
-    number = getattr(test, "printed", None) if given is None else given
+def _printed(quote: float | None, test: ClaimTest) -> float | None:
+    """The source's number: as quoted, or as the test compares with it."""
+    number = getattr(test, "printed", None) if quote is None else quote
     return None if number is None else float(number)
 
 

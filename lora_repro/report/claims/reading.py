@@ -135,11 +135,11 @@ def sentence(verdict: str, readings: Sequence[Reading]) -> str:
     return f"{_told(first)}: {ends}." + (f" Of {len(comparisons)} comparisons {others}." if len(comparisons) > 1 else "")
 
 
-def deciding(verdict: str, judged: Sequence[Reading]) -> Reading:
+def deciding(verdict: str, readings: Sequence[Reading]) -> Reading:
     """The first of the readings that have the verdict, or keep the claim from one; with a value if one of them has a value."""
     target = REFUTED if verdict == CONTRADICTED else verdict
-    return next((one for one in judged if one.verdict == target and one.value is not None),
-                next((one for one in judged if one.verdict in (target, NOT_RUN)), judged[0]))  # fmt: skip
+    return next((one for one in readings if one.verdict == target and one.value is not None),
+                next((one for one in readings if one.verdict in (target, NOT_RUN)), readings[0]))  # fmt: skip
 
 
 def _told(reading: Reading) -> str:

@@ -112,7 +112,7 @@ def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") 
     return figure
 
 
-def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle], broken: dict[str, int]) -> None:
+def _draw(axis: Axes, plot: Plot, styles: dict[str, MethodStyle], broken: dict[str, int]) -> None:
     from matplotlib.ticker import NullLocator
 
     axis.set_title(to_mathtext(wrapped(plot.title, WIDE - 0.9, size=9)), fontsize=9)
@@ -122,12 +122,12 @@ def _draw(axis: Axes, plot: Plot, named: dict[str, MethodStyle], broken: dict[st
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     for curve in plot.references:
         points = [(spot.x, spot.y) for spot in curve.spots if spot.x is not None]
-        axis.plot(*zip(*points, strict=True), color=named[curve.look].colour, linestyle="--", linewidth=1, zorder=2)
+        axis.plot(*zip(*points, strict=True), color=styles[curve.look].colour, linestyle="--", linewidth=1, zorder=2)
     if plot.ticks:
         axis.set_xticks([x for x, _ in plot.ticks], [text for _, text in plot.ticks])
         axis.xaxis.set_minor_locator(NullLocator())
     for curve in plot.curves:
-        colour, marker = named[curve.look]
+        colour, marker = styles[curve.look]
         style: Any = {"color": colour, "marker": marker, "markersize": 5}
         for spot in curve.spots:
             if spot.x is None:
@@ -200,14 +200,14 @@ def learning(runs: Sequence[Run], title: str, caption: str, stem: Path) -> list[
     return save(plots, stem, title=learning_statement(title, plots[0].curves), caption=f"{caption} {LOSSES_READ}")
 
 
-def learning_statement(title: str, trained: Sequence[Curve]) -> str:
+def learning_statement(title: str, curves: Sequence[Curve]) -> str:
     """The row whose training loss falls most from the third quarter of its steps to the last, with LoRA's beside it."""
-    losses = {curve.label: [(int(spot.x or 0), spot.y) for spot in curve.spots] for curve in trained}
+    losses = {curve.label: [(int(spot.x or 0), spot.y) for spot in curve.spots] for curve in curves}
     ends = {label: _quarters(parts) for label, parts in losses.items() if len(parts) > 1 and parts[-1][0] > 2}
     if not ends:
         return f"{title}: training and dev loss by step"
     most = max(ends, key=lambda label: ends[label][0] - ends[label][1])
-    others = [curve.label for curve in trained if curve.method == LORA and curve.label in ends and curve.label != most]
+    others = [curve.label for curve in curves if curve.method == LORA and curve.label in ends and curve.label != most]
     other = "".join(f"{name} from {ends[name][0]:.3f} to {ends[name][1]:.3f}" for name in others[:1])
     goes = "falls most," if len(ends) > 1 else "goes"
     opening = f"{title}: from the third to the last quarter of the steps, the training loss of {in_sentence(most)} {goes} from "

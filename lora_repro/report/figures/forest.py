@@ -97,8 +97,8 @@ def save(ledger: Ledger, profile: str, stem: Path) -> list[Path]:
     return write(lambda: _figure(claims, title, caption), stem, ("forest", claims, title, caption))
 
 
-def _figure(found: Sequence[Row], title: str, caption: str) -> Figure:
-    groups = [(name, mine) for name in PANELS if (mine := [row for row in found if row.panel == name])]
+def _figure(claims: Sequence[Row], title: str, caption: str) -> Figure:
+    groups = [(name, mine) for name in PANELS if (mine := [row for row in claims if row.panel == name])]
     labels = {name: [to_mathtext(wrapped(row.label, LABEL - 0.1, size=7.5)) for row in mine] for name, mine in groups}
     heights = [ABOVE + sum(_lines(label) * LINE + 0.06 for label in labels[name]) for name, _ in groups]
     figure = blank(WIDE, sum(heights))

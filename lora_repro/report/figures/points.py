@@ -238,7 +238,7 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
 
 
 def _place(
-    axis: Axes, text: Annotation, words: Sequence[str], taken: list[Bbox], marks: Sequence[tuple[float, float]], below: float
+    axis: Axes, text: Annotation, words: Sequence[str], obstacles: list[Bbox], marks: Sequence[tuple[float, float]], below: float
 ) -> Bbox:
     """Move `text` to the first place inside the frame that overlaps nothing and is read as its own mark's; returns its box.
 
@@ -260,7 +260,7 @@ def _place(
         box = _box(own, way[0] * axis.figure.dpi / 72, sizes[way[1]], way[2])
         beyond = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
         misread = ((box.y0 + box.y1) / 2 > below) + is_mistaken(box, way[0])
-        costs.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in taken), misread, number))
+        costs.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in obstacles), misread, number))
         if costs[-1][:3] == (0.0, 0, 0):
             break
     way = ways[min(costs)[-1]]

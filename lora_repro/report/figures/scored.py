@@ -128,10 +128,10 @@ def printed_plot(scores: Scores, over: str, axis: str) -> Plot | None:
     return Plot("", xlabel, scores.score, tuple(curves), ticks, quoted=True) if curves else None
 
 
-def printed_plots(named: Sequence[tuple[Scores, str]], over: str, axis: str) -> list[Plot]:
+def printed_plots(pairs: Sequence[tuple[Scores, str]], over: str, axis: str) -> list[Plot]:
     """`printed_plot` of each of these (scores, title), without repetitions: several of our tasks may share the paper's values."""
     plots: list[tuple[Plot, str]] = []
-    for scores, title in named:
+    for scores, title in pairs:
         plot = printed_plot(scores, over, axis)
         if plot and plot not in [before for before, _ in plots]:
             plots.append((plot, title))
@@ -217,19 +217,19 @@ def _absent(results: Sequence[Result], column: Column) -> list[str]:
     return [f"{result.label} at {column.metric.label} ({mark(result, column)})" for result in failures]
 
 
-def _by_row(scores: Scores, shown: Sequence[Result], title: str) -> Plot:
+def _by_row(scores: Scores, results: Sequence[Result], title: str) -> Plot:
     """One place on x per row and one colour per column, columns side by side; each row from the first source that has it."""
-    results = {result.row: result for result in reversed(shown)}
-    rows = [row for row in dict.fromkeys(result.row for result in scores.results) if row in results]
+    by_row = {result.row: result for result in reversed(results)}
+    rows = [row for row in dict.fromkeys(result.row for result in scores.results) if row in by_row]
     curves, absent = [], []
     for number, column in enumerate(scores.columns):
         aside = 0.14 * (number - (len(scores.columns) - 1) / 2)
-        cells = [(x + aside, results[row], results[row].cells.get(column.key)) for x, row in enumerate(rows)]
+        cells = [(x + aside, by_row[row], by_row[row].cells.get(column.key)) for x, row in enumerate(rows)]
         spots = [CurvePoint(x, cell.mean, cell.sd, mark(result, column)) for x, result, cell in cells if cell]
-        absent += _absent([results[row] for row in rows], column)
+        absent += _absent([by_row[row] for row in rows], column)
         if spots:
             curves.append(Curve(column.metric.label, tuple(spots)))
-    ticks = _ticks([results[row].label for row in rows])
+    ticks = _ticks([by_row[row].label for row in rows])
     return Plot(title, "adapted matrices", "Score (%)", tuple(curves), ticks, "places", absent=tuple(absent))
 
 

@@ -145,14 +145,14 @@ def freeze_layout(figure: Figure) -> None:
         axis.set_position([round(float(part), 6) for part in axis.get_position(original=True).bounds])  # type: ignore[arg-type]
 
 
-def write(draw: Callable[[], Figure], stem: Path, shown: Sequence[object] = ()) -> list[Path]:
+def write(draw: Callable[[], Figure], stem: Path, inputs: Sequence[object] = ()) -> list[Path]:
     """Draw in STYLE, whatever the user's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths.
 
-    shown: all that `draw` reads, if it is no more than values of dataclasses and arrays: the same figure is then drawn once and
+    inputs: all that `draw` reads, if it is no more than values of dataclasses and arrays: the same figure is then drawn once and
     kept on disk (`stats.kept`), by these values and by the code of this package.
     """
     files = {suffix: stem.with_suffix(f".{suffix}") for suffix in ("svg", "png")}
-    if not shown:
+    if not inputs:
         _draw(draw, files)
         return [*files.values()]
 
@@ -162,7 +162,7 @@ def write(draw: Callable[[], Figure], stem: Path, shown: Sequence[object] = ()) 
             _draw(draw, paths)
             return {suffix: np.frombuffer(path.read_bytes(), np.uint8) for suffix, path in paths.items()}
 
-    images = kept([json.dumps(shown, default=_spelt)], [], drawn, DRAWN)
+    images = kept([json.dumps(inputs, default=_spelt)], [], drawn, DRAWN)
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, path in files.items():
         path.write_bytes(images[suffix].tobytes())

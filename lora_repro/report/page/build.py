@@ -80,10 +80,10 @@ class Section:
         return next((f"{figure.title}." for figure in self.figures if figure.title), "")
 
 
-def pages(store: Store, target: Path, shown: Sequence[Shown], data: str | None = None) -> dict[str, str]:
+def pages(store: Store, target: Path, experiments: Sequence[Shown], data: str | None = None) -> dict[str, str]:
     """Path below the folder of `target` -> HTML: the first page, `target`, and those behind it, of a published profile.
 
-    shown: what each experiment shows of it. data: a folder with the real data, whose texts then stand beside the outputs.
+    experiments: what each experiment shows of it. data: a folder with the real data, whose texts then stand beside the outputs.
     Figures are linked where they lie under results/. Raises UserError if there is no record, or if the folder cannot be read.
     """
     if data is not None and not Path(data).is_dir():
@@ -91,10 +91,10 @@ def pages(store: Store, target: Path, shown: Sequence[Shown], data: str | None =
     folder, inner = store.folder, target.parent / BEHIND / "page.html"
     results, profile, records = folder.parent, folder.name, store.records
     check(results, [f"{profile}/figures"])
-    runs = runs_of(records, profile, {one.name: one.commands for one in shown})
+    runs = runs_of(records, profile, {one.name: one.commands for one in experiments})
     if not runs:
         raise UserError(f"no records under {folder}")
-    sections = _sections([exhibit for one in shown for exhibit in one.exhibits], folder, inner)
+    sections = _sections([exhibit for one in experiments for exhibit in one.exhibits], folder, inner)
     ran, missing = ([section for section in sections if section.run == is_run] for is_run in (True, False))
     order = [section.stem for section in sections]
     report = report_json.read(results)
@@ -135,10 +135,10 @@ def pages(store: Store, target: Path, shown: Sequence[Shown], data: str | None =
     return documents
 
 
-def _contents(names: Mapping[str, str], here: str) -> list[dict[str, Any]]:
-    """Every page for the navigation of page `here`: title, address, and whether it is that page."""
-    up, down = ("", f"{BEHIND}/") if not here else ("../", "")
-    return [{"title": title, "href": f"{down}{name}.html" if name else f"{up}{FRONT}", "here": name == here}
+def _contents(names: Mapping[str, str], page: str) -> list[dict[str, Any]]:
+    """Every page for the navigation of `page`: title, address, and whether it is that page."""
+    up, down = ("", f"{BEHIND}/") if not page else ("../", "")
+    return [{"title": title, "href": f"{down}{name}.html" if name else f"{up}{FRONT}", "here": name == page}
             for name, title in names.items()]  # fmt: skip
 
 
@@ -226,17 +226,17 @@ def _with_starts(names: set[str], records: Mapping[str, dict[str, Any]]) -> set[
     return names if starts <= names else _with_starts(names | starts, records)
 
 
-def _summary(kept: Sequence[RecordedRun], more: int) -> str:
+def _summary(runs: Sequence[RecordedRun], more: int) -> str:
     """How many runs are behind the page, how they ended, when, their total time; then how many runs are only in the list."""
     rest = f"{more} more, of earlier protocols, appear only in the list of runs." if more else ""
-    if not kept:  # "more" would have nothing to refer to
+    if not runs:  # "more" would have nothing to refer to
         return rest.replace(" more, of earlier protocols, appear", " runs of earlier protocols appear")
-    statuses = [str(run.record["status"]) for run in kept]
+    statuses = [str(run.record["status"]) for run in runs]
     outcomes = ", ".join(f"{statuses.count(status)} {status}" for status in sorted(set(statuses), reverse=True))
-    days = sorted(str(run.record["where"]["finished_at"])[:10] for run in kept)
-    hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in kept) / 3600
+    days = sorted(str(run.record["where"]["finished_at"])[:10] for run in runs)
+    hours = sum(float(run.record["measured"].get("wall_seconds") or 0) for run in runs) / 3600
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{len(kept)} run{'s' if len(kept) > 1 else ''} ({outcomes}), {when}, {hours:.1f} hours in all. {rest}".rstrip()
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''} ({outcomes}), {when}, {hours:.1f} hours in all. {rest}".rstrip()
 
 
 def _scale(runs: Sequence[RecordedRun]) -> str:

@@ -64,15 +64,15 @@ class RecordedRun:
 
 
 def runs_of(
-    records: dict[str, dict[str, Any]], profile: str, declared: Mapping[str, Mapping[str, Command]]
+    records: dict[str, dict[str, Any]], profile: str, commands: Mapping[str, Mapping[str, Command]]
 ) -> list[RecordedRun]:
     """Every record with its command, in the order of tables, tasks, rows, overrides and seeds.
 
-    declared: experiment -> the commands of its cells (`Shown.commands`).
+    commands: experiment -> the commands of its cells (`Shown.commands`).
     """
     runs = []
     for record in records.values():
-        cell_command = declared.get(str(record["row"]["table"]), {}).get(f"{record['row']['name']} {record['signature']}")
+        cell_command = commands.get(str(record["row"]["table"]), {}).get(f"{record['row']['name']} {record['signature']}")
         runs.append(RecordedRun(record, cell_command or command(record, profile), profile))
     return sorted(
         runs,
@@ -141,18 +141,18 @@ def _line(run: RecordedRun, machines: list[str], inputs: list[str], up: str) -> 
     ]
 
 
-def _measured(stem: str, measured: dict[str, Any], machines: list[str]) -> list[str]:
-    where = measured["where"]
+def _measured(stem: str, measurement: dict[str, Any], machines: list[str]) -> list[str]:
+    where = measurement["where"]
     return [
         stem,
-        str(measured["status"]),
+        str(measurement["status"]),
         _number(where.get("wall_seconds")),
         _time(where),
         code(str(where["git_sha"])[:9]),
         str(machines.index(_machine(where)) + 1),
         _number(where.get("load_before")),
-        code(measured["signature"]),
-        code(latency_command(measured)),
+        code(measurement["signature"]),
+        code(latency_command(measurement)),
     ]
 
 

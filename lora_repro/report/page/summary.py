@@ -46,10 +46,10 @@ class Claim:
     elsewhere: Mapping[str, str]
 
 
-def claims_of(told: Sequence[Mapping[str, Any]], profile: str, after: bool) -> list[Claim]:
-    """The claims of the paper, or with `after` those of later work, at a profile. told: the claims of report.json."""
+def claims_of(entries: Sequence[Mapping[str, Any]], profile: str, after: bool) -> list[Claim]:
+    """The claims of the paper, or with `after` those of later work, at a profile. entries: the claims of report.json."""
     claims = []
-    for one in told:
+    for one in entries:
         if one["after_the_paper"] == after and profile in one["profiles"]:
             outcome, elsewhere = one["profiles"][profile], {k: v["verdict"] for k, v in one["profiles"].items() if k != profile}
             told_of = {key: one[key] for key in ("id", "statement", "figure", "source", "test")}

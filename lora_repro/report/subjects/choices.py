@@ -115,20 +115,20 @@ def with_grid(logs: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - reach, mean + reach
 
 
-def _of(declared: Sequence[Cell], operand: Operand) -> list[Cell]:
-    return [cell for cell in declared if cell.row.name == operand.row and operand.size in (None, str(swept(cell)[1]))]
+def _of(cells: Sequence[Cell], operand: Operand) -> list[Cell]:
+    return [cell for cell in cells if cell.row.name == operand.row and operand.size in (None, str(swept(cell)[1]))]
 
 
-def _unsettled(declared: Sequence[Cell], operand: Operand, evidence: Evidence) -> Doubt | None:
+def _unsettled(cells: Sequence[Cell], operand: Operand, evidence: Evidence) -> Doubt | None:
     """Why the rate of a cell is not that of a training which was long enough; None if it is, or if no run used it."""
-    records = [run.record for run in evidence.runs(_of(declared, operand)).values()]
-    return unsettled(f"{operand.name} on {task_label(declared[0])}", records)
+    records = [run.record for run in evidence.runs(_of(cells, operand)).values()]
+    return unsettled(f"{operand.name} on {task_label(cells[0])}", records)
 
 
-def _search(declared: Sequence[Cell], operand: Operand) -> tuple[str, dict[str, Any] | None]:
+def _search(cells: Sequence[Cell], operand: Operand) -> tuple[str, dict[str, Any] | None]:
     """(name of the setting, its search or None). All seeds of a cell share one search."""
-    cells = _of(declared, operand)
-    return (cells[0].setting, cells[0].search) if cells else ("", None)
+    operand_cells = _of(cells, operand)
+    return (operand_cells[0].setting, operand_cells[0].search) if operand_cells else ("", None)
 
 
 EVALUATIONS = 10  # the fewest of a run to read: among two or three the last is nearly always the best

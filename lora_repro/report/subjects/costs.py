@@ -47,17 +47,17 @@ class Costs:
         return exhibits
 
 
-def _measured(ask: ReportRequest, store: Store, declared: Sequence[Cell]) -> dict[str, Found]:
+def _measured(ask: ReportRequest, store: Store, cells: Sequence[Cell]) -> dict[str, Found]:
     if store.source != OWN:
         return measures.load(store.folder, ask.name)
-    paths = [measures.path_of(store.folder, ask.name, declared, ask.overrides, kind) for kind in ("cpu", "cuda")]
+    paths = [measures.path_of(store.folder, ask.name, cells, ask.overrides, kind) for kind in ("cpu", "cuda")]
     return {path.stem: read(path) for path in paths if path.is_file()}
 
 
-def tables(measured: Mapping[str, Found]) -> list[Table]:
-    """The tables of one kind of device; the first has the numbers. `measured`: source -> measurement, the main one first."""
-    first, *rest = [*latency_tables(measured), *memory_tables(measured)]
-    return [replace(first, numbers=tuple(numbers(next(iter(measured.values()))))), *rest]
+def tables(measurements: Mapping[str, Found]) -> list[Table]:
+    """The tables of one kind of device; the first has the numbers. `measurements`: source -> measurement, the main one first."""
+    first, *rest = [*latency_tables(measurements), *memory_tables(measurements)]
+    return [replace(first, numbers=tuple(numbers(next(iter(measurements.values()))))), *rest]
 
 
 def numbers(record: Found) -> list[dict[str, str]]:

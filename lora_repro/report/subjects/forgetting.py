@@ -25,9 +25,9 @@ from lora_repro.stats.verdict import BESIDE, INCONCLUSIVE, LEAST, NOT_RUN, Regio
 Value = Callable[[dict[str, Any]], float | None]
 
 
-def held_out(measured: dict[str, Any]) -> float | None:
+def held_out(measurements: dict[str, Any]) -> float | None:
     """The task's held-out loss, in nats per token."""
-    return None if measured.get("dev_loss") is None else float(measured["dev_loss"])
+    return None if measurements.get("dev_loss") is None else float(measurements["dev_loss"])
 
 
 PARTS: tuple[tuple[str, Value, Region], ...] = (

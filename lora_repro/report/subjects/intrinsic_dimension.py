@@ -130,16 +130,16 @@ class DimensionSearch:
         return int(first["measured"]["parameters"]["total"]) if first else 0
 
 
-def find_searches(declared: Sequence[Cell], store: Store) -> list[DimensionSearch]:
+def find_searches(cells: Sequence[Cell], store: Store) -> list[DimensionSearch]:
     """The searches with runs in `store`, with the values and seeds found there. A search without its reference is left out."""
-    every = unique(declared)
-    cells = [cell for cell in every if cell.signature in store.records]
-    rule = bisection.rule_of(declared[0].asked)
-    if rule is None or not cells:
+    every = unique(cells)
+    run_cells = [cell for cell in every if cell.signature in store.records]
+    rule = bisection.rule_of(cells[0].asked)
+    if rule is None or not run_cells:
         return []
-    records: Records = {cell.folder: store.record(cell) for cell in cells}
-    references = [cell for cell in cells if cell.row.name in rule.references]
-    sweep = [cell for cell in every if cell.row.name not in rule.references and bisection.referenced(cell, cells, rule)]
+    records: Records = {cell.folder: store.record(cell) for cell in run_cells}
+    references = [cell for cell in run_cells if cell.row.name in rule.references]
+    sweep = [cell for cell in every if cell.row.name not in rule.references and bisection.referenced(cell, run_cells, rule)]
     searches = []
     for search in bisection.bisections([*references, *sweep], rule):
         first = next(iter(search.values.values()))[0]

@@ -70,13 +70,13 @@ def cell_text(entry: Entry | None) -> str:
     return Number(text, slow["median"], n=n, low=slow["low"], high=slow["high"], equal=0)
 
 
-def printed_text(printed: Mapping[str, float] | None) -> str:
+def printed_text(paper: Mapping[str, float] | None) -> str:
     """The paper's cell: `1449.4 ± 0.8 ms` for the plain model, `+2.2` per cent for others."""
-    if printed is None:
+    if paper is None:
         return EMPTY
-    if "slowdown" in printed:
-        return Number(signed(printed["slowdown"]), printed["slowdown"])
-    return Number(f"{printed['ms']} ± {printed['sd']} ms", printed["ms"], printed["sd"])
+    if "slowdown" in paper:
+        return Number(signed(paper["slowdown"]), paper["slowdown"])
+    return Number(f"{paper['ms']} ± {paper['sd']} ms", paper["ms"], paper["sd"])
 
 
 def sizes_of(entries: Sequence[Entry]) -> list[Size]:
@@ -87,29 +87,29 @@ def millions(values: int) -> str:
     return Number(f"{values / 1e6:.2f} M" if values < 1e9 else f"{values / 1e9:.1f} B", values)
 
 
-def latency_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
-    """One table per backbone (several if the grid is wide). `measured`: source -> measurement, the main one first."""
-    first = next(iter(measured.values()))
+def latency_tables(measurements: Mapping[str, dict[str, Any]]) -> list[Table]:
+    """One table per backbone (several if the grid is wide). `measurements`: source -> measurement, the main one first."""
+    first = next(iter(measurements.values()))
     paper_rows = paper_numbers()
     tables = []
     for backbone in dict.fromkeys(entry["backbone"] for entry in first["latency"]):
         by_source = {
             source: [entry for entry in one["latency"] if entry["backbone"] == backbone]
-            for source, one in measured.items()
+            for source, one in measurements.items()
         }
-        sizes = sizes_of(by_source[next(iter(measured))])
+        sizes = sizes_of(by_source[next(iter(measurements))])
         for start in range(0, len(sizes), COLUMNS):
             columns = sizes[start : start + COLUMNS]
             rows = _rows(by_source, columns, paper_rows)
             titles = [f"{batch} × {length}" for length, batch in columns]
-            notes = _notes(measured, by_source) if start + COLUMNS >= len(sizes) else ()
+            notes = _notes(measurements, by_source) if start + COLUMNS >= len(sizes) else ()
             header = ("Method", "Source", "Parameters", *titles)
-            tables.append(Table(_facts(measured, backbone), header, "llr" + "r" * len(columns), rows, notes, ("Parameters",)))
+            tables.append(Table(_facts(measurements, backbone), header, "llr" + "r" * len(columns), rows, notes, ("Parameters",)))
     return tables
 
 
 def _rows(
-    by_source: Mapping[str, Sequence[Entry]], sizes: Sequence[Size], printed: Mapping[str, Mapping[str, Any]]
+    by_source: Mapping[str, Sequence[Entry]], sizes: Sequence[Size], paper_rows: Mapping[str, Mapping[str, Any]]
 ) -> tuple[tuple[str, ...], ...]:
     lines = []
     labels = {entry["row"]: entry["label"] for entries in by_source.values() for entry in entries}
@@ -122,25 +122,25 @@ def _rows(
                 parameters = millions(size) if size else EMPTY
                 lines.append((method, Source(source), parameters, *[cell_text(own.get(size)) for size in sizes]))
                 method = ""
-        paper = printed.get(row, {}).get(PAPER[0], {})
+        paper = paper_rows.get(row, {}).get(PAPER[0], {})
         values = [paper.get(f"{batch}x{length}") for length, batch in sizes]
         if any(values):
             lines.append((method, Source(PAPER[1], Origin.PAPER), EMPTY, *map(printed_text, values)))
     return tuple(lines)
 
 
-def command(measured: Mapping[str, Any]) -> str:
+def command(measurement: Mapping[str, Any]) -> str:
     """The command that measures this again; it names the device unless that is a CPU."""
-    device = measured["where"]["kind"]
+    device = measurement["where"]["kind"]
     rest = [] if device == "cpu" else [f"device={device}"]
-    overrides = [item for item in measured["asked"]["overrides"] if item.split("=", 1)[0] not in ("profile", "device")]
-    return " ".join(["lora-repro latency", f"profile={measured['profile']}", *rest, *overrides])
+    overrides = [item for item in measurement["asked"]["overrides"] if item.split("=", 1)[0] not in ("profile", "device")]
+    return " ".join(["lora-repro latency", f"profile={measurement['profile']}", *rest, *overrides])
 
 
-def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, ...]:
-    first = next(iter(measured.values()))
+def _facts(measurements: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, ...]:
+    first = next(iter(measurements.values()))
     total = next(entry["total"] for entry in first["latency"] if entry["backbone"] == backbone)
-    devices = {source: one["where"]["device"] for source, one in measured.items()}
+    devices = {source: one["where"]["device"] for source, one in measurements.items()}
     places = set(devices.values())
     hardware = places.pop() if len(places) == 1 else "; ".join(f"{source}: {device}" for source, device in devices.items())
     return (
@@ -152,8 +152,8 @@ def _facts(measured: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, 
     )
 
 
-def _notes(measured: Mapping[str, dict[str, Any]], by_source: Mapping[str, Sequence[Entry]]) -> tuple[str, ...]:
-    bench = next(iter(measured.values()))["asked"]["bench"]
+def _notes(measurements: Mapping[str, dict[str, Any]], by_source: Mapping[str, Sequence[Entry]]) -> tuple[str, ...]:
+    bench = next(iter(measurements.values()))["asked"]["bench"]
     notes = [
         f"Slow-down: median over n = {bench['rounds']} interleaved rounds of the method's time / the plain model's time in the "
         "same round; lower is better. Interval: percentile bootstrap over rounds. It covers the noise of this measurement, not "
@@ -164,7 +164,7 @@ def _notes(measured: Mapping[str, dict[str, Any]], by_source: Mapping[str, Seque
     ]
     for source, entries in by_source.items():
         notes += [verdict(source, entries, row) for row in (MERGED, AGAIN) if any(e["row"] == row for e in entries)]
-        load, threads = (measured[source]["where"][key] for key in ("load_before", "threads"))
+        load, threads = (measurements[source]["where"][key] for key in ("load_before", "threads"))
         if load > BUSY:
             notes.append(f"The machine was busy when {source} began (load {load}, {threads} threads): less reliable.")
     return tuple(notes)
@@ -182,13 +182,13 @@ def verdict(source: str, entries: Sequence[Entry], row: str) -> str:
     return f"{text}. The widest interval spans {widest:.1f} points."
 
 
-def draw(measured: dict[str, Any], stem: Path) -> list[Path]:
+def draw(measurement: dict[str, Any], stem: Path) -> list[Path]:
     """Draw one measurement into `stem`.svg and `stem`.png; returns the paths. Drawing it again gives the same bytes."""
-    entries = [entry for entry in measured["latency"] if entry["slowdown"] is not None]
-    return write(lambda: _figure(measured, entries), stem, ("slowdowns", measured)) if entries else []
+    entries = [entry for entry in measurement["latency"] if entry["slowdown"] is not None]
+    return write(lambda: _figure(measurement, entries), stem, ("slowdowns", measurement)) if entries else []
 
 
-def _figure(measured: dict[str, Any], entries: Sequence[Entry]) -> Figure:
+def _figure(measurement: dict[str, Any], entries: Sequence[Entry]) -> Figure:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -205,7 +205,7 @@ def _figure(measured: dict[str, Any], entries: Sequence[Entry]) -> Figure:
     parts = figure.subfigures(len(backbones), 1, squeeze=False)[:, 0]
     for part, backbone in zip(parts, backbones, strict=True):
         own = [entry for entry in entries if entry["backbone"] == backbone]
-        part.suptitle(measured["backbones"][backbone], fontsize=9)
+        part.suptitle(measurement["backbones"][backbone], fontsize=9)
         axes = part.subplots(lines, across, squeeze=False)
         for axis in axes.flat[len(methods) :]:
             axis.set_axis_off()
@@ -216,8 +216,8 @@ def _figure(measured: dict[str, Any], entries: Sequence[Entry]) -> Figure:
         beyond = "both" if most > reach else "neither"
         bar = part.colorbar(ScalarMappable(scale, MAP), ax=list(axes.flat), label=SCALE, shrink=0.9, extend=beyond)
         bar.outline.set_visible(False)
-    where = f"Profile {measured['profile']}, {measured['where']['device']}, float32, random tokens"
-    add_title_caption(figure, _statement(entries), f"{where}; {READ.format(measured['asked']['bench']['rounds'])}.")
+    where = f"Profile {measurement['profile']}, {measurement['where']['device']}, float32, random tokens"
+    add_title_caption(figure, _statement(entries), f"{where}; {READ.format(measurement['asked']['bench']['rounds'])}.")
     return figure
 
 
@@ -252,8 +252,8 @@ def _panel(axis: Axes, entries: Sequence[Entry], scale: Normalize) -> None:
     axis.set_title(entries[0]["label"] if entries else "")
 
 
-def busy(measured: Record) -> list[str]:
-    load = measured["where"]["load_before"]
+def busy(measurement: Record) -> list[str]:
+    load = measurement["where"]["load_before"]
     return [f"the machine was busy (load {load})"] if load > BUSY else []
 
 
@@ -292,7 +292,7 @@ class Slowdown(ClaimTest):
                     readings.append(reading)
         return readings
 
-    def _of_backbone(self, entries: Sequence[Record], path: str, measured: Record) -> Reading | None:
+    def _of_backbone(self, entries: Sequence[Record], path: str, measurement: Record) -> Reading | None:
         sizes = sorted({entry["batch"] for entry in entries})
         timings = [entry for entry in entries if entry["row"] in self.methods]
         if not timings or (self.batches == BATCHES[2] and len(sizes) < 2):
@@ -304,7 +304,11 @@ class Slowdown(ClaimTest):
         low, high = (float(end) for end in np.percentile(draws, [2.5, 97.5]))
         n = min(len(entry["ms"]) for entry in timings)
         ends = [bound(end, 1, True) for end in (min(each), max(each))]
-        notes = [str(measured["where"]["device"]), f"its {len(each)} cells lie from {ends[0]} to {ends[1]}", *busy(measured)]
+        notes = [
+            str(measurement["where"]["device"]),
+            f"its {len(each)} cells lie from {ends[0]} to {ends[1]}",
+            *busy(measurement),
+        ]
         missing = sorted(set(self.methods) - {entry["row"] for entry in timings})
         if missing:
             notes.append(f"not measured: {', '.join(missing)}")
@@ -312,7 +316,7 @@ class Slowdown(ClaimTest):
         if narrow:
             notes.append(f"batches of {sizes[0]} and {sizes[-1]}; a verdict needs {SPAN} times as many rows in the largest")
         verdict = INCONCLUSIVE if missing or narrow else judge(self.region, low, high, n)
-        name = measured["backbones"][timings[0]["backbone"]]
+        name = measurement["backbones"][timings[0]["backbone"]]
         return Reading(f"slow-down, {', '.join(self.methods)}, {AT[self.batches]}, {name}", "%", verdict, value, low, high,
                        n, 1, True, tuple(notes), (path,), inside=inside(self.region, each, "cells"), region=self.region,
                        reason="no large batch was measured" if narrow else "")  # fmt: skip
@@ -334,9 +338,9 @@ class Slowdown(ClaimTest):
             return [point - points[row, large, length] for (row, batch, length), point in points.items() if batch == small]
         return [point for (_, batch, _), point in points.items() if self.batches == "all" or batch == small]
 
-    def _pooled(self, drawn: dict[tuple[str, int, int], tuple[float, Any]], sizes: Sequence[int]) -> tuple[float, Any]:
+    def _pooled(self, slowdowns: dict[tuple[str, int, int], tuple[float, Any]], sizes: Sequence[int]) -> tuple[float, Any]:
         def mean(batches: Sequence[int]) -> tuple[float, Any]:
-            cells = [resamples for (_, batch, _), resamples in drawn.items() if batch in batches]
+            cells = [resamples for (_, batch, _), resamples in slowdowns.items() if batch in batches]
             return float(np.mean([point for point, _ in cells])), np.mean([draws for _, draws in cells], axis=0)
 
         if self.batches == "all":

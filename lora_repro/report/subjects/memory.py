@@ -35,15 +35,15 @@ def step_text(step: Entry | None) -> str:
     return Number(f"{value:.2f} [{low:.2f}, {high:.2f}]", value, n=step["slowdown"]["n"], low=low, high=high, equal=1)
 
 
-def memory_tables(measured: Mapping[str, dict[str, Any]]) -> list[Table]:
-    """One table per backbone, and one for the model of `arithmetic`. `measured`: source -> measurement, the main one first."""
-    first = next(iter(measured.values()))
+def memory_tables(measurements: Mapping[str, dict[str, Any]]) -> list[Table]:
+    """One table per backbone, and one for the model of `arithmetic`. measurements: source -> measurement, the main one first."""
+    first = next(iter(measurements.values()))
     tables = []
     for backbone in dict.fromkeys(entry["backbone"] for entry in first["memory"]):
         lines: list[tuple[str, ...]] = []
         for row in dict.fromkeys(entry["row"] for entry in first["memory"] if entry["backbone"] == backbone):
             shown = True
-            for source, one in measured.items():
+            for source, one in measurements.items():
                 own, steps = (
                     {e["row"]: e for e in one.get(key, ()) if e["backbone"] == backbone} for key in ("memory", "steps")
                 )

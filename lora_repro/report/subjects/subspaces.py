@@ -190,7 +190,7 @@ def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
 
 
 def _drawn(
-    lora: Sequence[ProbedRun], grids: Grids, part: int, dim: int, zoom: str, said: str, name: str, caption: str, stem: Path
+    lora: Sequence[ProbedRun], grids: Grids, part: int, dim: int, zoom: str, title: str, name: str, caption: str, stem: Path
 ) -> list[Path]:
     """Figures 3 and 4: one panel per matrix at the middle layer and one of Gaussians, then the first `part` directions again.
     Figures 6 and 7: the same matrices at every kept layer.
@@ -208,14 +208,14 @@ def _drawn(
     two = [panel(f"Δ{NAMES[kind]}, {zoom}", grid[: near[0], : near[1]]) for kind, grid in every.items()]
     caption = f"{caption} {PAPER[name]}"
     layer_caption = f"Layer {layer + 1} of {run.n_layers}. {caption}"
-    paths = save([[*one, random], [*two, level]], said, PHI, stem.with_name(f"{stem.name}_{name}"), 1.0, layer_caption)
+    paths = save([[*one, random], [*two, level]], title, PHI, stem.with_name(f"{stem.name}_{name}"), 1.0, layer_caption)
     layers = {kind: {at: grids(kind, at) for at in run.kept_layers} for kind in run.kinds}
     maps = [[panel(f"Δ{NAMES[kind]}, layer {at + 1}", grid) for at, grid in phis.items()] for kind, phis in layers.items()]
     value, at, kind = max((grid[dim - 1, dim - 1], at, kind) for kind, phis in layers.items() for at, grid in phis.items())
     most = f"φ({dim}, {dim}) is largest in layer {at + 1} of {run.n_layers}: {value:.2f} in {NAMES[kind]}"
     least = f"Chance, max(i, j)/d, is at most {max(full) / d:.2f}."
     to = stem.with_name(f"{stem.name}_{name}_layers")
-    return [*paths, *save(maps, f"{said.partition(', layer')[0]}: {most}", PHI, to, 1.0, f"{caption} {least}")]
+    return [*paths, *save(maps, f"{title.partition(', layer')[0]}: {most}", PHI, to, 1.0, f"{caption} {least}")]
 
 
 def _middle(run: ProbedRun) -> int:

@@ -59,7 +59,7 @@ def all_figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Pat
     return [*figures(runs, caption, stem), *partial.figures(runs, caption, stem.with_name(f"{stem.name}_parts"))]
 
 
-def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...], declared: Sequence[Cell] = ()) -> list[Table]:
+def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...], cells: Sequence[Cell] = ()) -> list[Table]:
     """One table per kind of matrix: the middle layer's norms as in Table 7, and the median amplification over all layers.
 
     Then those of the updates' parts, if the runs were asked for them.
@@ -70,7 +70,7 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...], declared: Sequence
         for group in groups_of(runs):
             rows += [_line(group, kind, r) for r in directions(group[0])]
         if kind == "query":
-            papers = [row.paper.get("gpt3_175b") or {} for row in rows_of(declared)]
+            papers = [row.paper.get("gpt3_175b") or {} for row in rows_of(cells)]
             rows += [_quoted(values) for paper in papers for values in paper.get("layer_48", [])]
         layer = runs[0].middle
         header = (

@@ -96,12 +96,12 @@ class OwnLabels(OwnTask):
             return None
         return self.positive or self.data().rarest
 
-    def _values(self, chosen: Sequence[str], answers: Sequence[str], gold: Sequence[str]) -> dict[str, float]:
+    def _values(self, names: Sequence[str], answers: Sequence[str], gold: Sequence[str]) -> dict[str, float]:
         positive = self._positive()
-        if positive is None and "f1" in chosen:
-            others = metrics.score([metric for metric in chosen if metric != "f1"], answers, gold)
-            return {metric: others.get(metric, metrics.macro_f1(answers, gold)) for metric in chosen}
-        return metrics.score(chosen, answers, gold, positive)
+        if positive is None and "f1" in names:
+            others = metrics.score([metric for metric in names if metric != "f1"], answers, gold)
+            return {metric: others.get(metric, metrics.macro_f1(answers, gold)) for metric in names}
+        return metrics.score(names, answers, gold, positive)
 
     def quality(self, answers: list[str], gold: list[str]) -> float:
         """The main score, by which the epoch and the rate are chosen: the first of `metrics` that is not the user's own."""

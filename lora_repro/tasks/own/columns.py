@@ -55,12 +55,12 @@ class Row:
     answer: str
 
 
-def find(table: Table, named: Mapping[str, str | None], kind: str | None = None) -> Columns:
-    """The columns of a table. named: role (of `ROLES`) -> column. kind: what the task needs, None to go by the columns.
+def find(table: Table, column_names: Mapping[str, str | None], kind: str | None = None) -> Columns:
+    """The columns of a table. column_names: role (of `ROLES`) -> column. kind: what the task needs, None to go by the columns.
 
     Raises UserError, with the choice, if no or several columns could be meant, or those found do not hold what is needed.
     """
-    roles = {role: column for role, column in named.items() if column is not None}
+    roles = {role: column for role, column in column_names.items() if column is not None}
     if bad := [column for column in roles.values() if column not in table.header]:
         raise UserError(f"{table.name} has no column {bad[0]!r}; it has {', '.join(table.header)}")
     plain = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in table.header}
@@ -73,27 +73,27 @@ def find(table: Table, named: Mapping[str, str | None], kind: str | None = None)
     return columns if columns.kind != "class" else _of_labels(table, columns, kind)
 
 
-def _chat(plain: Mapping[str, str], given: Mapping[str, str]) -> Columns | None:
-    column = given.get("messages") or plain.get("messages")
+def _chat(plain: Mapping[str, str], roles: Mapping[str, str]) -> Columns | None:
+    column = roles.get("messages") or plain.get("messages")
     return Columns("chat", column, None, None, f"chats in {column!r}, answered by their last message") if column else None
 
 
-def _text(plain: Mapping[str, str], given: Mapping[str, str]) -> Columns | None:
+def _text(plain: Mapping[str, str], roles: Mapping[str, str]) -> Columns | None:
     pair = next(((plain[a], plain[b]) for a, b in ANSWERED if a in plain and b in plain), (None, None))
-    prompt, completion = given.get("prompt") or pair[0], given.get("completion") or pair[1]
+    prompt, completion = roles.get("prompt") or pair[0], roles.get("completion") or pair[1]
     rest = [name for name in plain.values() if name not in (prompt, completion)]
-    if "prompt" in given and not completion and len(rest) == 1:
+    if "prompt" in roles and not completion and len(rest) == 1:
         completion = rest[0]
     if not prompt or not completion or prompt == completion:
         return None
     return Columns("text", prompt, None, completion, f"prompts in {prompt!r}, completions in {completion!r}")
 
 
-def _labelled(plain: Mapping[str, str], given: Mapping[str, str]) -> Columns | None:
+def _labelled(plain: Mapping[str, str], roles: Mapping[str, str]) -> Columns | None:
     """Texts with a label, of which only one column each could be meant; the last column left over counts as meant."""
-    label = given.get("label") or _only([plain[name] for name in LABELS if name in plain and plain[name] not in given.values()])
-    both = () if "text" in given else next(((plain[a], plain[b]) for a, b in PAIRS if a in plain and b in plain), ())
-    text, second = given.get("text"), given.get("text_pair")
+    label = roles.get("label") or _only([plain[name] for name in LABELS if name in plain and plain[name] not in roles.values()])
+    both = () if "text" in roles else next(((plain[a], plain[b]) for a, b in PAIRS if a in plain and b in plain), ())
+    text, second = roles.get("text"), roles.get("text_pair")
     if both:
         text, second = both[0], second or both[1]
     text = text or _only([plain[name] for name in TEXTS if name in plain and plain[name] not in (label, second)])
@@ -110,7 +110,7 @@ def _only(names: Sequence[str]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def _question(table: Table, fitting: Sequence[Columns], kind: str | None, given: Mapping[str, str]) -> str:
+def _question(table: Table, fitting: Sequence[Columns], kind: str | None, column_names: Mapping[str, str]) -> str:
     roles = ("prompt", "completion"), ("text", "label")
     prompt_hint, label_hint = (f"--columns {one}=...,{other}=... (of run: task.columns.{one}=... task.columns.{other}=...)"
                                for one, other in roles)  # fmt: skip
@@ -119,30 +119,34 @@ def _question(table: Table, fitting: Sequence[Columns], kind: str | None, given:
         firsts = [next(iter(one.roles.items())) for one in fitting]
         how = " or ".join(f"--columns {role}={name} (of run: task.columns.{role}={name})" for role, name in firsts)
     else:
-        clause = f" beside {', '.join(given)}" if given else ""
+        clause = f" beside {', '.join(column_names)}" if column_names else ""
         problem = f"has the columns {', '.join(table.header)}, and which are meant{clause} is not clear"
         how = prompt_hint if kind in WRITTEN else label_hint if kind else f"{label_hint} or {prompt_hint}"
     return f"{table.name} {problem}: name them, {how}"
 
 
-def _of_labels(table: Table, found: Columns, kind: str | None) -> Columns:
+def _of_labels(table: Table, columns: Columns, kind: str | None) -> Columns:
     """The columns with their kind: classes or numbers. Raises UserError if the labels are neither, or not what `kind` says."""
-    assert found.answer
-    values = [str(row.get(found.answer, "")).strip() for row in table.rows]
+    assert columns.answer
+    values = [str(row.get(columns.answer, "")).strip() for row in table.rows]
     values = [value for value in values if value]
     different, numeric = set(values), all(map(is_number, values))
     whole = numeric and all(float(value).is_integer() for value in different)
     label_kind = kind or ("number" if numeric and (not whole or len(different) > CLASSES) else "class")
     if label_kind == "number" and not numeric:
-        cells = [(place, str(row.get(found.answer, "")).strip()) for place, row in zip(table.places, table.rows, strict=True)]
+        cells = [(place, str(row.get(columns.answer, "")).strip()) for place, row in zip(table.places, table.rows, strict=True)]
         place, bad = next((place, cell) for place, cell in cells if cell and not is_number(cell))
-        raise UserError(f"{table.at(place)}: {found.answer} is {bad[:40]!r}, not a number: correct it, or use task=own_labels")
+        raise UserError(f"{table.at(place)}: {columns.answer} is {bad[:40]!r}, not a number: correct it, or use task=own_labels")
     if label_kind == "class" and len(different) > min(MANY, max(CLASSES, len(values) // 2)):
-        how = "task=own_numbers" if numeric else f"name another column, or task=own_texts task.columns.completion={found.answer}"
+        how = (
+            "task=own_numbers"
+            if numeric
+            else f"name another column, or task=own_texts task.columns.completion={columns.answer}"
+        )
         many = f"{len(different):,} different values in {len(values):,} rows"
-        raise UserError(f"{table.name}: {found.answer} has {many}, which are no classes: {how}")
+        raise UserError(f"{table.name}: {columns.answer} has {many}, which are no classes: {how}")
     what = f"{len(different)} classes" if label_kind == "class" else "a number"
-    return Columns(label_kind, found.input, found.second, found.answer, f"{found.said} ({what})")
+    return Columns(label_kind, columns.input, columns.second, columns.answer, f"{columns.said} ({what})")
 
 
 def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:

@@ -135,7 +135,7 @@ class OwnData:
 
 def read(
     sources: Mapping[str, str | None],
-    named: Mapping[str, str | None] | None = None,
+    column_names: Mapping[str, str | None] | None = None,
     kind: str | None = None,
     held_out: int = 200,
     max_train: int | None = None,
@@ -143,35 +143,35 @@ def read(
 ) -> OwnData:
     """The data in the files of `sources` (train, and maybe dev and test).
 
-    named: role -> column; kind: what is wanted, None to go by the columns (`columns.find`). The other arguments: `divide`.
+    column_names: role -> column; kind: what is wanted, None to go by the columns (`columns.find`). The other arguments: `divide`.
     Raises UserError for whatever cannot be used, or NotAvailable without the hub.
     """
     files = tuple((split, str(sources[split])) for split in SPLITS if sources.get(split))
     if "train" not in dict(files):
         raise UserError("name the training file: task.train=reviews.csv (or .tsv, .json, .jsonl, .parquet, a datasets folder)")
     digests = tuple(content_hash(source) for _, source in files)
-    roles = tuple((role, column) for role, column in (named or {}).items() if column is not None)
+    roles = tuple((role, column) for role, column in (column_names or {}).items() if column is not None)
     return _read(files, digests, roles, kind, held_out, max_train, max_test)
 
 
 @lru_cache(maxsize=4)  # a run builds its task several times
 def _read(
-    given: tuple[tuple[str, str], ...],
+    sources: tuple[tuple[str, str], ...],
     digests: tuple[str | None, ...],
-    named: tuple[tuple[str, str], ...],
+    roles: tuple[tuple[str, str], ...],
     kind: str | None,
     held_out: int,
     max_train: int | None,
     max_test: int | None,
 ) -> OwnData:
-    read = {split: tables.read(source, split) for split, source in given}
-    columns = finding.find(read["train"], dict(named), kind)
+    read = {split: tables.read(source, split) for split, source in sources}
+    columns = finding.find(read["train"], dict(roles), kind)
     splits = {split: finding.rows_of(table, columns) for split, table in read.items()}
     files = {split: rows for split, (rows, _) in splits.items()}
     classes = _classes(files, read) if columns.kind == "class" else ()
     parts = divide(files, columns.kind == "class", held_out, max_train, max_test)
     return OwnData(
-        dict(given),
+        dict(sources),
         {split: table.name for split, table in read.items()},
         {split: table.sha256 for split, table in read.items()},
         columns,

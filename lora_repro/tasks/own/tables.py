@@ -64,8 +64,8 @@ def read(source: str, split: str = "train") -> Table:
     return _read(source, split, stamp(path) if path.exists() else (), str(digest))
 
 
-@lru_cache(maxsize=6)  # a run builds its task several times; `stamped` and `digest` keep a changed file apart
-def _read(source: str, split: str, stamped: object, digest: str) -> Table:
+@lru_cache(maxsize=6)  # a run builds its task several times; `version` and `digest` keep a changed file apart
+def _read(source: str, split: str, version: object, digest: str) -> Table:
     path = Path(source).expanduser()
     if path.is_dir():
         return _of_dataset(_saved(path, split), path.name, digest)
@@ -214,12 +214,12 @@ def _on_hub(source: str, split: str) -> Any:
         raise hub.told(error, code, match["id"], match["revision"]) from None
 
 
-def _part(loaded: Any, split: str, name: str) -> Any:
-    if not isinstance(loaded, dict):  # a `Dataset`; a `DatasetDict` is a dict
-        return loaded
-    part = next((loaded[one] for one in SPLITS[split] if one in loaded), None)
+def _part(dataset: Any, split: str, name: str) -> Any:
+    if not isinstance(dataset, dict):  # a `Dataset`; a `DatasetDict` is a dict
+        return dataset
+    part = next((dataset[one] for one in SPLITS[split] if one in dataset), None)
     if part is None:
-        raise UserError(f"{name} has no split {' or '.join(SPLITS[split])} (it has {', '.join(loaded)}): save that split alone")
+        raise UserError(f"{name} has no split {' or '.join(SPLITS[split])} (it has {', '.join(dataset)}): save that split alone")
     return part
 
 

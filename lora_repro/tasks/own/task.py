@@ -126,12 +126,12 @@ class OwnTask(AbstractTask):
         return {OWN_SCORE: math.fsum(float(str(line[OWN_SCORE])) for line in statistics) / len(statistics)}
 
 
-def own_function(named: str) -> Score:
+def own_function(spec: str) -> Score:
     """The function of `score.py:name`. Raises UserError if its file is not trusted, or does not define it."""
-    file, _, name = named.rpartition(":")
+    file, _, name = spec.rpartition(":")
     path = Path(file).expanduser()
     if path.suffix != ".py" or not name.isidentifier():
-        raise UserError(f"task.function={named}: write the file and the function's name, score.py:name")
+        raise UserError(f"task.function={spec}: write the file and the function's name, score.py:name")
     if path.name not in paths.trusted():
         why = "settings may come from elsewhere, so only what you name is run"
         raise UserError(f"task.function runs the code in {path.name}: if it is yours, add --trust {path.name} ({why})")
@@ -147,14 +147,14 @@ def own_function(named: str) -> Score:
     return function  # type: ignore[no-any-return]
 
 
-def _checked(score: Score, output: str, expected: str, named: str) -> float:
+def _checked(score: Score, output: str, expected: str, spec: str) -> float:
     try:
         value = score(output, expected)
     except TypeError as error:
-        raise UserError(f"task.function={named}: {error}; it takes two texts, the output and the expected one") from None
+        raise UserError(f"task.function={spec}: {error}; it takes two texts, the output and the expected one") from None
     except (Exception, SystemExit) as error:  # it may fail in any way
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"task.function={named} fails for the output {output[:40]!r}: {reason}") from None
+        raise UserError(f"task.function={spec} fails for the output {output[:40]!r}: {reason}") from None
     if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
-        raise UserError(f"task.function={named} gave {value!r:.40}: it must give a number from 0 (worst) to 1 (best)")
+        raise UserError(f"task.function={spec} gave {value!r:.40}: it must give a number from 0 (worst) to 1 (best)")
     return float(value)
