@@ -870,14 +870,16 @@ def test_the_table_and_figure_of_parts_say_what_each_keeps_and_what_it_costs(
     assert not partial.tables(probes, ("T",)) and not partial.figures(probes, "", tmp_path / "x")
 
 
-def test_every_seed_of_lora_has_its_full_fine_tuning_and_three_ranks_are_judged() -> None:
-    """At laptop: a claim on intruder dimensions by rank that its own table could never decide."""
+def test_at_laptop_full_fine_tuning_and_lora_at_two_ranks_are_asked_for_parts_with_every_seed() -> None:
+    """Or claims at an equal loss could never be decided."""
     (test,) = [claim.test for claim in CLAIMS if isinstance(claim.test, Intruders)]
-    cells = declared_cells("delta_w", "laptop")
-    seeds = {row: {cell.seed for cell in cells if cell.row.name == row} for row in ("lora", "full")}
-    ranks = {cell.asked["method"]["rank"] for cell in cells if cell.row.name == "lora"}
-    assert seeds["lora"] == seeds["full"] and len(seeds["full"]) >= 3
-    assert {rank for rank in ranks if rank <= test.most} == {1, 4, 8, 16} and max(ranks) > test.most
+    cells = partial.asked_for_parts(declared_cells("delta_w", "laptop"))
+    seeds: dict[int | None, set[int]] = {}
+    for cell in cells:
+        seeds.setdefault(cell.asked["method"].get("rank"), set()).add(cell.seed)
+    assert seeds == {key: {0, 1, 2, 3} for key in (8, 64, None)} and 8 <= test.most < 64
+    in_subspace = {cell.signature for cell in declared_cells("subspace", "laptop")}
+    assert in_subspace == {cell.signature for cell in cells if cell.row.name == "lora"}  # trained once for both tables
     names = {cell.signature for cell in declared_cells("delta_w", "mini")}
     assert {"f2b91c1bc770f0c9", "ab3ac2cbcdc8993b"} < names  # published: how many seeds a row asks for is no part of a run's name
 
