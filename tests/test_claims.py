@@ -37,7 +37,7 @@ from lora_repro.report.claims.compare import Compare
 from lora_repro.report.claims.reading import Reading, difference_in_words, epochs_in_words, sentence
 from lora_repro.report.figures.curves import Plot
 from lora_repro.report.numbers import difference
-from lora_repro.report.subjects import partial
+from lora_repro.report.subjects import forgetting, partial
 from lora_repro.report.subjects.choices import RateQuotient, with_grid
 from lora_repro.report.subjects.forgetting import ForgetsAtEqualLoss, Intruders, equal_loss
 from lora_repro.report.subjects.latency import Slowdown
@@ -788,10 +788,13 @@ def parts_evidence(tmp_path: Path, ranks: Sequence[int] = (8, 64), extra_full: b
     return evidence
 
 
-def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed_at_the_same_held_out_loss(tmp_path: Path) -> None:
+def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed_at_the_same_held_out_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evidence = parts_evidence(tmp_path, extra_full=True)
+    monkeypatch.setattr(forgetting, "FINE", 0.5)
     test = Intruders(["query"], most=16, full_below=9, floor=0)
-    full, reading, large = test.read(evidence)
+    full, reading, large, *as_trained = test.read(evidence)
     assert (full.value, full.n, full.verdict, full.what) == (4.25, 4, INCONCLUSIVE, "intruders, W_q, full")  # 2.5 × 3, 9.5
     assert full.inside == "3 of 4 values inside"
     # full at λ = 0.75: 1 and 2, halfway between λ = 0.5 and 1; LoRA as trained: 3 and 4 with seed 0
@@ -801,6 +804,9 @@ def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed_at_the_sa
     assert (large.value, large.verdict) == (-1.5, BESIDE)
     assert large.detectable == pytest.approx(2.8016 * 4.3027 / 1.96 / 3**0.5, rel=1e-3)
     assert reading.verdict == REPLICATED and test.verdict([reading, large]) == REPLICATED and test.verdict([large]) == NOT_RUN
+    assert [(one.value, one.verdict, one.what[-13:].strip()) for one in as_trained] == [
+        (2.0, BESIDE, "r = 8 − full"), (-2.5, BESIDE, "r = 64 − full")
+    ]  # fmt: skip
     assert {reading.verdict for reading in Intruders(["query"], most=4, full_below=5, floor=0).read(evidence)[1:]} == {BESIDE}
     assert Intruders(["query"], most=16, full_below=5, ceiling=0).read(evidence)[1].verdict == REFUTED
     config = {**evidence._cells["delta_w"][0].asked, "method": {"rank": 4, "alpha": 16}}
@@ -810,8 +816,13 @@ def test_intruders_are_lora_s_less_full_fine_tuning_s_of_the_same_seed_at_the_sa
     assert test.verdict([small, reading]) == INCONCLUSIVE
 
 
-def test_what_is_forgotten_is_compared_at_the_larger_of_the_two_final_losses(tmp_path: Path) -> None:
+def test_what_is_forgotten_is_compared_at_the_larger_of_the_two_final_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evidence = parts_evidence(tmp_path)
+    small, _ = ForgetsAtEqualLoss(ceiling=0).read(evidence)
+    assert (small.verdict, small.reason) == (INCONCLUSIVE, "λ lies between measured ones 0.5 apart")
+    monkeypatch.setattr(forgetting, "FINE", 0.5)
     small, large = ForgetsAtEqualLoss(ceiling=0).read(evidence)
     # LoRA 3.4, 3.5, 3.6; full at λ = 0.75: 3.75
     assert (small.value, small.n, small.verdict) == (pytest.approx(-0.25, abs=1e-6), 3, REPLICATED)

@@ -126,6 +126,14 @@ def scale_at(run: ProbedRun, loss: float) -> float:
     return float(scales[at - 1] + share * (scales[at] - scales[at - 1]))
 
 
+def gap_at(run: ProbedRun, scale: float) -> float:
+    """How far apart the measured lambda are between which `scale` lies; 0 at a measured one."""
+    scales = np.asarray(run.arrays["scales"], np.float64)
+    if np.isclose(scales, scale).any():
+        return 0.0
+    return float(scales[scales > scale].min() - scales[scales < scale].max())
+
+
 def at_scale(run: ProbedRun, name: str, scale: float) -> Array:
     """An array whose first axis is the run's lambda, such as `scales.general_loss` (S,), at one lambda, linear in between."""
     scales, values = np.asarray(run.arrays["scales"], np.float64), np.asarray(run.arrays[name], np.float64)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lora_repro.analysis.probed_run import NAMES, ProbedRun, at_scale, probed_runs, scale_at
+from lora_repro.analysis.probed_run import NAMES, ProbedRun, at_scale, gap_at, probed_runs, scale_at
+from lora_repro.analysis.spectra import Array
 from lora_repro.errors import UserError
 from lora_repro.report.claims.base import ClaimTest, Evidence, Operand, rows_by_table
 from lora_repro.report.claims.reading import Doubt, Reading
@@ -99,10 +100,16 @@ class ForgetsLess(ClaimTest):
                        inside=inside(region, values), region=region, reason=Doubt.reasons(wanting))  # fmt: skip
 
 
-def equal_loss(pair: Sequence[ProbedRun]) -> tuple[float, list[float]]:
+Pair = tuple[ProbedRun, ProbedRun]
+
+
+def equal_loss(pair: Pair) -> tuple[float, list[float]]:
     """(the larger of the held-out losses of two trainings, the lambda at which each has it): the better one is scaled down."""
     loss = max(float(at_scale(run, "scales.dev_loss", 1.0)) for run in pair)
     return loss, [scale_at(run, loss) for run in pair]
+
+
+FINE = 0.25  # of the update: losses bend over lambda, so a line between measured lambda farther apart gives no verdict
 
 
 class AtEqualLoss(Probing):
@@ -118,30 +125,40 @@ class AtEqualLoss(Probing):
         cells = asked_for_parts(evidence.cells(self.table))
         return declared_ranks(cells), probed_runs(runs(cells, evidence.store))
 
-    def pairs(self, every: Sequence[ProbedRun], rank: int) -> list[tuple[ProbedRun, ProbedRun]]:
-        full = {run.seed: run for run in every if run.row == "full"}
-        return [(run, full[run.seed]) for run in every if run.rank == rank and run.seed in full]
-
     def compared(
-        self, pairs: Sequence[tuple[ProbedRun, ProbedRun]], array: str, what: str, unit: str, digits: int, evidence: Evidence
+        self, pairs: Sequence[Pair], array: str, what: str, unit: str, digits: int, evidence: Evidence
     ) -> list[Reading]:
         """The reading of the differences of `array` over the pairs, with both sides' means in its notes."""
-        values, sides = [], []
+        values, sides, gap = [], [], 0.0
         for pair in pairs:
             loss, scales = equal_loss(pair)
             ours, theirs = (at_scale(run, array, scale) for run, scale in zip(pair, scales, strict=True))
             values.append((pair, np.atleast_1d(ours - theirs)))
             sides.append((loss, *scales, float(np.mean(ours)), float(np.mean(theirs))))
+            gap = max(gap, *(gap_at(run, scale) for run, scale in zip(pair, scales, strict=True)))
         notes = []
         if sides:
             loss, *scales, ours, theirs = np.mean(sides, axis=0)
             notes = [f"LoRA {ours:.{digits}f}, full {theirs:.{digits}f}", f"held-out loss {loss:.3f}",
                      "λ: LoRA {:.2f}, full {:.2f}".format(*scales)]  # fmt: skip
+        reason = f"λ lies between measured ones {gap:g} apart"
+        notes += [reason] if gap > FINE else []
         readings = of_values(what, unit, values, self.region, evidence, notes=notes, versus=True)
+        if gap > FINE:
+            readings = [replace(one, verdict=INCONCLUSIVE, reason=reason) for one in readings]
         return readings or [Reading(what, unit, NOT_RUN)]
 
 
-EQUAL = "where both have the same held-out loss, the larger of the two trainings' (the better one is scaled down to λΔW)"
+def pairs_of(every: Sequence[ProbedRun], rank: int) -> list[Pair]:
+    """LoRA of a rank and full fine-tuning, seed by seed."""
+    full = {run.seed: run for run in every if run.row == "full"}
+    return [(run, full[run.seed]) for run in every if run.rank == rank and run.seed in full]
+
+
+EQUAL = (
+    "where both have the same held-out loss, the larger of the two trainings', at the smallest λ at which λΔW has it "
+    f"(linear between measured λ, at most {FINE:g} apart for a verdict)"
+)
 
 
 class ForgetsAtEqualLoss(AtEqualLoss):
@@ -162,7 +179,7 @@ class ForgetsAtEqualLoss(AtEqualLoss):
         ranks, every = self.asked(evidence)
         what, unit, readings = "rise of the loss on general text at equal held-out loss", "nats per token", []
         for rank in ranks:
-            pairs = self.pairs(every, rank)
+            pairs = pairs_of(every, rank)
             readings += self.compared(pairs, "scales.general_loss", f"{what}, r = {rank} − full", unit, 3, evidence)
         return readings or [Reading(what, unit, NOT_RUN)]
 
@@ -170,7 +187,8 @@ class ForgetsAtEqualLoss(AtEqualLoss):
 class Intruders(AtEqualLoss):
     """analysis.spectra.intruders of LoRA at each rank up to `most`, minus full fine-tuning's, at an equal held-out loss.
 
-    Larger ranks are shown but not judged. full_below: what full fine-tuning's own count, as trained, must lie below.
+    Larger ranks, and all ranks as trained, are shown but not judged. full_below: what full fine-tuning's own count, as trained,
+    must lie below.
     """
 
     def __init__(
@@ -182,19 +200,33 @@ class Intruders(AtEqualLoss):
     @property
     def rule(self) -> str:
         what = "how many of the top 10 left singular vectors of a tuned matrix have no cosine of 0.5 with any of the base's"
-        pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (larger ranks are shown, not judged)"
+        pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (others, and as trained: shown, not judged)"
         return f"{what}: {pair}, {EQUAL}: {region_rule(self.region)}; and full fine-tuning's own count as trained lies " \
                f"{self.full_region.words}"  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
         readings = []
-        ranks, every = self.asked(evidence)
+        ranks, asked_runs = self.asked(evidence)
+        cells = evidence.cells(self.table)
+        every = [run for run in probed_runs(runs(cells, evidence.store)) if f"{self.kinds[0]}.intruders" in run.arrays]
         for kind in self.kinds:
-            own = [((run,), np.asarray(run.arrays[f"{kind}.intruders"], np.float64)) for run in every if run.row == "full"]
-            what = f"intruders, {NAMES[kind]}, full"
+            name = NAMES[kind]
+            own = [((run,), _as_trained(run, kind)) for run in every if run.row == "full"]
+            what = f"intruders, {name}, full"
             readings += of_values(what, "of 10", own, self.full_region, evidence) or [Reading(what, "of 10", NOT_RUN)]
+            if not ranks:
+                readings.append(Reading(f"intruders at equal held-out loss, {name}", "of 10", NOT_RUN))
             for rank in ranks:
-                what = f"intruders at equal held-out loss, {NAMES[kind]}, r = {rank} − full"
-                of_rank = self.compared(self.pairs(every, rank), f"{kind}.intruders_scaled", what, "of 10", 2, evidence)
+                what = f"intruders at equal held-out loss, {name}, r = {rank} − full"
+                of_rank = self.compared(pairs_of(asked_runs, rank), f"{kind}.intruders_scaled", what, "of 10", 2, evidence)
                 readings += of_rank if rank <= self.most else [replace(one, verdict=BESIDE) for one in of_rank]
+            for rank in declared_ranks(cells):
+                values = [(pair, _as_trained(pair[0], kind) - _as_trained(pair[1], kind)) for pair in pairs_of(every, rank)]
+                of_rank = of_values(f"intruders as trained, {name}, r = {rank} − full", "of 10", values, self.region, evidence,
+                                    versus=True)  # fmt: skip
+                readings += [replace(one, verdict=BESIDE) for one in of_rank]
         return readings
+
+
+def _as_trained(run: ProbedRun, kind: str) -> Array:
+    return np.asarray(run.arrays[f"{kind}.intruders"], np.float64)
