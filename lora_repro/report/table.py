@@ -30,6 +30,7 @@ LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
     "ᵀ": r"$^T$",
     "Δ": r"$\Delta$",
     "α": r"$\alpha$",
+    "λ": r"$\lambda$",
     "φ": r"$\phi$",
     "σ": r"$\sigma$",
     "[": "{[}",
