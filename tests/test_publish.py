@@ -26,7 +26,7 @@ from lora_repro.results import declared_cells
 @pytest.fixture
 def asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Experiments that ask for the runs `s` and `t`."""
-    runs = [SimpleNamespace(signature=name) for name in ("s", "t")]
+    runs = [SimpleNamespace(signature=name, setting=name) for name in ("s", "t")]
     monkeypatch.setattr(publish_command, "requested_runs", lambda profile: runs)
 
 
@@ -276,7 +276,22 @@ def test_a_run_that_no_experiment_asks_for_is_left_out(
         run(tmp_path, signature)
     assert main(["profile=mini"], tmp_path) == 0
     assert [path.stem for path in (tmp_path / "results" / "mini" / "records").iterdir()] == [table_run]
-    assert "old  e2e/lora: left out: no experiment asks for it" in capsys.readouterr().out
+    assert "old  e2e/lora: left out: no experiment asks for it" in (text := capsys.readouterr().out) and "--prune" not in text
+
+
+def test_publishing_counts_what_a_changed_setting_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else an experiment's earlier runs stay among its published records, and no line says so."""
+    monkeypatch.setattr(show, "names", lambda: ["rank_e2e"])
+    monkeypatch.setattr(show, "render_published", lambda names, root: None)
+    run(tmp_path, module.requested_runs("mini")[0].signature)
+    left_behind = tmp_path / "results" / "mini" / "records" / "old.json"
+    write_json(left_behind, {})
+    note(tmp_path / "results")
+    assert main(["profile=mini"], tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "any more: 1;" in text and "publish profile=mini --prune" in text and left_behind.exists()
 
 
 def kept_search(root: Path, cell: Any, chosen: float, dirty: bool = False, **more: Any) -> Path:

@@ -6,6 +6,7 @@
 
 It prints what it left out and why, such as a run that no experiment asks for, which no table would show. Only --force replaces
 a published record by a different one. All files appear together with their hashes, or none does; after a kill repeat the command.
+If a setting has changed, the records that it leaves behind are counted at the end.
 
 --prune copies nothing. It keeps a file if an experiment asks for its run at this profile, or for a run that starts from it, and a
 search if such a run adopts its rate; any other file comes from an earlier protocol. Measurements without training
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
             with rates.published_only(change.staged):  # the runs are those at the rates that are published with them
                 cells = requested_runs(profile)
         publish.publish(change, runs, force, _wanted(cells, runs), bool(outcomes))
+    if old := publish.leftover(results / profile, cells):
+        prune = f"`lora-repro publish profile={profile} --prune` lists them"
+        console.say(f"results/{profile}: files that nothing asks for any more: {len(old)}; {prune}")
     show.render_published(show.names(), root)
     return 0
 
