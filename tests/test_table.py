@@ -60,6 +60,13 @@ def test_all_that_published_latex_holds_is_plain() -> None:
     }
 
 
+def test_signs_of_any_table_are_latex_commands() -> None:
+    signs = Table(("S",), ("Parameters", "λ = 0.5 → ΔW"), "lr", (("1,152–2,304", "−1.0 ± 0.2 ‖ΔW‖"),), ())
+    body = latex([signs])
+    assert r"$\lambda$ = 0.5" in body and "1,152--2,304" in body and r"$-$1.0 $\pm$ 0.2" in body
+    assert {sign for sign in body if ord(sign) > 127} == {"→"}  # what is not known stays as it is
+
+
 def test_a_csv_of_several_tables_has_every_column_once_and_its_last_ones_last() -> None:
     one, other = ({"row": "x", "a": "1", "n": "2"}, {"row": "y", "b": "3", "n": "4"})
     tables = [replace(PLAIN, numbers=(line,)) for line in (one, other)]

@@ -19,6 +19,7 @@ LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
     "±": r"$\pm$",
     "†": r"$^\dagger$",
     "—": "---",
+    "–": "--",
     "−": "$-$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
