@@ -104,6 +104,16 @@ def test_a_label_above_its_sources_takes_no_room_from_them() -> None:
     assert lines[4:7] == [rows[0][0], "  ours              1.0     2.0", "  theirs            3.0     4.0"]
 
 
+def test_columns_that_go_on_below_leave_out_the_sources_without_a_value_there() -> None:
+    rows = (("Full", "ours", "1.0", "2.0"), ("", "paper", "3.0", "—"), ("LoRA", "paper", "4.0", "—"), ("No", "ours", "—", "5.0"))
+    table = replace(PLAIN, header=("Method", "Source", "BLEU ↑", "General loss ↓"), sides="llrr", rows=rows, keys=2)
+    above, below = terminal([table], width=32).split("\n\n")[1:3]
+    assert above.count("paper") == 2 and "LoRA" in above and above.endswith("No\n  ours                —")
+    assert below.splitlines()[2:] == ["Full", f"  ours{'2.0':>25}", "No", f"  ours{'5.0':>25}"]
+    empty = replace(table, rows=tuple((*row[:3], "—") for row in rows))
+    assert terminal([empty], width=32).count("paper") == 4  # a column without any value says so
+
+
 def test_the_terminal_s_own_width_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     assert terminal([scored()]) == terminal([scored()], width=60) != terminal([scored()], width=200)

@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
-from lora_repro.report.table import Reproduce, Table
+from lora_repro.report.table import EMPTY, Reproduce, Table
 
 WIDTH = 80  # of a pipe or a file, unless COLUMNS says otherwise
 PROSE = 120  # most characters in a line of text
@@ -22,7 +22,7 @@ def terminal(tables: Sequence[Table], full_table: str = "", width: int | None = 
 
     1. the first two columns become one, with a label above its sources;
     2. the `minor` columns are left out, and a line names them and the file `full_table` that has them;
-    3. the remaining columns continue below.
+    3. the remaining columns continue below, without the lines that have no value there.
     """
     width = width or shutil.get_terminal_size((WIDTH, 24)).columns
     return "\n\n".join(_one(table, full_table, width) for table in tables) + "\n"
@@ -90,11 +90,25 @@ def _panels(lines: Lines, sides: str, keys: int, width: int) -> list[str]:
     panels, columns, total = [], list(range(keys)), first
     for column in range(keys, len(widths)):
         if len(columns) > keys and total + widths[column] > width:
-            panels.append(_aligned(lines, sides, widths, columns))
+            panels.append(columns)
             columns, total = list(range(keys)), first
         columns.append(column)
         total += widths[column] + len(GAP)
-    return [*panels, _aligned(lines, sides, widths, columns)]
+    panels.append(columns)
+    shown = [lines, *(_with_values(lines, columns) if keys == 1 else lines for columns in panels[1:])]
+    return [_aligned(rows, sides, widths, columns) for rows, columns in zip(shown, panels, strict=True)]
+
+
+def _with_values(lines: Lines, columns: Sequence[int]) -> Lines:
+    """The header and the lines that have a value in one of `columns` after the first, each under its label; all if none has."""
+    rows, label = [lines[0]], []
+    for row in lines[1:]:
+        if not any(row[1:]):
+            label = [row]
+        elif any(row[column] not in ("", EMPTY) for column in columns[1:]):
+            rows += [*label, row]
+            label = []
+    return rows if len(rows) > 1 else lines
 
 
 def _aligned(lines: Lines, sides: str, widths: Sequence[int], columns: Sequence[int]) -> str:
