@@ -32,7 +32,8 @@ def state(results: Path) -> dict[str, bytes]:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
     """A checkout with the run `s` published, and a changed `s` and a new `t` in runs/; no experiment is rendered."""
     names = ("s", "t")
-    monkeypatch.setattr(publish_command, "requested_runs", lambda profile: [SimpleNamespace(signature=name, setting=name) for name in names])
+    runs = [SimpleNamespace(signature=name, setting=name) for name in names]
+    monkeypatch.setattr(publish_command, "requested_runs", lambda profile: runs)
     monkeypatch.setattr(show, "names", lambda: [])
     root = tmp_path / "root"
     run(root)

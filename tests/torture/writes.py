@@ -131,7 +131,7 @@ def unpublished(root: Path) -> None:
 @contextmanager
 def one_experiment() -> Iterator[None]:
     """Within it there is one experiment, which asks for four runs."""
-    cells = [SimpleNamespace(signature=path.stem) for path in some_runs()]
+    cells = [SimpleNamespace(signature=path.stem, setting=path.stem) for path in some_runs()]
     with (
         patch.object(show, "names", lambda *given: [EXPERIMENT]),
         patch.object(publish, "requested_runs", lambda profile: cells),
