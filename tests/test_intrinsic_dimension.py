@@ -13,6 +13,7 @@ from conftest import tiny_backbone
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
+from lora_repro.backbone.weights import round_frozen
 from lora_repro.config.compose import build, compose
 from lora_repro.costs.meta_model import build_meta_model
 from lora_repro.errors import UserError
@@ -23,7 +24,7 @@ from lora_repro.methods.combined import Combined
 from lora_repro.methods.intrinsic_dimension import IntrinsicDimension, Moved
 from lora_repro.methods.lora import Lora
 from lora_repro.methods.update import merge, strip
-from lora_repro.train.precision import autocast, round_frozen
+from lora_repro.train.precision import autocast
 
 
 def sylvester(n: int) -> torch.Tensor:

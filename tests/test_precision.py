@@ -7,9 +7,10 @@ import torch
 from conftest import tiny_backbone
 from peft_models import smoke_run
 
+from lora_repro.backbone.weights import round_frozen
 from lora_repro.methods.lora import Lora
 from lora_repro.records import provenance, record
-from lora_repro.train.precision import allow_tf32, autocast, loss_scaler, resolve_precision, round_frozen
+from lora_repro.train.precision import allow_tf32, autocast, loss_scaler, resolve_precision
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[65, 66, 67, 10, 70, 71]])

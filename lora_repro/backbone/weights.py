@@ -146,11 +146,22 @@ def write(module: nn.Module, weight: torch.Tensor) -> None:
         read(plain).copy_(weight)
 
 
-def narrow(module: nn.Module, dtype: torch.dtype) -> None:
-    """Convert the frozen weight of a dense matrix to another dtype."""
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    module.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+def round_frozen(model: nn.Module, dtype: torch.dtype | None, embedding: nn.Module) -> None:
+    """Keep the frozen weights of matrix products in the autocast dtype.
+
+    Autocast rounds each of them at every call anyway (its cache holds trained weights only), so results stay bit-identical, and
+    4 of the 6 bytes per weight and call are saved: 0.6 GB per forward pass of SmolLM2-135M. A head that shares the embedding's
+    weight is untied, since an embedding is looked up in float32. Call this with everything frozen (before decoding) or with the
+    trained parameters marked by requires_grad (before training): those stay as they are.
+    """
+    if dtype is None:
+        return
+    for module in filter(is_dense, list(model.modules())):
+        weight = read(module)
+        if weight.requires_grad or (weight is embedding.weight and any(p.requires_grad for p in embedding.parameters())):
+            continue
+        assert isinstance(module.weight, torch.Tensor)
+        module.weight = nn.Parameter(module.weight.detach().to(dtype), requires_grad=False)
 
 
 def count_values(module: nn.Module) -> int:

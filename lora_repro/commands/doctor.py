@@ -11,10 +11,10 @@ or `task=` limits the checks to what that needs; without them, the data of one e
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_repro import console
 from lora_repro.errors import UserError
@@ -52,7 +52,7 @@ class Requirements:
 
 def find_requirements(overrides: Sequence[str]) -> Requirements:
     """What all experiments, a named one, or a grid need at a profile. Raises UserError if that does not compose."""
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig
 
     from lora_repro.config.compose import profile_of
     from lora_repro.config.paths import choices
@@ -63,8 +63,8 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
     experiments = choices("row")
     if experiment and experiment not in experiments:
         raise UserError(f"no experiment {experiment!r}; choose from {', '.join(experiments)}")
-    backbones: dict[str, DictConfig] = {}
-    tasks: dict[str, DictConfig] = {}
+    backbones: dict[str, Mapping[str, Any]] = {}
+    tasks: dict[str, Mapping[str, Any]] = {}
     scope = experiment or ("this grid" if any(item.startswith(("backbone=", "task=", "method=")) for item in rest) else "")
     for table in [experiment] if scope else experiments:
         settings = [f"profile={profile}", "seed=0", *(item for item in rest if not item.startswith("experiment="))]
@@ -72,15 +72,14 @@ def find_requirements(overrides: Sequence[str]) -> Requirements:
             rows = choices(f"row/{table}")  # without a named experiment, a table's first row stands for all its rows
             settings = [f"experiment={table}", f"row/{table}={','.join(rows if experiment else rows[:1])}", *settings]
         for cell in cells(settings):
-            config = OmegaConf.create(cell.asked)
-            tasks.setdefault(config.task.name, config)
-            timed = config.get("bench") and config.backbone.source == "hub"  # latency is timed on random weights of its shape
-            more = config.backbone.get("quantise") or config.backbone.name not in backbones
-            if more and not timed:
-                backbones[config.backbone.name] = config
+            task, backbone = cell.asked["task"]["name"], cell.asked["backbone"]
+            tasks.setdefault(task, cell.asked)
+            timed = cell.asked.get("bench") and backbone["source"] == "hub"  # latency is timed on random weights of its shape
+            if not timed and (backbone.get("quantise") or backbone["name"] not in backbones):
+                backbones[backbone["name"]] = cell.asked
     if not tasks:
         raise UserError(f"{scope or 'no experiment'} has no run with {' '.join(rest)}: change these settings")
-    return Requirements(profile, scope, tuple(backbones.values()), tuple(tasks.values()))
+    return Requirements(profile, scope, *(tuple(map(DictConfig, each.values())) for each in (backbones, tasks)))
 
 
 def run_checks(overrides: Sequence[str]) -> Iterator[Finding]:

@@ -156,7 +156,7 @@ def memory(o: Outline, work: Work, size: int, process: int = PROCESS) -> int:
     """Peak bytes: the largest of loading, training and decoding. `size`: bytes of a value in a matrix product.
 
     - Weights: float32 as loaded; codes for a quantised matrix. With products in 16 bits the blocks' frozen matrices are kept in
-      16 bits alone (`train.precision.round_frozen`). Trained ones have a 16-bit copy, and so has a language model's head, which
+      16 bits alone (`backbone.weights.round_frozen`). Trained ones have a 16-bit copy, and so has a language model's head, which
       is taken to share the embedding's values.
     - Loading: twice the float32 weights (the file and the model) in main memory. A GPU (`process` 0) gets only the result.
     - Training: the weights, 8 bytes per trained value (two moments), 8 per moved value (the recomputed value, its gradient), and

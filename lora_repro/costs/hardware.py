@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 
+from lora_repro.backbone.weights import round_frozen
 from lora_repro.config import yaml_file
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.hydra_errors import did_you_mean
@@ -30,7 +31,7 @@ from lora_repro.config.paths import CONF
 from lora_repro.costs.arithmetic import FLOAT, Outline, Work, backward, forward
 from lora_repro.errors import UserError
 from lora_repro.records import provenance
-from lora_repro.train.precision import FORMATS, autocast, round_frozen
+from lora_repro.train.precision import FORMATS, autocast
 
 ARITHMETIC, BANDWIDTH, LAUNCH = 0.4, 0.7, 10e-6  # fractions of the peaks; seconds per kernel
 STEP, POSITION = 90, 30  # kernels per block: in a training step, for one generated position

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from lora_repro import console
 from lora_repro.analysis.forgetting import general_loss
+from lora_repro.backbone.weights import round_frozen
 from lora_repro.config.compose import build, target
 from lora_repro.data import DataConfig, Encoded, Rows, dev_subset, subset
 from lora_repro.errors import UserError
@@ -29,7 +30,7 @@ from lora_repro.records.run_folder import ADAPTER, CHECKPOINTS
 from lora_repro.signals import deferred
 from lora_repro.train import resume_files
 from lora_repro.train.loop import TrainConfig, epochs, train
-from lora_repro.train.precision import allow_tf32, autocast, resolve_precision, round_frozen
+from lora_repro.train.precision import allow_tf32, autocast, resolve_precision
 from lora_repro.train.ranks import Ranks
 
 if TYPE_CHECKING:

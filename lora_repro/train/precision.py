@@ -1,11 +1,8 @@
-"""The arithmetic of a run, and rounding the frozen weights once instead of at every call."""
+"""The arithmetic of a run: the format of its matrix products, and what that format needs."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
-
-from lora_repro.backbone import weights
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 
@@ -42,20 +39,3 @@ def loss_scaler(device: torch.device, dtype: torch.dtype | None) -> torch.amp.Gr
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
     """The context of one forward pass; it does nothing if dtype is None."""
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
-
-
-def round_frozen(model: nn.Module, dtype: torch.dtype | None, embedding: nn.Module) -> None:
-    """Keep the frozen weights of matrix products in the autocast dtype.
-
-    Autocast rounds each of them at every call anyway (its cache holds trained weights only), so results stay bit-identical, and
-    4 of the 6 bytes per weight and call are saved: 0.6 GB per forward pass of SmolLM2-135M. A head that shares the embedding's
-    weight is untied, since an embedding is looked up in float32. Call this with everything frozen (before decoding) or with the
-    trained parameters marked by requires_grad (before training): those stay as they are.
-    """
-    if dtype is None:
-        return
-    for module in filter(weights.is_dense, list(model.modules())):
-        weight = weights.read(module)
-        if weight.requires_grad or (weight is embedding.weight and any(p.requires_grad for p in embedding.parameters())):
-            continue
-        weights.narrow(module, dtype)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.weights import round_frozen
 from lora_repro.config.compose import profile_of
 from lora_repro.costs.latency import Call, interleaved
 from lora_repro.data import Encoded, collate
@@ -17,7 +18,7 @@ from lora_repro.methods.base import AbstractMethod
 from lora_repro.objectives.base import Objective
 from lora_repro.train.loop import TrainConfig
 from lora_repro.train.optimizer import adamw
-from lora_repro.train.precision import autocast, loss_scaler, resolve_precision, round_frozen
+from lora_repro.train.precision import autocast, loss_scaler, resolve_precision
 
 PARTS = {  # part of a step's time -> the operations that it consists of
     "matrix products": ("mm", "addmm"),

@@ -25,12 +25,13 @@ from typing import Any
 import torch
 
 from lora_repro.backbone.model import Backbone
+from lora_repro.backbone.weights import round_frozen
 from lora_repro.config.compose import build, compose
 from lora_repro.costs.latency import Call
 from lora_repro.data import Encoded
 from lora_repro.errors import UserError
 from lora_repro.run.stages import objective_of
-from lora_repro.train.precision import autocast, resolve_precision, round_frozen
+from lora_repro.train.precision import autocast, resolve_precision
 from lora_repro.train.ranks import Ranks
 from tests.benchmarks._arms import PARTS, copied, kind, medians, parts, shown, turns, within
 from tests.benchmarks._table import Row, by_cpu, told

@@ -30,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
+from lora_repro.backbone.weights import round_frozen
 from lora_repro.config.compose import build, compose
 from lora_repro.costs import arithmetic
 from lora_repro.costs.forecast import workload
@@ -39,7 +40,7 @@ from lora_repro.methods.base import AbstractMethod
 from lora_repro.objectives.base import Objective
 from lora_repro.run.stages import backbone_of, objective_of
 from lora_repro.train.optimizer import adamw
-from lora_repro.train.precision import autocast, round_frozen
+from lora_repro.train.precision import autocast
 
 CARD, HOST, HALF = torch.device("cuda", 0), torch.device("cpu"), torch.bfloat16
 CORE = Path(torch.__file__).parent / "lib" / "libc10.so"  # Linux's
