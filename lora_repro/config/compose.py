@@ -17,15 +17,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
-from lora_repro.config import (
-    blocks,
-    environment,
-    file_hashes,
-    hydra_internals,
-    paths,
-    resolvers,
-    task_resolver,
-)
+from lora_repro.config import blocks, environment, file_hashes, hydra_internals, paths, resolvers
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.families import own_task
 from lora_repro.config.hydra_errors import one_line
@@ -310,7 +302,7 @@ def compose_cached(overrides: tuple[str, ...]) -> DictConfig:
     return compose(list(overrides))
 
 
-task_resolver.use(compose_cached)
+resolvers.use_tasks(compose_cached)
 
 
 def _refuse_unscripted(config: DictConfig) -> None:

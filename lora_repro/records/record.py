@@ -22,6 +22,7 @@ from lora_repro import console
 from lora_repro.config import signature
 from lora_repro.errors import Busy, UserError
 from lora_repro.files import SEAL, regular, sealed, sha256, write_json, write_text
+from lora_repro.records import run_folder
 from lora_repro.records.run_folder import ADAPTER, LOCK, METRICS, PREDICTIONS, RECORD, UPDATES
 
 SCHEMA = 1
@@ -250,6 +251,16 @@ def lock(folder: Path) -> Iterator[None]:
                 raise UserError(f"{path} is neither a file nor a folder: delete it, then run again")
         (folder / LOCK).write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
+
+
+def tidy(folder: Path) -> None:
+    """Remove from a recorded run's folder what only an unfinished run needs, unless a process holds the folder.
+
+    A run that was killed between its record and its clean-up left it; the next process to find the record calls this.
+    """
+    if run_folder.leftovers(folder):
+        with suppress(Busy), lock(folder):
+            run_folder.clean(folder)
 
 
 def vacate(folder: Path) -> None:

@@ -33,7 +33,6 @@ from lora_repro.objectives.base import Objective
 from lora_repro.planning.cells import own_title
 from lora_repro.records import attempts, provenance, record
 from lora_repro.records.run_folder import CHECKPOINTS, METRICS, clean
-from lora_repro.run.cleanup import tidy
 from lora_repro.run.stages import (
     Adapted,
     Answers,
@@ -75,7 +74,7 @@ def run(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     ranks = Ranks.here(config.device)
     if run_record := ranks.led(lambda: record.find(folder, config_dict)):
         if ranks.first:
-            tidy(folder)
+            record.tidy(folder)
         return run_record
     starts = first(config, overrides)
     with ranks.hold(record.lock(folder)):

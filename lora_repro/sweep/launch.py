@@ -35,7 +35,6 @@ from lora_repro.records.run_folder import RECORD
 from lora_repro.report import show, sweep_tables
 from lora_repro.report.pivot import Pivot
 from lora_repro.results import grouped, published_records
-from lora_repro.run.cleanup import tidy
 from lora_repro.sweep import gpus, parallel, preflight, ray_launcher, supervise
 from lora_repro.sweep.grid import ranking_key
 from lora_repro.sweep.progress import Pace, Progress, announce, growing_table, others_of
@@ -75,7 +74,7 @@ def _told(cell: Cell) -> bool:
     run_record = record.find(cell.folder, cell.asked)
     if run_record is None:
         return False
-    tidy(cell.folder)
+    record.tidy(cell.folder)
     print(summary_line(run_record, cell, again=True), flush=True)
     if _progress:
         _progress.ended(cell)
