@@ -33,8 +33,9 @@ def test_every_run_has_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         with gpus.own_gpu() as none:
             assert none == {}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,-1,5")
-    assert gpus.visible_gpus() == ["3"]
+    for spelled, names in (("3,-1,5", ["3"]), (" 3, 5,", ["3", "5"]), ("3, -1,5", ["3"])):  # one card has one name, so one lock
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", spelled)
+        assert gpus.visible_gpus() == names
 
 
 def test_cards_are_counted_without_the_driver_where_no_variable_lists_them(

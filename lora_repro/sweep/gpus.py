@@ -28,7 +28,7 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 def visible_gpus() -> list[str]:
     """The cards that this process may use, by index or name. As for CUDA, an index of -1 hides itself and all after it."""
     if (devices := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in takewhile(lambda name: name.strip() != "-1", devices.split(",")) if name]
+        return [name for name in takewhile(lambda name: name != "-1", map(str.strip, devices.split(","))) if name]
     if shutil.which("nvidia-smi") is None:
         import torch  # slow to import, here and below
 
