@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import peft
 import pytest
 import torch
+from own_models import own_model
 from peft_models import IDS, SENTENCE, TEXT, fresh, logits, sentences, trained
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from lora_repro.backbone.architecture import KINDS
+from lora_repro.backbone.detect import describe
 from lora_repro.errors import UserError
 from lora_repro.exchange import peft_folder
 from lora_repro.methods.full import Full
@@ -125,6 +129,19 @@ def test_an_adapter_of_the_bare_body_loads_with_the_head_apart(tmp_path: Path) -
     (tmp_path / "head.safetensors").unlink()
     with pytest.raises(UserError, match="no trained head"):
         peft_folder.load(tmp_path, sentences("bert", "mean"))
+
+
+def test_a_new_pooler_is_saved_with_the_head(tmp_path: Path) -> None:
+    """A BERT of masked words has none, and peft draws another one for its base."""
+    spec = replace(describe(str(own_model(tmp_path / "base", "bert"))), head="classification", n_labels=3)
+    ours = trained(spec.load(), QV)
+    peft_folder.save(tmp_path / "adapter", ours, QV, "base")
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=3)
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter")
+    torch.testing.assert_close(logits(theirs), logits(ours.model), rtol=1e-5, atol=1e-5)
+    again = spec.load()
+    peft_folder.load(tmp_path / "adapter", again)
+    torch.testing.assert_close(logits(again.model), logits(ours.model), rtol=1e-5, atol=1e-5)
 
 
 def altered(folder: Path, architecture: str = "llama", **settings: Any) -> Path:

@@ -49,9 +49,11 @@ def save(
     generates = hasattr(backbone.model, "prepare_inputs_for_generation")
     config |= {"task_type": "CAUSAL_LM" if generates else None, "base_model_name_or_path": base, "revision": revision}
     if backbone.classifier and pooling.fits_auto_class(backbone):
-        head = pooling.head(backbone)
-        config |= {"task_type": "SEQ_CLS", "modules_to_save": sorted({name.partition(".")[0] for name in head})}
-        tensors |= {f"{peft_lora.ROOT}{name}": parameter for name, parameter in head.items()}
+        # By their whole paths: a new pooler is inside the body, of which nothing else is saved.
+        parts = [part for part in backbone.classifier if [*part.parameters()]]
+        modules = sorted(name for name, module in backbone.model.named_modules() if module in parts)
+        config |= {"task_type": "SEQ_CLS", "modules_to_save": modules}
+        tensors |= {f"{peft_lora.ROOT}{name}": parameter for name, parameter in pooling.head(backbone).items()}
     elif backbone.classifier:
         config["task_type"] = "FEATURE_EXTRACTION"
     save_tensors(folder / TENSORS, {name: tensor.detach().float().clone() for name, tensor in tensors.items()})
