@@ -14,7 +14,7 @@ from transformers import AutoConfig
 from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.config.compose import CONF, build, compose, starts_of
-from lora_repro.config.override import override_value
+from lora_repro.config.hydra_internals import override_value
 from lora_repro.config.paths import choices
 from lora_repro.config.schema import fields
 from lora_repro.config.signature import signature

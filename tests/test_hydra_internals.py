@@ -161,3 +161,12 @@ def test_a_composition_is_hydra_s_own(asked: list[str], monkeypatch: pytest.Monk
         lambda self, defaults, repo: original(self, defaults, hydra_internals._Copies(repo)),
     )  # fmt: skip
     assert composed() == ours and "_target_" in ours[0]
+
+
+PLAIN: list[object] = [None, True, 3, 1e-08, 0.002, "plain", "0", "null", "a b's \"c\"", "é,{x: 1}", ["query", "0"], {"a": [1]}]
+SLASHES: list[object] = ["a\\b", "C:\\x\\y", "end\\", "a\\'b", "\\\\", ["C:\\x", "end\\"], {"a": "it's \\d+\\"}]
+
+
+@pytest.mark.parametrize("value", [*PLAIN, *SLASHES])
+def test_a_value_survives_the_override_grammar(value: object) -> None:
+    assert compose.resolved(compose.compose([f"row.label={hydra_internals.override_value(value)}"]))["row"]["label"] == value

@@ -23,7 +23,6 @@ from planted import note
 from lora_repro.commands.render import main
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
-from lora_repro.config.override import override_value
 from lora_repro.config.signature import identity, signature
 from lora_repro.files import SEAL, write_text
 from lora_repro.planning.rerun_command import command
@@ -490,13 +489,6 @@ def test_the_command_of_ones_own_method_names_the_package_and_the_folder(tmp_pat
     (tmp_path / "method" / "mine.yaml").write_text("_target_: lora_repro.methods.bitfit.BitFit\nname: mine\n")
     config = resolved(compose(["profile=mini", "method=bitfit", "task=sentiment"]))
     assert command(record | {"asked": identity(config)}, "mini").options == ()
-
-
-@pytest.mark.parametrize(
-    "value", [None, True, 3, 1e-08, 0.002, "plain", "0", "null", "a b's \"c\"", "é,{x: 1}", ["query", "0"], {"a": [1, None]}]
-)
-def test_a_value_survives_the_override_grammar(value: object) -> None:
-    assert resolved(compose([f"row.label={override_value(value)}"]))["row"]["label"] == value
 
 
 def test_an_embedded_figure_is_smaller_and_every_glyph_is_still_found() -> None:

@@ -21,8 +21,7 @@ from lora_repro.config import blocks, environment, file_hashes, hydra_internals,
 from lora_repro.config.compose_cache import load_or_make
 from lora_repro.config.families import own_task
 from lora_repro.config.hydra_errors import one_line
-from lora_repro.config.hydra_internals import Hydra, Override
-from lora_repro.config.override import override_value
+from lora_repro.config.hydra_internals import Hydra, Override, override_value
 from lora_repro.config.paths import CONF as CONF
 from lora_repro.config.schema import class_name, is_trusted, not_trusted
 from lora_repro.config.signature import signature

@@ -10,6 +10,7 @@ What the public `hydra.compose` and `hydra.main` cannot do, and who needs it:
     compose in little more than half the time                    `_merge`, `_Choices`                       here
     set single values without composing anew                     `apply_values`                             config/compose.py
     the jobs of a sweep without running them                     `parse`, `split_jobs`                      config/compose.py
+    a value, spelled as a command line has it                    `override_value`                           config/compose.py
     files with blocks; a check of what was composed              `FileConfigSource`, `use_file_source`,
                                                                  `load_configuration`, `check_loading`      config/blocks.py
     classes that Hydra builds                                    `BASIC_LAUNCHER`, `BASIC_SWEEPER`          config/hydra_node.py
@@ -19,6 +20,7 @@ What the public `hydra.compose` and `hydra.main` cannot do, and who needs it:
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
@@ -42,6 +44,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType as ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override as Override
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton as Singleton
 from hydra.core.utils import JobReturn as JobReturn
@@ -214,6 +217,20 @@ def in_place_of_the_running(make: Callable[[], Hydra]) -> Iterator[Any]:
 def parse(overrides: Sequence[str], loader: Any = None) -> list[Override]:
     """The overrides by Hydra's grammar. With a loader, a `glob(...)` knows what it stands for."""
     return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+
+
+def override_value(value: object) -> str:
+    """`value` in Hydra's override grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        word = re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in ("null", "true", "false", "nan", "inf")
+        return value if word else QuotedString(value, Quote.single).with_quotes()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(override_value, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
+    return repr(value)
 
 
 def is_group(key: str, loader: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, sweep_jobs
-from lora_repro.config.override import override_value
+from lora_repro.config.hydra_internals import override_value
 from lora_repro.config.schema import defaults
 from lora_repro.config.signature import identity
 from lora_repro.errors import UserError
