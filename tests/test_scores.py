@@ -351,15 +351,22 @@ def test_the_real_bootstrap_takes_predictions_as_they_are_stored(tmp_path: Path)
     assert 0 < difference.low <= difference.mean <= difference.high <= 100
 
 
+BACKBONE = {"_target_": "lora_repro.backbone.spec.BackboneSpec", "name": "small"}
+TRAIN = {"_target_": "lora_repro.train.loop.TrainConfig", "lr": 1e-3, "epochs": 1}
+
+
 def compared(folder: Path, changed: dict[str, dict[str, Any]], names: str = "fl") -> Error:
-    """The error over seeds of two rows among six of three seeds, all trained alike but for what is `changed` of a row."""
+    """The error over seeds of two rows among six of three seeds, all trained alike but for what is `changed` of a row.
+
+    A change of `l3` gives the row l a fourth seed.
+    """
     records = []
     for place, name in enumerate("flabcd"):
-        for seed in range(3):
+        for seed in range(4 if f"{name}3" in changed else 3):
             one = record(f"{name}{seed}", 0.5 + place / 100 + (0.01, -0.02, 0.0)[seed - place % 3])
             one["measured"]["scores"]["slot_error_rate"] = (9 + place + (place + 2) * (seed - place % 3)) / 100
-            one["asked"] |= {"seed": seed, "method": {"name": name}, "train": {"lr": 1e-3, "epochs": 1}}
-            for key, value in changed.get(name, {}).items():
+            one["asked"] |= {"seed": seed, "method": {"name": name}, "train": TRAIN, "backbone": BACKBONE}
+            for key, value in changed.get(f"{name}3" if seed == 3 else name, {}).items():
                 one[key] = {**one[key], **value} if isinstance(value, dict) else value
             records.append(one)
     archive = store(folder, *records)
@@ -373,7 +380,14 @@ def compared(folder: Path, changed: dict[str, dict[str, Any]], names: str = "fl"
     return made_difference.over_seeds
 
 
-LONGER, LR = {"train": {"lr": 1e-3, "epochs": 2}}, {"train": {"lr": 2e-3, "epochs": 1}}
+def test_a_row_that_trains_nothing_has_no_spread_over_seeds(tmp_path: Path) -> None:
+    error = compared(tmp_path, {"l": {"measured": {"parameters": {"method": 0, "head": 0}}}})
+    assert error.pooled and (error.pooled.rows, error.freedom) == (5, 10)
+    assert error.size == pytest.approx(error.pooled.sd * (1 / 3) ** 0.5 * 100)
+
+
+LONGER, LR = {"train": {**TRAIN, "epochs": 2}}, {"train": {**TRAIN, "lr": 2e-3}}
+NEWER = {"backbone": {**BACKBONE, "path": None}}  # a record from before the setting has its default unsaid
 
 
 @pytest.mark.parametrize(
@@ -381,13 +395,16 @@ LONGER, LR = {"train": {"lr": 1e-3, "epochs": 2}}, {"train": {"lr": 2e-3, "epoch
     [
         ({}, 12, 6),
         ({"a": {"asked": LONGER}}, 10, 5),  # trained longer: not alike
+        ({"a": {"asked": NEWER}}, 12, 6),
+        ({"f": {"asked": NEWER}}, 12, 6),
         ({"a": {"status": "collapsed"}}, 10, 5),
         ({"a": {"asked": LONGER}, "b": {"asked": LONGER}}, "welch", None),  # 8 degrees of freedom tell too little
         ({"l": {"asked": LONGER}}, "welch", None),  # the two rows themselves
         ({"l": {"status": "collapsed"}}, "welch", None),
+        ({"l3": {"status": "collapsed"}}, "welch", None),  # the other row has no such seed
         ({"l": {"asked": {"method": {"name": "f", "dropout": 0.1}}}}, 2, None),  # share start and rate: by seed
         ({"l": {"asked": {"method": {"name": "f"}, **LR}}}, 12, 6),
-        ({"l": {"asked": {"method": {"name": "f"}, "backbone": {"name": "larger"}}}}, "welch", None),
+        ({"l": {"asked": {"method": {"name": "f"}, "backbone": {**BACKBONE, "name": "larger"}}}}, "welch", None),
     ],
 )
 def test_the_spread_over_seeds_is_that_of_rows_trained_alike(

@@ -58,7 +58,7 @@ def named(config: dict[str, Any]) -> dict[str, Any]:
     """The value of which the signature is a digest; it holds `seed` and `starts_from` unchanged. Raises what `signature` does."""
     settings = identity(config)
     settings.pop("starts", None)  # `starts_from` has their signatures
-    return {key: _named(value) for key, value in settings.items()}
+    return {key: canonical(value) for key, value in settings.items()}
 
 
 def digest(value: Any) -> str:
@@ -67,22 +67,22 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _named(node: Any) -> Any:
+def canonical(node: Any) -> Any:
     """The canonical form that is hashed: a component as its class and what differs from its defaults, whole floats as ints."""
     if isinstance(node, dict):
         usual = _usual(node["_target_"]) if "_target_" in node else {}
-        values = {key: _named(value) for key, value in node.items() if key != "_target_"}
+        values = {key: canonical(value) for key, value in node.items() if key != "_target_"}
         differences = {key: value for key, value in values.items() if not _same(value, usual.get(key))}
         return {"_target_": class_name(node["_target_"]), **differences} if "_target_" in node else differences
     if isinstance(node, list | tuple):
-        return [_named(item) for item in node]
+        return [canonical(item) for item in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
 @cache
 def _usual(target: str) -> dict[str, Any]:
     """The constructor's defaults in the canonical form."""
-    return {key: _named(value) for key, value in defaults(target).items()}
+    return {key: canonical(value) for key, value in defaults(target).items()}
 
 
 def _same(value: Any, other: Any) -> bool:
@@ -112,4 +112,4 @@ def _differing(recorded: Any, today: Any, key: str) -> list[tuple[str, Any, Any]
         return [pair for name in names for pair in _differing(recorded[name], today[name], f"{key}.{name}" if key else name)]
     if key.endswith("._target_"):
         recorded, today = class_name(recorded), class_name(today)
-    return [] if _same(_named(recorded), _named(today)) else [(key, recorded, today)]
+    return [] if _same(canonical(recorded), canonical(today)) else [(key, recorded, today)]

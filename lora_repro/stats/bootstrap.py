@@ -156,12 +156,13 @@ def difference(
     seed: int = 0,
     paired: bool = True,
     common: Pooled | None = None,
+    varies: Sequence[bool] = (),
 ) -> Draws:
     """The difference of a corpus metric and its `n` resamples of inputs and seeds, whose middle 95 % are its interval.
 
     sides: a and b of a - b, or a, b, c and d of (a - b) - (c - d); of each one entry a seed, None for a run that diverged, which
     has the metric's `worst`. paired: whether the sides' seeds go together. common: the spread of one run over seeds, if it is
-    known from more rows than these (`spread.error`).
+    known from more rows than these (`spread.error`). varies: whether a side depends on its seed; empty: each does.
 
     - A resample draws inputs with replacement and scores every run of all sides on them. What the draw of seeds adds is normal,
       with the error that `spread.error` tells from the scores on the whole test set.
@@ -184,7 +185,7 @@ def difference(
     if len({len(side) for side in sides}) > 1:
         samples = [one.mean(axis=1, keepdims=True) for one in samples]
     mean = float(sum(side.mean() for side in scores))
-    return Draws(mean, np.asarray(sum(samples)), sizes[0], error(scores, paired, common), seed)
+    return Draws(mean, np.asarray(sum(samples)), sizes[0], error(scores, paired, common, varies), seed)
 
 
 def _scores(table: Floats, metric: CorpusMetric, weights: Floats) -> Floats:

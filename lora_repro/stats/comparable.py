@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_repro.config import signature
 from lora_repro.errors import UserError
 from lora_repro.metrics.corpus import counted_score
 from lora_repro.records.record import load_predictions
@@ -86,20 +87,32 @@ def resampled(sides: Sequence[Sequence[Run]], metric: str, seed: int) -> Draws:
     """`bootstrap.difference` of two or four sides, each with a run of every seed; resamples are drawn once a run.
 
     Seeds go together where all sides share their start and learning rate: the trained values of one seed then begin alike. Else
-    the spread over seeds is the task's, if all rows that were trained alike have one (`spread.pooled`), or each side's own.
+    the spread over seeds is the task's, if all rows that were trained alike have one (`spread.pooled`), or each side's own. A
+    side without training has none.
     """
     paired = len({_start(side[0]) for side in sides}) == 1
-    runs = [run for side in sides for run in side]
-    alike = {(run.store, _training(run.record)) if run.store and run.finished else None for run in runs}
+    varies = tuple(any(_trains(run.record) for run in side) for side in sides)
+    runs = [run for side, drawn in zip(sides, varies, strict=True) for run in side if drawn]
+    alike = {(run.store, _training(run.record)) if run.store and _all_finished(run) else None for run in runs}
     common = next(iter(alike)) if len(alike) == 1 else None
     seed_spread = spread(*common, metric) if common else None
     files = tuple(tuple(_stamped(run.predictions) if run.trained else None for run in side) for side in sides)
-    return _difference(files, metric, seed, paired, seed_spread)
+    return _difference(files, metric, seed, paired, seed_spread, varies)
+
+
+def _trains(record: Mapping[str, Any]) -> bool:
+    """Whether a run had values to train, so that another seed gives another score."""
+    values = record["measured"].get("parameters") or {"method": 1}
+    return bool(values.get("method") or values.get("head"))
+
+
+# What a record says of its configuration depends on its age: of a setting that came later it says nothing, and had the default.
+# `signature.canonical` leaves defaults out.
 
 
 def _start(run: Run) -> str:
     """What a run's trained values begin as, beside its seed, and its learning rate."""
-    config = run.record["asked"]
+    config = signature.canonical(run.record["asked"])
     method = {key: value for key, value in config.get("method", {}).items() if key != "dropout"}
     backbone = config.get("backbone", {}).get("name")  # quantised or not, it has the same shapes
     return json.dumps([backbone, method, config.get("train", {}).get("lr")], sort_keys=True)
@@ -107,10 +120,22 @@ def _start(run: Run) -> str:
 
 def _training(record: Mapping[str, Any]) -> str:
     """Task, data, backbone and length: rows for which it is equal were trained alike."""
-    config = record["asked"]
+    config = signature.canonical(record["asked"])
     length = [config.get("train", {}).get(key) for key in ("epochs", "steps")]
     alike = [config.get(key) for key in ("task", "data", "backbone")]
     return json.dumps([alike, length, bool(config.get("starts_from"))], sort_keys=True)
+
+
+def _setting(record: Mapping[str, Any]) -> str:
+    """Everything that was asked for but the seed: runs for which it is equal are one row."""
+    return json.dumps({**signature.canonical(record["asked"]), "seed": None, "starts": None, "starts_from": None}, sort_keys=True)
+
+
+def _all_finished(run: Run) -> bool:
+    """Whether a run finished, and so did every other seed of its row in its store."""
+    assert run.store
+    row = _rows(run.store.origin or run.store).get(_training(run.record), {}).get(_setting(run.record), [])
+    return run.finished and all(record["status"] == FINISHED for record in row)
 
 
 def spread(store: Store, training: str, metric: str) -> Pooled | None:
@@ -125,19 +150,18 @@ def spread(store: Store, training: str, metric: str) -> Pooled | None:
 
 @cache
 def _spread(store: Store, training: str, metric: str) -> Pooled | None:
-    rows = [row for row in _rows(store).get(training, ()) if all(record["status"] == FINISHED for record in row)]
+    rows = [row for row in _rows(store).get(training, {}).values() if all(record["status"] == FINISHED for record in row)]
     scores = ([counted_score(record, metric) for record in row] for row in rows)
     return pooled([[one for one in row if one is not None] for row in scores])
 
 
 @cache
-def _rows(store: Store) -> dict[str, list[list[dict[str, Any]]]]:
-    """The records of each training, a list for each of its settings."""
+def _rows(store: Store) -> Mapping[str, Mapping[str, list[dict[str, Any]]]]:
+    """The records of each training by their setting, without those of rows that train nothing."""
     trainings: defaultdict[str, defaultdict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for record in store.records.values():
-        setting = {**record["asked"], "seed": None, "starts_from": None}
-        trainings[_training(record)][json.dumps(setting, sort_keys=True)].append(record)
-    return {training: list(settings.values()) for training, settings in trainings.items()}
+    for record in filter(_trains, store.records.values()):
+        trainings[_training(record)][_setting(record)].append(record)
+    return trainings
 
 
 def inputs(run: Run) -> tuple[str, ...] | None:
@@ -156,10 +180,15 @@ def _predictions(file: File) -> list[dict[str, Any]]:
 
 @cache
 def _difference(
-    files: tuple[tuple[File | None, ...], ...], metric: str, seed: int, paired: bool, common: Pooled | None
+    files: tuple[tuple[File | None, ...], ...],
+    metric: str,
+    seed: int,
+    paired: bool,
+    common: Pooled | None,
+    varies: tuple[bool, ...],
 ) -> Draws:
     runs = [[None if file is None else _resampled(file, metric, seed) for file in side] for side in files]
-    return difference(runs, metric, seed=seed, paired=paired, common=common)
+    return difference(runs, metric, seed=seed, paired=paired, common=common, varies=varies)
 
 
 @cache

@@ -78,10 +78,11 @@ def _bartlett(quotients: Floats, each: NDArray[np.int_]) -> float:
     return float(chdtrc(k - 1, -float(each @ np.log(quotients)) / correction))
 
 
-def error(sides: Sequence[Floats], paired: bool, common: Pooled | None) -> Error:
+def error(sides: Sequence[Floats], paired: bool, common: Pooled | None, varies: Sequence[bool] = ()) -> Error:
     """The error of a sum or difference of the means of `sides`, each one [k] scores by seed.
 
-    sides: as they enter the sum, those that are subtracted with their sign changed. By the first rule that fits:
+    sides: as they enter the sum, those that are subtracted with their sign changed. varies: whether a side depends on its seed;
+    one that does not adds nothing; empty: each does. By the first rule that fits:
 
     - paired, and as many seeds on every side: s of the sums of one seed, s / sqrt(k), with k - 1 degrees of freedom;
     - common: its standard deviation times sqrt(sum of 1 / k);
@@ -90,6 +91,7 @@ def error(sides: Sequence[Floats], paired: bool, common: Pooled | None) -> Error
 
     A single seed has no spread of its own: it adds nothing.
     """
+    sides = [side for side, drawn in zip(sides, varies or [True] * len(sides), strict=True) if drawn]
     sizes = [len(side) for side in sides]
     if paired and len(set(sizes)) == 1:
         total = np.sum(sides, axis=0)
