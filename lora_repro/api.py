@@ -55,6 +55,7 @@ def to_peft(model: nn.Module, method: AbstractMethod, folder: str | Path, base: 
 def complete(model: nn.Module, tokenizer: Any, prompts: Sequence[str], search: BeamSearch | None = None) -> list[str]:
     """What a causal language model writes after each prompt, by the paper's beam search (its settings by default).
 
+    As E2E's texts, an answer ends at its first blank line; with `BeamSearch(blank_line=False)` it may have paragraphs.
     Raises UserError as `BeamSearch.decode` does.
     """
     rows = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]

@@ -183,6 +183,7 @@ def test_a_checkpoint_s_score_is_the_recorded_one(tmp_path: Path, capsys: pytest
 
 
 def test_its_decoding_options_are_those_of_the_beam_search() -> None:
-    fields = {field.name: type(field.default) for field in dataclasses.fields(BeamSearch)}
-    types = {action.dest: action.type for action in generate.parser()._actions if action.dest in fields}
-    assert types == fields and tuple(fields) == generate.DECODING
+    fields = {field.name: field.default for field in dataclasses.fields(BeamSearch)}
+    words = [f"--{name.replace('_', '-')}={str(value).lower()}" for name, value in fields.items()]
+    options = vars(generate.parser().parse_args([".", *words]))
+    assert json.dumps({name: options[name] for name in fields}) == json.dumps(fields) and tuple(fields) == generate.DECODING

@@ -338,6 +338,13 @@ def test_a_prompt_that_is_too_long_loses_its_first_words_and_a_completion_is_nev
     refused(lambda: task.fit(example, lambda one: False), "'the end'", "data.max_length")
 
 
+@pytest.mark.parametrize("decode", ["greedy", "beam"])
+def test_a_blank_line_ends_no_answer_of_one_s_own_texts_but_those_of_the_suite_s(decode: str) -> None:
+    """Else the first paragraph of what was expected would be the most that a model can write."""
+    for task, ends in (("own_texts", False), ("e2e", True)):
+        assert build(compose(asked(f"task={task}", f"decode={decode}")).decode).blank_line is ends
+
+
 def perfect(outputs: Sequence[str], *metrics: str) -> dict[str, float]:
     """The scores of outputs that are exactly what was expected."""
     examples = [Example(str(n), "q", "", (text,)) for n, text in enumerate(outputs)]

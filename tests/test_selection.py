@@ -6,7 +6,18 @@ import random
 
 import pytest
 import torch
-from decode_models import EOS, Pieces, agree, byte_tokenizer, random_model, random_prompts
+from decode_models import (
+    EOS,
+    PAD,
+    Pieces,
+    Table,
+    V,
+    agree,
+    asked,
+    byte_tokenizer,
+    random_model,
+    random_prompts,
+)
 
 from lora_repro.decode.beam import BeamSearch
 from lora_repro.decode.selection import Ending, repeated_ngrams, top_entries, top_per_row
@@ -34,6 +45,15 @@ def test_a_blank_line_ends_a_beam_however_it_is_spelled(tokens: list[int], text:
     ending = Ending(Pieces(), EOS)
     assert ends_last(ending, tokens)
     assert ending.text(tokens) == text
+
+
+@pytest.mark.parametrize("blank_line, output", [(True, "b"), (False, "b \n\nc")])
+def test_an_answer_may_have_paragraphs_where_a_blank_line_does_not_end_it(blank_line: bool, output: str) -> None:
+    table = torch.full((V, V), -20.0)
+    for token, following in ((6, 7), (7, 3), (3, 8), (8, EOS)):
+        table[token, following] = 5.0
+    search = BeamSearch(beam=2, max_new_tokens=6, length_penalty=0.0, no_repeat_ngram=0, blank_line=blank_line)
+    assert search.decode(Table(table), Pieces(), [asked([6], [-1])], EOS, PAD).outputs == [output]
 
 
 def test_a_real_byte_level_tokenizer() -> None:

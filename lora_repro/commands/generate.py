@@ -27,7 +27,7 @@ from lora_repro.files import write_text
 from lora_repro.methods.base import require
 from lora_repro.tasks.base import Example
 
-DECODING = ("beam", "max_new_tokens", "length_penalty", "no_repeat_ngram", "batch_size")
+DECODING = ("beam", "max_new_tokens", "length_penalty", "no_repeat_ngram", "batch_size", "blank_line")
 OTHERS = {"precision": "train.precision", "device": "device"}
 COMPOSED = ("task", "backbone", "profile")
 # Settings of a run -> the options that replace them here.
@@ -44,17 +44,25 @@ def parser() -> argparse.ArgumentParser:
     arg_parser.add_argument(
         "--to", type=Path, metavar="FILE", help="write the outputs to FILE, one per line, instead of printing them"
     )
-    arg_parser.add_argument("--beam", type=int, help="decode.beam; this and the next four default to the run's")
+    arg_parser.add_argument("--beam", type=int, help="decode.beam; this and the next five default to the run's")
     arg_parser.add_argument("--max-new-tokens", type=int)
     arg_parser.add_argument("--length-penalty", type=float)
     arg_parser.add_argument("--no-repeat-ngram", type=int)
     arg_parser.add_argument("--batch-size", type=int)
+    arg_parser.add_argument("--blank-line", type=truth, metavar="true|false", help="whether a blank line ends an answer")
     arg_parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: the run's")
     arg_parser.add_argument("--device", help="cpu or cuda; default: cuda if there is one")
     arg_parser.add_argument("--task", metavar="NAME", help="only for a checkpoint from elsewhere, like --backbone and --profile")
     arg_parser.add_argument("--backbone", metavar="NAME", help="a name in conf/backbone")
     arg_parser.add_argument("--profile", metavar="NAME", help="a name in conf/profile")
     return arg_parser
+
+
+def truth(text: str) -> bool:
+    """`true` or `false`."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError("write true or false")
+    return text == "true"
 
 
 def opened(folder: Path, options: argparse.Namespace) -> Opened:

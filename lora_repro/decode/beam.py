@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Decoded:
     """What a search found, in the order of its prompts.
 
-    `outputs`: text cut at EOS, then at the first blank line, then stripped. `tokens`: the generated ids, end token included.
+    `outputs`: text cut at EOS, then at a blank line that ends it, then stripped. `tokens`: the generated ids, end token included.
     `scores`: sum of log-probabilities / length^penalty. `forward_calls`: model calls. `steps`: positions searched, summed over
     prompts, which equals the calls of a search of one prompt at a time.
     """
@@ -50,9 +50,9 @@ class _Best:
 class BeamSearch:
     """Beam search; a hypothesis of n generated tokens (end token included) scores sum log p / n^length_penalty.
 
-    A beam ends on EOS or on a blank line in its decoded text; beams unfinished after `max_new_tokens` are scored by the
-    same formula. `no_repeat_ngram` (0: off) forbids a second occurrence of an n-gram among the generated tokens; forbidden
-    logits become -inf before the softmax, so the rest renormalises. Ties go to the earlier beam, then the lower id.
+    A beam ends on EOS or, with `blank_line`, on a blank line in its decoded text; beams unfinished after `max_new_tokens` are
+    scored by the same formula. `no_repeat_ngram` (0: off) forbids a second occurrence of an n-gram among the generated tokens;
+    forbidden logits become -inf before the softmax, so the rest renormalises. Ties go to the earlier beam, then the lower id.
 
     The early stop is exact. Log-probabilities are <= 0, so a beam with running sum s <= 0 can only end with a sum <= s, and at
     length L <= N = max_new_tokens scores at most s / L^p <= s / N^p for p >= 0 (dividing a negative number by more makes it
@@ -68,6 +68,7 @@ class BeamSearch:
     length_penalty: Annotated[float, Range(0, 10)] = 0.9  # the early stop's bound does not hold below 0
     no_repeat_ngram: int = 4
     batch_size: Annotated[int, Range(1)] = 16
+    blank_line: bool = True
 
     def __post_init__(self) -> None:
         check(f"{__name__}.BeamSearch", vars(self), "decode")
@@ -95,7 +96,7 @@ class BeamSearch:
         model.eval()
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].ids))  # similar lengths need least padding
         by_prompt: dict[int, _Best] = {}
-        ending = Ending(tokenizer, eos)
+        ending = Ending(tokenizer, eos, self.blank_line)
         calls = steps = 0
         with torch.inference_mode():
             for start in range(0, len(order), self.batch_size):

@@ -134,29 +134,33 @@ def expand(beams: Beams, logits: Tensor, beam: int, no_repeat_ngram: int) -> Bea
 
 
 class Ending:
-    """Which beams have ended (EOS, or a blank line in the decoded text), and the text they leave.
+    """Which beams have ended (EOS or, with `blank_line`, a blank line in the decoded text), and the text they leave.
 
     The blank line is judged on text, not on ids: "\\n\\n" may be one token, two, or the seam of two longer ones. It can
     only appear with a token that holds a newline, so only such beams are decoded; tokens are classified as they occur.
     """
 
-    def __init__(self, tokenizer: Any, eos: int) -> None:
-        self.tokenizer, self.eos = tokenizer, eos
+    def __init__(self, tokenizer: Any, eos: int, blank_line: bool = True) -> None:
+        self.tokenizer, self.eos, self.blank_line = tokenizer, eos, blank_line
         self._has_newline: dict[int, bool] = {}
 
     def __call__(self, history: Tensor) -> list[bool]:
         """For each row of history (R, n): has the last token ended it?"""
         return [
-            token == self.eos or (self._newline(token) and BLANK_LINE in self._decode(history[row].tolist()))
+            token == self.eos or (self._newline(token) and self._blank(history[row].tolist()))
             for row, token in enumerate(history[:, -1].tolist())
         ]
 
     def text(self, tokens: Sequence[int]) -> str:
-        """Text of the tokens before EOS, cut at the first blank line, stripped."""
+        """Text of the tokens before EOS, cut at the first blank line if that ends a beam, stripped."""
         ids = list(tokens)
         if self.eos in ids:
             ids = ids[: ids.index(self.eos)]
-        return self._decode(ids).split(BLANK_LINE)[0].strip()
+        text = self._decode(ids)
+        return (text.split(BLANK_LINE)[0] if self.blank_line else text).strip()
+
+    def _blank(self, ids: list[int]) -> bool:
+        return self.blank_line and BLANK_LINE in self._decode(ids)
 
     def _newline(self, token: int) -> bool:
         if token not in self._has_newline:

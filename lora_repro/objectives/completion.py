@@ -12,7 +12,8 @@ entries, target y and smoothing eps it is  (1 - eps) * -log p(y) + eps * (1/V) *
 over the full vocabulary, target included, as in the authors' code.
 
 If the answer is one of a few given texts, nothing is generated: `likeliest` compares their probabilities. Shots, solved examples
-before an input, are  input separator " completion" blank line  each; a generated answer ends at a blank line too.
+before an input, are  input separator " completion" blank line  each; a generated answer ends at a blank line too, unless
+`decode.blank_line` is false.
 """
 
 from __future__ import annotations
