@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,23 @@ import pytest
 import torch
 from conftest import refused
 from faults import ends_of_places, interrupted
-from peft_models import logits, smoke_run
+from own_models import own_model
+from peft_models import logits, smoke_run, trained
+from transformers import AutoModelForSequenceClassification
 
+from lora_repro.backbone.detect import describe
 from lora_repro.commands import export as export_command
 from lora_repro.config import paths
 from lora_repro.config.compose import compose, resolved
 from lora_repro.config.signature import signature
 from lora_repro.data import collate
 from lora_repro.errors import UserError
-from lora_repro.exchange import card, export, merged
+from lora_repro.exchange import card, export, merged, peft_folder, snippets
 from lora_repro.exchange.card import settings
 from lora_repro.exchange.open_checkpoint import Opened, open_checkpoint, read_origin
 from lora_repro.exchange.restore import restore
 from lora_repro.files import sealed
+from lora_repro.methods.lora import Lora
 from lora_repro.objectives.classification import Classification, features_of, logits_of
 from lora_repro.run.stages import backbone_of, objective_of
 from lora_repro.tasks.base import Example
@@ -173,6 +178,37 @@ def test_the_card_s_code_computes_our_logits(runs: dict[str, Path], name: str, f
     expected = rows(Opened(checkpoint.config, checkpoint.task, checkpoint.method, checkpoint.backbone), Example("k", text, ""))
     got = scope["logits"][:, -1] if name == "text" else scope["logits"]
     torch.testing.assert_close(got.detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", export.FORMATS)
+@pytest.mark.parametrize("architecture", ["mpnet", "modernbert", "distilbert"])
+def test_the_card_s_code_takes_the_mean_through_a_head_of_several_layers(architecture: str, form: str, tmp_path: Path) -> None:
+    """On a model of the user's that has a head of another task."""
+    place, target, lora = own_model(tmp_path / "base", architecture), tmp_path / "out", Lora(rank=2)
+    AutoModelForSequenceClassification.from_pretrained(place, num_labels=5).save_pretrained(place)
+    ours = trained(replace(describe(str(place)), head="classification", n_labels=3, pooling="mean").load(), lora)
+    encodings, _ = Classification(("a", "b", "c")).ask([Example("k", "One sentence.", "")], ours, (0, 0), 128)
+    with torch.no_grad():
+        expected = logits_of(ours, features_of(ours, collate(encodings, ours.pad)))
+    if form == "merged":
+        merged.save(target, ours, ("a", "b", "c"))
+    else:
+        target.mkdir()
+        peft_folder.save(target, ours, lora, "base")
+    scope: dict[str, Any] = {}
+    code = snippets.code({"source": "folder", "hub_id": str(place)}, form, ours)
+    exec(code.replace("FOLDER", str(target)).replace("TEXT", repr("One sentence.")), scope)
+    torch.testing.assert_close(scope["logits"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_card_of_own_data_names_its_classes_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "".join(f"row {n},{('good', 'bad, very')[n % 2]!r}\n".replace("'", '"') for n in range(40)))
+    run = smoke_run(tmp_path / "runs", "task=own_labels", f"task.train={path}", "method=lora", "backbone=random_bert")
+    card = (export.export(run, tmp_path / "out", "merged") / "README.md").read_text(encoding="utf-8")
+    classes = open_checkpoint(run).task.labels
+    assert sorted(classes) == ["bad, very", "good"] and f"Outputs: {', '.join(map(repr, classes))}, in this order" in card
 
 
 def mistake(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -56,7 +56,7 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             snippets.code(config["backbone"], form, backbone),
             "```",
             "",
-            *snippets.notes(config, form, backbone),
+            *snippets.notes(config, form, backbone, run.task.labels),
             "",
             "## Licence",
             "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_repro.exchange import pooling
@@ -27,28 +27,37 @@ def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
     source, revision = origin(base)
     if source.startswith("BASE") and not merged:
         lines += ["# BASE: .cache/backbones, where `lora-repro fetch` puts base models that come in a wheel"]
-    labels = "" if not backbone.classifier or apart or merged else f", num_labels={backbone.head.size}"
+    # The base may have a head of its own, for another number of classes.
+    labels = f", num_labels={backbone.head.size}, ignore_mismatched_sizes=True" if backbone.classifier else ""
     if merged:
         lines += ['tokenizer = AutoTokenizer.from_pretrained("FOLDER")', f'model = {auto}.from_pretrained("FOLDER").eval()']
     else:
+        body = "base.base_model" if apart else "base"
         lines += [f"tokenizer = AutoTokenizer.from_pretrained({source!r}{revision})"]
-        lines += [f"base = {auto}.from_pretrained({source!r}, dtype=torch.float32{revision}{labels})"]
-        lines += ['model = PeftModel.from_pretrained(base, "FOLDER").eval()']
-    lines += [*row(backbone), "with torch.no_grad():"]
+        lines += [f"base = {auto}.from_pretrained({source!r}, dtype=torch.float32{revision}{labels}).eval()"]
+        lines += [f'model = PeftModel.from_pretrained({body}, "FOLDER").eval()']
     if not apart:
-        return "\n".join([*lines, "    logits = model(input_ids=ids).logits"])
-    names = list(pooling.head(backbone))
-    weight, bias = (next((name for name in names if name.endswith(end)), None) for end in ("weight", "bias"))
-    lines += ["    hidden = model(input_ids=ids).last_hidden_state", 'head = load_file("FOLDER/head.safetensors")']
-    lines += [POOLED[backbone.pooling]]
-    more = f' + head["{bias}"]' if bias else ""
-    return "\n".join([*lines, f'logits = features @ head["{weight}"].T{more}'])
+        return "\n".join([*lines, *row(backbone), "with torch.no_grad():", "    logits = model(input_ids=ids).logits"])
+    whole, body = ("model", "model.base_model") if merged else ("base", "model")
+    lines += [f'{whole}.load_state_dict(load_file("FOLDER/head.safetensors"), strict=False)  # the head alone']
+    lines += [*row(backbone), "with torch.no_grad():", f"    hidden = {body}(input_ids=ids).last_hidden_state"]
+    return "\n".join([*lines, f"    {POOLED[backbone.pooling]}", *(f"    {line}" for line in _head(backbone, whole))])
+
+
+def _head(backbone: Backbone, model: str) -> list[str]:
+    """Lines of code that turn `features` into `logits` by the head of the variable `model`, without its dropout."""
+    names = {module: name for name, module in backbone.model.named_modules()}
+    lines = ["logits = features[:, None]" if backbone.picks_first else "logits = features"]
+    for module in backbone.classifier:
+        if module not in names:
+            lines.append("logits = torch.relu(logits)")
+        elif [*module.parameters()]:
+            lines.append(f"logits = {model}.{names[module]}(logits)")
+    return lines
 
 
 def kind(backbone: Backbone) -> str:
     """The transformers class that loads the model."""
-    if not pooling.fits_auto_class(backbone):
-        return "AutoModel"
     return "AutoModelForSequenceClassification" if backbone.classifier else "AutoModelForCausalLM"
 
 
@@ -72,21 +81,21 @@ def example(task: str, backbone: Backbone) -> str:
     return "'name[The Vaults], eatType[pub]'" if task == "e2e" else "'A sentence.'" if backbone.classifier else "TEXT"
 
 
-def notes(config: Mapping[str, Any], form: str, backbone: Backbone) -> list[str]:
-    """Remarks on what the code does not show."""
+def notes(config: Mapping[str, Any], form: str, backbone: Backbone, labels: Sequence[str] = ()) -> list[str]:
+    """Remarks on what the code does not show. labels: the classes in the order of the head's outputs."""
     if config["backbone"].get("quantise"):
         caveat = "; an adapter over the floats computes slightly other logits"
         floats = ". These weights are its values as floats plus the update: they answer as the run did, take more memory, and " \
                  "quantising them again would also round the update"  # fmt: skip
         remark = f"The run's base was in NF4 (bitsandbytes, block 64){floats if form == 'merged' else caveat}."
-        return [remark, *_notes(config, backbone)]
-    return _notes(config, backbone)
+        return [remark, *_notes(backbone, labels)]
+    return _notes(backbone, labels)
 
 
-def _notes(config: Mapping[str, Any], backbone: Backbone) -> list[str]:
+def _notes(backbone: Backbone, labels: Sequence[str]) -> list[str]:
     if not backbone.classifier:
         return [f"The model writes a space, the text and token {backbone.eos}, its end; mask padding by length, not by its id."]
-    labels = ", ".join(map(str, config["task"].get("labels") or [])) or "one number"
+    outputs = f"{', '.join(map(repr, labels))}, in this order" if labels else "one number"
     pair = f"A pair is first + {backbone.separator} + second before the end token"
     types = ", with token_type_ids 1 from the second on" if backbone.architecture in ("bert", "deberta-v2") else ""
-    return [f"Outputs: {labels}, in this order. {pair}{types}."]
+    return [f"Outputs: {outputs}. {pair}{types}."]
