@@ -454,6 +454,12 @@ def test_several_backbones_are_told_apart_and_shown_by_size(tmp_path: Path, monk
         run["measured"]["one_answer_scores"] = {"accuracy": 0.8}
     (reading,) = by_size_claim.read(evidence)
     assert reading.verdict == "inconclusive" and "a constant prediction already reaches" in reading.notes[0]
+    largest = {"name": "largest", "label": "Largest"}
+    third = [replace(one, asked={**one.asked, "backbone": {**one.asked["backbone"], **largest}}, signature=f"l{one.signature}",
+                     folder=Path(f"l{one.folder}")) for one in declared(range(3))]  # fmt: skip
+    three = evidence_of(Store(PUBLISHED, Path(), both), [*cells, *third], monkeypatch)
+    (reading,) = by_size_claim.read(three)
+    assert reading.verdict == "not run at this scale"  # it may lie between the two, or above
     evidence.store = small
     (reading,) = by_size_claim.read(evidence)
     assert (reading.value, reading.verdict) == (None, "not run at this scale")  # of one size

@@ -5,7 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from lora_repro.report import captions
+from lora_repro.report.numbers import Difference
+from lora_repro.stats.spread import UNKNOWN, Error
 
 
 def record(caption: str, n_train: int | None, n_test: int | None = None) -> dict[str, Any]:
@@ -38,3 +42,10 @@ def test_how_much_of_the_data_is_drawn_is_said_task_by_task(monkeypatch: Any) ->
 def test_an_axis_of_training_rows_is_a_range_and_a_run_without_test_inputs_draws_none() -> None:
     assert captions.drawn([record("x", n) for n in (400, 100, 1600)]) == "; drawn: 100-1,600 training rows"
     assert captions.drawn([record("x", None, 0)]) == ""
+
+
+@pytest.mark.parametrize("over_seeds, alone", [(UNKNOWN, True), (Error(0.4, float("inf")), False)])
+def test_one_seed_s_interval_is_of_the_inputs_alone_unless_a_task_s_spread_is_known(over_seeds: Error, alone: bool) -> None:
+    result: Any = SimpleNamespace(n=1, differences={"mean": Difference(1, 0, 2, 1, over_seeds=over_seeds)})
+    main: Any = SimpleNamespace(key="mean", metric=SimpleNamespace(label="mean"))
+    assert ("inputs alone" in " ".join(captions.of_table([], [result], [], main, "full"))) == alone

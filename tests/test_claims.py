@@ -515,6 +515,7 @@ def test_a_combination_that_breaks_the_training_refutes_nothing(tmp_path: Path) 
     for n, verdict, breaks in ((60, INCONCLUSIVE, True), (120, REPLICATED, False), (150, REFUTED, False)):
         (reading,) = test.read(evidence_of(tmp_path / str(n), planted((n,) * 3, (120,) * 3)))
         assert reading.verdict == verdict and any(note.startswith("breaks") for note in reading.notes) == breaks
+        assert ("break" in reading.reason) == breaks and not any("seeds like these" in note for note in reading.notes)
 
 
 def test_looks_cost_each_comparison_a_share_of_its_level(tmp_path: Path) -> None:
@@ -873,9 +874,16 @@ def test_the_table_and_figure_of_parts_say_what_each_keeps_and_what_it_costs(
     monkeypatch.setattr(partial, "save", lambda panels, *_, title, **__: plots.extend(panels) or [Path(title)])
     (title,) = partial.figures(probes, "", tmp_path / "x")
     assert str(title).startswith("The top direction of every ΔW alone keeps 60 to 60 %")
-    front, shares = plots
+    for run in probes:  # without the top direction nothing is said of it
+        run.arrays["top"] = run.arrays["top"] + 1
+    (title,) = partial.figures(probes, "", tmp_path / "x")
+    assert "top direction" not in str(title)
+    front, shares = plots[:2]
     assert [(spot.x, spot.y) for spot in front.curves[-1].spots] == [(4.0, 0.5), (3.0, 1.0), (2.0, 1.5)]
     assert [(spot.x, spot.y) for spot in shares.curves[-1].spots] == [(1.0, 50.0), (2.0, 100.0)]
+    for run in probes:
+        del run.arrays["top"], run.arrays["top.dev_loss"]
+    assert partial.figures(probes, "", tmp_path / "x")
     for run in probes:
         del run.arrays["scales"]
     assert not partial.tables(probes, ("T",)) and not partial.figures(probes, "", tmp_path / "x")
@@ -921,6 +929,10 @@ def test_a_rank_that_is_asked_for_and_was_not_run_leaves_its_norms_open(tmp_path
     assert [[reading.verdict == NOT_RUN for reading in test.read(evidence)] for test in tests] == [
         [True, False], [True], [True, False, False], [False],  # the last is of the largest rank alone, which was run
     ]  # fmt: skip
+    evidence = probed_evidence(tmp_path)
+    pairless = [cell for cell in evidence.cells("subspace") if cell.asked["method"]["rank"] != 8 or cell.seed == 0]
+    evidence._cells["subspace"] = pairless
+    assert [reading.verdict for reading in overlaps[1].read(evidence)] == [NOT_RUN, REPLICATED]
 
 
 @pytest.mark.parametrize(
@@ -1200,11 +1212,11 @@ def test_a_single_run_that_says_otherwise_is_told_beside_the_mean(tmp_path: Path
     assert reading.value == pytest.approx(6.725) and reading.verdict == INCONCLUSIVE and reading.inside == "3 of 4 values inside"
 
 
-def test_one_seed_of_probed_runs_gives_no_verdict_and_none_no_reading(tmp_path: Path) -> None:
+def test_one_seed_of_probed_runs_gives_no_verdict(tmp_path: Path) -> None:
     evidence = probed_evidence(tmp_path, seeds=(0,))
     assert NormRatio(["query"], "norm", "inside", floor=0.5).read(evidence)[0].verdict == INCONCLUSIVE
-    assert Overlap(["query"], "ranks", floor=0.5).read(evidence) == []
-    assert Overlap(["query"], "seeds", floor=0.5).read(evidence) == []
+    for between in ("ranks", "seeds"):  # no pair
+        assert [one.verdict for one in Overlap(["query"], between, floor=0.5).read(evidence)] == [NOT_RUN]
     parts = [Overlap(["query"], "seeds", floor=0.5)]
     assert [reading.verdict for reading in AllOf(parts).read(evidence)] == [NOT_RUN]
 

@@ -76,3 +76,13 @@ def test_a_table_that_the_task_cannot_fill_is_refused_before_the_training() -> N
     orphan = cast(Any, SimpleNamespace(asked={"row": {"table": "nobody"}}))
     with pytest.raises(UserError, match=r"no experiments/nobody\.py"):
         check_shown([orphan])
+
+
+def test_tables_of_an_experiment_whose_name_begins_with_another_s_are_its_own(mine: Path, tmp_path: Path) -> None:
+    (mine / "experiment/e2e_short.yaml").write_text(HEAD)
+    tables = [tmp_path / "tables" / f"{stem}.md" for stem in ("e2e", "e2e_cost", "e2e_short", "e2e_short_cost")]
+    tables[0].parent.mkdir()
+    for path in tables:
+        path.touch()
+    assert show.stale(tmp_path, "e2e", tables[:1]) == [tables[1]]
+    assert show.stale(tmp_path, "e2e_short", [tables[2]]) == [tables[3]]

@@ -129,6 +129,7 @@ def test_latex_escapes_what_it_must() -> None:
     text = latex([PLAIN, PLAIN])
     assert text.count(r"\begin{table}") == 2 and r"\begin{tabular}{lr}" in text
     assert r"A note \& more." in text and r"Method & \% \\" in text and "C & 12.25" in text
+    assert "p $<$ 0.05 $>$ $|$x$|$" in latex([replace(PLAIN, footnotes=("p < 0.05 > |x|",))])
 
 
 def test_the_text_of_a_cell_is_no_markup() -> None:

@@ -178,8 +178,12 @@ def _over_seeds(versus: Sequence[Difference]) -> str:
         "share start and rate. "
         for common in pools
     ]
-    singles = [one for one in versus if one.n == 1 and not one.over_seeds.pooled]
-    return "".join(sentences) + ("†: one seed; the interval covers the inputs alone. " if singles else "")
+    singles = [one.over_seeds for one in versus if one.n == 1 and not one.over_seeds.pooled]
+    if any(over_seeds.size == 0 for over_seeds in singles):
+        sentences.append("†: one seed; the interval covers the inputs alone. ")
+    if any(over_seeds.size > 0 for over_seeds in singles):
+        sentences.append("†: one seed; of an average the interval also covers the seeds of those tasks whose spread is known. ")
+    return "".join(sentences)
 
 
 def on_rates(cells: Sequence[Cell]) -> list[str]:

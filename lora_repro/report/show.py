@@ -79,7 +79,7 @@ def render_published(experiments: Sequence[str], root: Path = ROOT) -> None:
                         new_reports.append(_render(name, store, change, root))
                         report = new_reports[-1][1]
                     answers[profile, name] = report.answer
-                    for path in _stale(store.folder, name, [results / file for file in report.files]):
+                    for path in stale(store.folder, name, [results / file for file in report.files]):
                         change.remove(path)
             report_json.update_report(change, answers, anew=set(names()) <= set(experiments))
         for one in new_reports:
@@ -144,7 +144,7 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
     # A selection of cells must not overwrite the whole table; paths.* and launch.* select nothing.
     if all(item.startswith(("paths.", "launch.")) for item in extra):
         wrote = [path for exhibit in experiment.exhibits(ask, [ours]) if exhibit.keep for path in write(exhibit, folder)]
-        for path in _stale(folder, name, wrote):
+        for path in stale(folder, name, wrote):
             path.unlink()
     full_table = next((_short(path, root) for path in wrote if path.suffix == ".md"), "")
     for exhibit in exhibits:
@@ -166,13 +166,13 @@ def write(exhibit: Exhibit, folder: Path) -> list[Path]:
     return [*paths, *exhibit.draw(folder / "figures" / exhibit.stem)]
 
 
-def _stale(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
+def stale(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
     """The tables and figures that an experiment no longer makes.
 
     `rank_paper` belongs to the experiment rank, `rank_e2e` to another one.
     """
     files = [path for kind, suffixes in RENDERED.items() for suffix in suffixes for path in (folder / kind).glob(f"*{suffix}")]
-    own = belonging(names(), [path.stem for path in files])[name]
+    own = belonging(sorted({*names(), *paths.choices("experiment"), name}), [path.stem for path in files])[name]
     return [path for path in files if path.stem in own and path not in wrote]
 
 

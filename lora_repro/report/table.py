@@ -34,12 +34,15 @@ LATEX = {character: f"\\{character}" for character in "&%_#${}"} | {
     "λ": r"$\lambda$",
     "φ": r"$\phi$",
     "σ": r"$\sigma$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
     "[": "{[}",
     "]": "{]}",
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-}  # brackets are braced: after the \\ of a line LaTeX would read [ as a length
+}  # brackets are braced: after the \\ of a line LaTeX would read [ as a length; its plain font has other signs at <, > and |
 
 
 class Number(str):

@@ -161,7 +161,7 @@ class Compare(ClaimTest):
             verdict=verdict, value=ours.value, low=ours.low, high=ours.high, n=len(seeds), detectable=ours.detectable,
             better=self._verdict(BETTER, ours, wanting) if self.better else "", inside=inside(self.region, ours.each),
             says=f"{says} ({facts['unit']}), {epochs_in_words([run.record for run in runs])}",
-            reason=Doubt.reasons(wanting) or self._undecided(verdict, len(seeds)),
+            reason=Doubt.reasons(wanting) or self._undecided(verdict, ours, len(seeds)),
             notes=(*notes, *self._beside(places, seeds, levels, ours), *ahead, *(one.note for one in wanting if one.note)),
             **facts,
         )  # fmt: skip
@@ -184,19 +184,25 @@ class Compare(ClaimTest):
         verdict = judge(self.region, ours.low, ours.high, len(seeds), self.least)
         if verdict == REFUTED and ours.verdict(self.region, self.least) != REFUTED:
             notes.append(f"outside at {100 * levels.holds:.2g} %, but not at the corrected level of {100 * levels.fails:.2g} %")
-        if self.breaks and ours.value < self.region.floor:
+        if self._broken(ours):
             notes.append("breaks: so far below that the combination cost the training, which says nothing of whether it helps")
         return notes
 
-    def _undecided(self, verdict: str, n: int) -> str:
+    def _broken(self, ours: Value) -> bool:
+        """Whether the value says no more than that a combination broke the training."""
+        return self.breaks and ours.value < self.region.floor
+
+    def _undecided(self, verdict: str, ours: Value, n: int) -> str:
         """Why there is no verdict on a comparison that nothing is wanting for; empty if there is one."""
         if verdict != INCONCLUSIVE:
             return ""
+        if self._broken(ours):
+            return "breaks the training"
         return f"{n} of {self.least} seeds" if n < self.least else "within its interval of a bound"
 
     def _ahead(self, ours: Value, wanting: Sequence[Doubt], levels: Levels) -> list[str]:
         """What more seeds would decide, of a comparison that nothing else keeps from a verdict."""
-        if wanting or self._verdict(self.region, ours, wanting) != INCONCLUSIVE:
+        if wanting or self._broken(ours) or self._verdict(self.region, ours, wanting) != INCONCLUSIVE:
             return []
         level = levels.holds if self.region.holds(ours.value) else levels.fails
         text = outlook(self.region, ours.value, len(ours.each), ours.error, ours.inputs, level, self.least)

@@ -14,7 +14,7 @@ from lora_repro.report.claims.reading import Doubt, Reading
 from lora_repro.report.claims.settled import unsettled
 from lora_repro.report.columns import task_label
 from lora_repro.report.subjects.intrinsic_dimension import DimensionSearch, find_searches, two_digits
-from lora_repro.results import grouped
+from lora_repro.results import backbone_name, grouped
 from lora_repro.stats.comparable import is_generated
 from lora_repro.stats.verdict import INCONCLUSIVE, NOT_RUN, Region, inside, judge
 
@@ -126,8 +126,12 @@ class DimensionBySize(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
         searches = [one for one in find_searches(cells, evidence.store) if one.cell.row.name == self.row]
+        sizes = {(one.cell.task, backbone_name(one.cell)) for one in searches}
+        own = [cell for cell in cells if cell.row.name == self.row]
+        # Without one of its backbones it is not known which is the next smaller one.
+        gaps = {cell.task for cell in own if (cell.task, backbone_name(cell)) not in sizes}
         groups = [sorted(group, key=lambda one: one.moved) for group in grouped(searches, lambda one: one.cell.task)]
-        pairs = [pair for group in groups for pair in pairwise(group)]
+        pairs = [pair for group in groups for pair in pairwise(group) if pair[0].cell.task not in gaps]
         readings = [self._reading(*pair, evidence) for pair in pairs]
         return readings + _not_run(cells, [small for small, _ in pairs], f"d90 of {self.row} by size")
 

@@ -90,7 +90,8 @@ def _curve(name: str, x: Array, values: Sequence[Array]) -> Curve:
 
 def _statement(groups: Sequence[Sequence[ProbedRun]]) -> str:
     """The figure's title: what the top direction keeps at each rank from 4 on."""
-    shares = [np.mean([_kept(run, "top")[0] for run in group]) for group in groups if (group[0].rank or 0) >= 4]
+    tops = [(list(group[0].arrays.get("top", ())), group) for group in groups if (group[0].rank or 0) >= 4]
+    shares = [np.mean([_kept(run, "top")[top.index(1)] for run in group]) for top, group in tops if 1 in top]
     if not shares:
         return "What a part of every update gains, and what it costs on general text"
     return f"The top direction of every ΔW alone keeps {min(shares):.0f} to {max(shares):.0f} % of LoRA's gain in held-out loss"

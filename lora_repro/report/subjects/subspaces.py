@@ -35,6 +35,7 @@ from lora_repro.report.subjects import probed
 from lora_repro.report.subjects.probed import Probing, of_values, region_rule
 from lora_repro.report.table import EMPTY, SINGLE, Number, Table, format_count
 from lora_repro.results import Store
+from lora_repro.stats.verdict import NOT_RUN
 
 PHI = "φ(i, j): 1 = one span holds the other, 0 = orthogonal"
 SHARE = 0.2  # the share of W's directions shown, from the top (the paper's Figure 8 shows the top 10 %)
@@ -45,7 +46,7 @@ PAPER = {
 }
 Grids = Callable[[str, int], Array]  # (kind of matrix, layer) -> phi
 Pairs = Sequence[tuple[str, Sequence[Pair]]]
-WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds", "seeds of each rank": "seeds, at each rank with two seeds"}
+WORDS = {"ranks": "ranks, of different seeds", "seeds": "seeds", "seeds of each rank": "seeds, at each rank"}
 OF = {"ranks": "smallest/largest", "seeds": "largest", "seeds of each rank": "each"}  # the ranks that are read
 
 
@@ -315,7 +316,7 @@ class Overlap(Probing):
             for kind in self.kinds:
                 values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
                 what = f"φ of {self._directions} between {between}, {NAMES[kind]}{off}"
-                readings += of_values(what, "φ", values, self.region, evidence)
+                readings += of_values(what, "φ", values, self.region, evidence) or [Reading(what, "φ", NOT_RUN)]
         return readings
 
     def _pairs(self, runs: Sequence[ProbedRun]) -> Pairs:
