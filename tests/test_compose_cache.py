@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError
+from own_models import own_model
 from planted import note
 
 from lora_repro.config import compose as composing
@@ -157,6 +158,19 @@ def test_what_an_environment_variable_gives_is_not_remembered(monkeypatch: pytes
         (cell,) = cells.cells(["task=rte", "method=lora", "paths.data='${oc.env:WHERE}/glue'"])
         assert cell.asked["paths"]["data"] == f"{folder}/glue"
         forget()
+
+
+def test_a_model_s_folder_is_read_anew_by_every_command(tmp_path: Path) -> None:
+    """Another model in the same folder took the records of the first."""
+    words = ["profile=smoke", "method=lora", "task=e2e", "backbone=own", f"backbone.path={tmp_path / 'mine'}", "seed=0"]
+    names = set()
+    for width in (32, 64):
+        own_model(tmp_path / "mine", "gpt2", n_embd=width)
+        (run,), fresh = cells.cells(words), cells.cell_of(composing.compose(words), words)
+        assert (run.signature, run.asked["backbone"]) == (fresh.signature, fresh.asked["backbone"])
+        names.add(run.signature)
+        forget()
+    assert len(names) == 2
 
 
 def test_runs_are_remembered_whole(monkeypatch: pytest.MonkeyPatch) -> None:

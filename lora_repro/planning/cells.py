@@ -250,9 +250,15 @@ def _run(command: tuple[str, ...], view: object) -> _Run:
     def plain() -> dict[str, Any]:
         return _plain(compose(list(command)), command)
 
+    def lasting() -> dict[str, Any] | None:
+        """What a later command may take over; None if it depends on a model's folder, which may hold another model by then."""
+        values = plain()
+        backbone = values["asked"]["backbone"]
+        return None if backbone.get("path") or backbone.get("source") == "folder" else values
+
     # A temporary folder is not worth remembering, and an environment variable may have changed.
     passing = any(item.startswith("paths.runs=") or "${oc.env" in item for item in command)
-    return _of(plain() if passing else cached_values(("run", *command), plain), command)
+    return _of((None if passing else cached_values(("run", *command), lasting)) or plain(), command)
 
 
 def _plain(config: DictConfig, command: Sequence[str]) -> dict[str, Any]:
