@@ -23,6 +23,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from uuid import uuid4
 
 from lora_repro import console
 from lora_repro.errors import Busy, Terminated
@@ -48,11 +49,12 @@ _reading = threading.Lock()  # starting a process reaps all that have ended: if 
 
 
 def mark_of(folder: Path) -> Path:
-    """The path of the file that appears when this process's sweep is to stop. One left by an earlier process is removed."""
+    """The path of a file that appears when this process's sweep is to stop.
+
+    No other sweep has it: several containers may share a folder, and each counts its processes from 1.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    mark = folder / f"stop-{os.getpid()}"
-    mark.unlink(missing_ok=True)
-    return mark
+    return folder / f"stop-{os.getpid()}-{uuid4().hex}"
 
 
 def stopping() -> bool:
@@ -62,7 +64,7 @@ def stopping() -> bool:
     if console.MARK not in os.environ:
         return False
     mark = Path(os.environ[console.MARK])
-    return mark.exists() or not running(int(mark.name.removeprefix("stop-")))
+    return mark.exists() or not running(int(mark.name.split("-")[1]))
 
 
 def _note_signal(number: int, frame: FrameType | None) -> None:
