@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from decode_models import EOS, PAD, Pieces, Table, V, agree, asked, random_model, random_prompts
-from transformers import MistralConfig, MistralForCausalLM
+from conftest import refused, tiny_backbone
+from decode_models import EOS, PAD, Pieces, Table, V, agree, random_model, random_prompts
 
 from lora_repro.decode.beam import BeamSearch
-from lora_repro.decode.cache import attend
-from lora_repro.errors import UserError
+from lora_repro.decode.cache import attend, window
+from lora_repro.methods.untuned import Untuned
+from lora_repro.objectives.completion import Completion, encode_prompt
+from lora_repro.run.stages import prompts
+from lora_repro.tasks.base import Example
 
 
 def test_cache_rows_hold_each_beams_own_prompt_and_tokens() -> None:
@@ -47,18 +50,34 @@ def test_long_searches_outgrow_the_first_cache_block() -> None:
     assert max(map(len, outputs.tokens)) > 32
 
 
-def test_an_attention_that_is_not_plain_is_refused() -> None:
-    shape = {"vocab_size": V, "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 8, "bos_token_id": 0}
-    config = MistralConfig(num_attention_heads=2, num_key_value_heads=1, head_dim=4, sliding_window=4, eos_token_id=0, **shape)
-    with pytest.raises(UserError, match="beam search cannot decode with MistralAttention"):
-        BeamSearch(beam=2, max_new_tokens=4).decode(MistralForCausalLM(config), Pieces(), [asked([5] * 9, [-1] * 9)], EOS, PAD)
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text", "mistral"])
+def test_a_soft_cap_and_a_window_that_holds_prompt_and_answer_change_nothing(kind: str, beam: int) -> None:
+    """The longest prompt has 20 tokens, and of 12 new ones the last is never fed back."""
+    more = {"attn_logit_softcapping": 0.5, "final_logit_softcapping": 2.0} if kind == "gemma2" else {}
+    texts = ("hello there, how ar", "hi", "and you?")
+    rows, how = {}, {"beam": beam, "max_new_tokens": 12, "no_repeat_ngram": 0}
+    for wide in (31, 4096):
+        backbone = tiny_backbone(kind, sliding_window=wide, **more)
+        rows[wide] = [encode_prompt(text, backbone) for text in texts]
+        with torch.no_grad():
+            for name, parameter in backbone.model.named_parameters():
+                parameter.mul_(100 if "q_proj" in name else 3)  # a cap is seen where attention is sharp
+        agree(BeamSearch(**how), backbone.model, backbone.tokenizer, rows[wide], backbone.eos)
+    assert max(len(row.ids) for row in rows[31]) == 20 and window(backbone.model.config) == 4096
 
 
-@pytest.mark.parametrize("settings", [{"sliding_window": 4}, {"softcap": 30.0}, {"s_aux": 1.0}], ids=str)
-def test_a_window_a_cap_and_sinks_are_seen_by_what_transformers_says_of_them(settings: dict[str, float]) -> None:
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text", "mistral"])
+@pytest.mark.parametrize("wide", [4, 12, 31])
+def test_a_window_that_is_narrower_is_refused_before_training_and_by_the_search(kind: str, wide: int) -> None:
+    search = BeamSearch(beam=2, max_new_tokens=12, blank_line=False)
+    backbone, objective = tiny_backbone(kind, sliding_window=wide), Completion(search)
+    examples = [Example("k", text, "") for text in ("hello there, how are", "hi")]
+    refused(lambda: prompts(backbone, Untuned(), objective, 512, examples), f" {wide} positions", "decode.max_new_tokens")
+    rows, _ = objective.ask(examples, backbone, (0, 0), 512)
+    refused(lambda: search.decode(backbone.model, backbone.tokenizer, rows, -1, backbone.pad), "window", "decode.max_new_tokens")
+
+
+def test_sinks_are_seen_by_what_transformers_says_of_them() -> None:
     layer: Any = SimpleNamespace(keys=torch.zeros(1, 1, 5, 2), tree=None)
-    query = torch.zeros(1, 1, 1, 2)
-    with pytest.raises(UserError, match="it has a window, cap or sinks"):
-        attend(torch.nn.Identity(), query, layer, None, None, 1.0, **settings)
-    with pytest.raises(AttributeError):  # a window that takes in all columns is none, and the search goes on
-        attend(torch.nn.Identity(), query, layer, None, None, 1.0, sliding_window=5, softcap=None)
+    refused(lambda: attend(torch.nn.Identity(), torch.zeros(1, 1, 1, 2), layer, None, None, 1.0, s_aux=1.0), "sinks")

@@ -16,14 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lora_repro.decode.selection import Beams
 from lora_repro.errors import UserError
 
 GROWTH = 16  # columns added at a time
 ATTENTION = "beam_tree"  # the name by which a model's configuration asks for `attend`
-OTHER = ("softcap", "s_aux")  # keywords by which transformers asks for more than plain attention
+NARROW = "beam search cannot exceed the narrowest window of a model's attention: lower data.max_length or decode.max_new_tokens"
+
+
+def window(config: Any) -> int | None:
+    """The narrowest window of a model's attention, in positions: so far a search can go. None if all layers see all positions."""
+    layers: list[Any] = DynamicCache(config=config).layers
+    return min((layer.sliding_window for layer in layers if layer.is_sliding), default=None)
 
 
 class _Layer(DynamicLayer):
@@ -57,6 +63,7 @@ class BeamTree(Cache):
     """The model's cache during a beam search.
 
     `path` (R, C): which token columns each beam descends from. `prompts` (B,): the batch's prompts that still have a beam.
+    `span`: how many positions the longest beam has, its prompt's included.
     For the beams of the last `follow`: `seat` (R,) and `column` (R,) are the row and column of each beam's new token, `slot` (R,)
     is its place among its prompt's beams, and `bias` (B, beam, P + C) is added to the attention scores, 0 or -inf.
     """
@@ -76,9 +83,17 @@ class BeamTree(Cache):
         self.prompts = torch.arange(len(mask))
         self.shown = nn.functional.pad(mask.bool(), (keys.shape[2] - mask.shape[1], 0), value=True)
         self.path = torch.zeros(len(mask), 0, dtype=torch.bool)
+        widths = [layer.keys.shape[2] for layer in cache.layers]
+        self.span = self.before = max(mask.shape[1], *widths)
+        self.cut = min(widths) < self.before  # by a window, of which transformers keeps no more columns than it needs
 
     def follow(self, beams: Beams) -> None:
-        """Assign a column to the last token of each beam. `beams.parent`: each beam's row in the previous `follow`."""
+        """Assign a column to the last token of each beam. `beams.parent`: each beam's row in the previous `follow`.
+
+        Raises UserError if a prompt exceeds a window.
+        """
+        if self.cut:
+            raise UserError(NARROW)
         self._leave(beams.owner.unique())  # type: ignore[no-untyped-call]
         seat, path = torch.searchsorted(self.prompts, beams.owner), self.path[beams.parent]
         used = torch.zeros(len(self.prompts), path.shape[1]).index_add_(0, seat, path.float()) > 0
@@ -91,7 +106,7 @@ class BeamTree(Cache):
         free = used.int().argsort(dim=1, stable=True)  # (B, C): columns on no path come first
         column = free[seat, beams.slot]
         path[torch.arange(len(path)), column] = True
-        self.path = path
+        self.path, self.span = path, self.before + int(path.sum(1).max())
         bias = torch.zeros(len(self.prompts), self.beam, self.shown.shape[1] + path.shape[1])
         bias[seat, beams.slot] = torch.where(torch.cat([self.shown[seat], path], 1), 0.0, -torch.inf)
         self.bias = bias.to(self.device, self.dtype)
@@ -116,17 +131,20 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention (R, 1, heads, d) of each beam's new token, query (R, heads, 1, d), over its prompt and its own tokens.
 
-    Raises UserError for any attention other than softmax(scaling q k^T) v over all of them.
+    The scores scaling q k^T may be capped softly, as Gemma 2 does. Raises UserError for sinks or a window narrower than that.
     """
-    tree = layer.tree
+    tree, cap = layer.tree, settings.get("softcap")
     prompts, kv, columns, d = layer.keys.shape
-    if (settings.get("sliding_window") or columns) < columns or any(settings.get(name) is not None for name in OTHER):
-        raise UserError(f"beam search cannot decode with {type(module).__name__}: it has a window, cap or sinks")
+    if settings.get("s_aux") is not None:
+        raise UserError(f"beam search cannot decode with {type(module).__name__}: its attention has sinks")
+    if (settings.get("sliding_window") or tree.span) < tree.span:
+        raise UserError(NARROW)
     grid = layer.keys.new_zeros(prompts, tree.beam, query.shape[1], d)
     grid[tree.seat, tree.slot] = query[:, :, 0].to(grid.dtype) * scaling
     with torch.autocast(query.device.type, enabled=False):
         q = grid.view(prompts, tree.beam, kv, -1, d).transpose(1, 2).reshape(prompts * kv, -1, d)
         scores = torch.bmm(q, layer.keys.flatten(0, 1).mT).view(prompts, kv, tree.beam, -1, columns)
+        scores = scores if cap is None else cap * torch.tanh(scores / cap)
         scores += tree.bias[:, None, :, None]
         weights = scores.softmax(-1, dtype=torch.float32).to(grid.dtype).view(prompts * kv, -1, columns)
         out = torch.bmm(weights, layer.values.flatten(0, 1)).view(prompts, kv, tree.beam, -1, d)

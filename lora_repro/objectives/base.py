@@ -89,6 +89,10 @@ class Objective(abc.ABC):
         """How many positions the longest answer takes after its input; 0 if nothing is written."""
         return 0
 
+    def reach(self, backbone: Backbone) -> int | None:
+        """How many positions, a row's with its answer's, may be answered; None if only the backbone sets a limit."""
+        return None
+
     @abc.abstractmethod
     def answer(
         self, backbone: Backbone, rows: Sequence[Encoded], progress: Callable[[int], None]

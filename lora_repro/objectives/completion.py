@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from lora_repro.data import Batch, Encoded, batches, collate
 from lora_repro.decode.beam import BeamSearch
+from lora_repro.decode.cache import window
 from lora_repro.errors import UserError
 from lora_repro.objectives.base import Objective, position_keywords
 from lora_repro.objectives.classification import Labeller
@@ -238,6 +239,10 @@ class Completion(Objective):
         """All tokens of a given answer; of a generated one all but the last, which is never fed back."""
         longest = self._longest(backbone)
         return longest - 1 if isinstance(self.decoder, BeamSearch) else longest
+
+    def reach(self, backbone: Backbone) -> int | None:
+        """What is generated stays within the narrowest window of the backbone's attention."""
+        return window(backbone.model.config) if isinstance(self.decoder, BeamSearch) else None
 
     def _shown(self, shots: Sequence[Example], backbone: Backbone) -> list[int]:
         """The tokens of solved examples."""

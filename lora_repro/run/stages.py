@@ -162,16 +162,23 @@ def encode(splits: Splits, objective: Objective, backbone: Backbone, method: Abs
     return Rows(train_rows, dev_rows, cut + cut_too)
 
 
-def check_room(backbone: Backbone, method: AbstractMethod, rows: Sequence[Encoded], new: int = 0) -> None:
-    """Raise UserError if a row, `new` tokens after it and the method's positions outside it exceed the backbone's positions."""
+def check_room(
+    backbone: Backbone, method: AbstractMethod, rows: Sequence[Encoded], new: int = 0, reach: int | None = None
+) -> None:
+    """Raise UserError if a row, `new` tokens after it and the method's positions outside it exceed the backbone's positions.
+
+    reach: as many positions as the objective can answer (`Objective.reach`).
+    """
     outside = method.positions - sum(method.virtual_tokens)
     longest = max((len(row.ids) for row in rows), default=0)
     parts = [f"{longest} tokens", *([f"{new} new ones"] if new else []), *([f"{outside} of {method.name}"] if outside else [])]
-    require(
-        backbone.positions is None or longest + new + outside <= backbone.positions,
-        f"a row takes {' and '.join(parts)}, but this backbone has {backbone.positions} positions: lower data.max_length"
-        f"{' or decode.max_new_tokens' if new else ''}",
-    )
+    limits = (backbone.positions, "has {} positions"), (reach, "attends to {} positions in a window, which limits a beam search")
+    for most, words in limits:
+        require(
+            most is None or longest + new + outside <= most,
+            f"a row takes {' and '.join(parts)}, but this backbone {words.format(most)}: lower data.max_length"
+            f"{' or decode.max_new_tokens' if new else ''}",
+        )
 
 
 def settle(folder: Path, splits: Splits, backbone: Backbone, ranks: Ranks) -> None:
@@ -258,7 +265,7 @@ def prompts(
 ) -> tuple[list[Encoded], int]:
     """The inputs as they are answered, and how many were cut. Raises UserError if one leaves no room for its answer."""
     rows, cut = objective.ask(examples, backbone, method.virtual_tokens, max_length, shots)
-    check_room(backbone, method, rows, objective.added(backbone))
+    check_room(backbone, method, rows, objective.added(backbone), objective.reach(backbone))
     return rows, cut
 
 
