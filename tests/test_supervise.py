@@ -12,8 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from lora_repro import console
+from lora_repro.commands import run
 from lora_repro.errors import Busy, Terminated, UserError
 from lora_repro.records import attempts, record
 from lora_repro.sweep import supervise
@@ -82,6 +84,28 @@ def test_the_reason_of_a_run_is_kept_but_not_that_another_process_has_it(
     assert attempts.attempts(tmp_path) == {"attempts": 0}
     attempts.record_failure(UserError("rank 99 exceeds 32"))
     assert attempts.attempts(tmp_path) == {"attempts": 1, "exit": 2, "why": "rank 99 exceeds 32"}
+
+
+def test_where_nothing_can_be_written_a_run_s_own_message_is_said(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a full disk a run must still say so, and a sweep go on to its table."""
+    folder = tmp_path / "file" / "run"
+    folder.parent.touch()  # no folder can be made in a file
+    monkeypatch.setenv(attempts.SUPERVISED, str(folder))
+
+    def full(config: object) -> bool:
+        raise UserError("free some space")
+
+    monkeypatch.setattr(run, "row_has_seed", full)
+    with pytest.raises(SystemExit) as left:
+        run.job(OmegaConf.create())
+    assert left.value.code == 2 and "error: free some space" in capsys.readouterr().err
+    program.write_text("1 / 0")
+    assert supervise.start("program", [], folder, tries=1) == 1 and "giving up" in capsys.readouterr().err
+    monkeypatch.setenv(console.MARK, str(folder / f"stop-{os.getpid()}"))
+    supervise.stop()
+    assert supervise.stopping()
 
 
 OBEDIENT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ def attempts(folder: Path) -> dict[str, Any]:
 
 
 def note(folder: Path, code: int, why: str, number: int | None = None) -> None:
-    """Record that a try (the next one, or that of `number`) ended without a record."""
+    """Record that a try (the next one, or that of `number`) ended without a record; where nothing can be written, do not."""
     tries = number or attempts(folder)["attempts"] + 1
-    write_json(folder / ATTEMPTS, sealed({"attempts": tries, "exit": code, "why": why}))
+    with suppress(OSError):  # a full disk must not hide the reason itself, which is printed
+        write_json(folder / ATTEMPTS, sealed({"attempts": tries, "exit": code, "why": why}))
 
 
 def record_failure(error: UserError) -> None:

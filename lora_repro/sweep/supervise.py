@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -70,7 +70,8 @@ def stopping() -> bool:
 def _note_signal(number: int, frame: FrameType | None) -> None:
     _signals.append(number)
     if console.MARK in os.environ:
-        Path(os.environ[console.MARK]).write_text(_reason())
+        with suppress(OSError):  # of a full disk: what it interrupts goes on
+            Path(os.environ[console.MARK]).write_text(_reason())
 
 
 def _reason() -> str:
