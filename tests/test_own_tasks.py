@@ -301,6 +301,20 @@ def test_a_chat_is_written_by_the_tokenizer_s_template_and_scored_on_its_answer(
     assert cut == 1 and len(row.ids) <= 200 and chat.startswith("<system>") and "turn 8" in chat and "turn 0" not in chat
 
 
+ALTERNATING = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+    "{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_a_long_chat_is_cut_where_the_template_wants_roles_to_alternate() -> None:
+    backbone, objective = tiny_backbone("gpt2"), Chat(task=OwnTexts(columns={"messages": "messages"}))
+    backbone.tokenizer.chat_template = ALTERNATING
+    turns = [{"role": ("user", "assistant")[n % 2], "content": f"turn {n} " * 20} for n in range(5)]
+    (row,), cut = objective.encode([Example("k", json.dumps(turns), "yes")], backbone, (0, 0), 250)
+    assert cut == 1 and backbone.tokenizer.decode(row.ids).startswith("<user>turn 4")
+
+
 def test_a_backbone_that_has_no_chats_and_a_template_that_refuses_one_are_one_line() -> None:
     backbone, objective = tiny_backbone("llama"), Chat(task=OwnTexts(columns={"messages": "messages"}))
     example = Example("k", json.dumps(CHAT[:-1]), "Hello.")

@@ -82,12 +82,17 @@ class OwnTexts(OwnTask):
         return Example(example_key(prompt), prompt, "")
 
     def shorter(self, example: Example) -> Iterator[Example]:
-        """Without more and more of the first words; of a chat, without the first messages after the system's."""
+        """Without more and more of the first words; of a chat, without the first messages after the system's.
+
+        What is left of a chat begins with a message of the same role, since many templates want roles to alternate.
+        """
         if self.chats:
             turns = json.loads(example.input)
             system = turns[:1] if turns[0]["role"] == "system" else []
-            for n in range(1, len(turns) - len(system)):
-                yield replace(example, input=json.dumps([*system, *turns[len(system) + n :]], ensure_ascii=False))
+            rest = turns[len(system) :]
+            for n in range(1, len(rest)):
+                if rest[n]["role"] == rest[0]["role"]:
+                    yield replace(example, input=json.dumps([*system, *rest[n:]], ensure_ascii=False))
             return
         words = example.input.split(" ")
         for start in sorted({len(words) * step // STEPS for step in range(1, STEPS)} - {0}):
