@@ -9,6 +9,7 @@ import torch
 from conftest import SHAPES, tiny_backbone
 from safetensors.torch import save_file
 
+from lora_repro.backbone.architecture import ARCHITECTURES
 from lora_repro.backbone.model import Backbone
 from lora_repro.backbone.spec import BackboneSpec
 from lora_repro.files import sealed, sha256, write_json
@@ -34,7 +35,7 @@ def sentences(architecture: str, pooling: str | None = None) -> Backbone:
 
 
 def fresh(architecture: str) -> Backbone:
-    return tiny_backbone(architecture) if architecture in TEXT else sentences(architecture)
+    return tiny_backbone(architecture) if "lm" in ARCHITECTURES[architecture].heads else sentences(architecture)
 
 
 def trained(backbone: Backbone, method: AbstractMethod, seed: int = 7) -> Backbone:

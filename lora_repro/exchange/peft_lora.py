@@ -127,12 +127,16 @@ def refuse_extras(config: dict[str, Any]) -> None:
 
 
 def place(backbone: Backbone, name: str) -> tuple[nn.Module, str]:
-    """(parent, attribute) of a module that peft names: in the model or, for an adapter of the bare body, in the body."""
+    """(parent, attribute) of a module that peft names: in the model or, for an adapter of the bare body, in the body.
+
+    Of a matrix whose rows are regrouped that is the one inside.
+    """
     parent, _, attribute = name.rpartition(".")
     for root in (backbone.model, backbone.decoder):
         try:
-            root.get_submodule(name)
-            return root.get_submodule(parent), attribute
+            module = root.get_submodule(name)
+            regrouped = isinstance(module, weights.HeadwiseMatrix)
+            return (module, "matrix") if regrouped else (root.get_submodule(parent), attribute)
         except AttributeError:
             continue
     raise UserError(f"the adapter changes {name}, which {backbone.label or 'this backbone'} lacks: name the adapter's own base")
@@ -151,6 +155,8 @@ def wrap(backbone: Backbone, name: str, pair: Tensors, config: dict[str, Any]) -
     alpha = patterned(name, config, "alpha_pattern", "lora_alpha")
     part = LoraPart(0, out, d_in, rank, "kaiming", 1.0, backbone.device)
     fill(dict(part.named_parameters()), pair, f"{name} differs in this backbone; name the adapter's own base")
+    if isinstance(parent, weights.HeadwiseMatrix):
+        part.B.data = parent.together(part.B.data)
     return LoraLinear(base, {"all": part}, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
 
 
