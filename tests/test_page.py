@@ -486,6 +486,10 @@ def test_the_command_of_ones_own_method_names_the_package_and_the_folder(tmp_pat
     record = {"signature": signature(config), "asked": identity(config), "row": {"table": None, "name": "mine", "label": None}}
     rerun = command(record, "mini")
     assert not rerun.problem and rerun.text.split()[2:6] == ["--config-dir", "/path/to/yours", "--trust", "own_biases"]
+    (tmp_path / "own_biases.py").write_text("class BitFit: pass\n")
+    config = resolved(compose(["profile=mini", "method=bitfit", "method._target_=own_biases.BitFit", "task=sentiment"]))
+    rerun = command({"signature": signature(config), "asked": identity(config), "row": record["row"]}, "mini")
+    assert not rerun.problem and "method._target_=own_biases.BitFit" in rerun.extra
     (tmp_path / "method" / "mine.yaml").write_text("_target_: lora_repro.methods.bitfit.BitFit\nname: mine\n")
     config = resolved(compose(["profile=mini", "method=bitfit", "task=sentiment"]))
     assert command(record | {"asked": identity(config)}, "mini").options == ()

@@ -76,6 +76,17 @@ def test_an_option_at_its_default_and_a_class_that_moved_rename_nothing(
     assert signature.signature(changed(path, value)) == signature.signature(ASKED)
 
 
+def test_a_class_of_another_package_is_no_class_of_ours_by_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, ours = signature.defaults, ASKED["method"]["_target_"]
+    monkeypatch.setattr(signature, "defaults", lambda target: usual(ours if target.endswith(".Lora") else target))
+    asked = [changed("method._target_", f"{place}.Lora") for place in ("lora_repro.elsewhere", "mine.lora", "yours.lora")]
+    assert len({signature.signature(one) for one in asked}) == 3
+    earlier = {"signature": "s", "asked": signature.identity(ASKED)}
+    signature.check_same_config(earlier, asked[0])
+    with pytest.raises(UserError, match=r"method\._target_='mine.lora.Lora'"):
+        signature.check_same_config(earlier, asked[1])
+
+
 @pytest.mark.parametrize(("path", "value"), [("train.warmup", None), ("train.compile", 0)])  # by default 500 and false
 def test_what_only_resembles_a_default_is_not_that_default(path: str, value: object) -> None:
     assert signature.signature(changed(path, value)) != signature.signature(ASKED)

@@ -1,11 +1,11 @@
 """A run's name, its signature: a hash of what was asked, so that a record is found again.
 
 It covers
-- every component of the resolved configuration (a root node with a `_target_`) except the tracker: the name of its class and the
+- every component of the resolved configuration (a root node with a `_target_`) except the tracker: its class (`class_of`) and the
   values that differ from its constructor's defaults (null counts as absent unless the default is something else);
 - the seed, and the runs that it starts from.
 
-So neither a new option with a default nor a class that moves renames a run.
+So neither a new option with a default nor a class of this library that moves renames a run.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 from functools import cache
 from typing import Any
 
+from lora_repro.config.paths import LIBRARY
 from lora_repro.config.schema import class_name, defaults
 from lora_repro.errors import UserError
 
@@ -67,13 +68,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def class_of(target: str) -> str:
+    """What tells a class: of this library its name, as it may move; of another package, which may have one of that name, all."""
+    return class_name(target) if target.startswith(f"{LIBRARY.name}.") else target
+
+
 def canonical(node: Any) -> Any:
     """The canonical form that is hashed: a component as its class and what differs from its defaults, whole floats as ints."""
     if isinstance(node, dict):
         usual = _usual(node["_target_"]) if "_target_" in node else {}
         values = {key: canonical(value) for key, value in node.items() if key != "_target_"}
         differences = {key: value for key, value in values.items() if not _same(value, usual.get(key))}
-        return {"_target_": class_name(node["_target_"]), **differences} if "_target_" in node else differences
+        return {"_target_": class_of(node["_target_"]), **differences} if "_target_" in node else differences
     if isinstance(node, list | tuple):
         return [canonical(item) for item in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
@@ -111,5 +117,5 @@ def _differing(recorded: Any, today: Any, key: str) -> list[tuple[str, Any, Any]
         names = [name for name in recorded if name in today]
         return [pair for name in names for pair in _differing(recorded[name], today[name], f"{key}.{name}" if key else name)]
     if key.endswith("._target_"):
-        recorded, today = class_name(recorded), class_name(today)
+        recorded, today = class_of(recorded), class_of(today)
     return [] if _same(canonical(recorded), canonical(today)) else [(key, recorded, today)]

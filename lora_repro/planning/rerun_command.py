@@ -13,7 +13,7 @@ from lora_repro.config import paths
 from lora_repro.config.compose import compose, sweep_jobs
 from lora_repro.config.hydra_internals import override_value
 from lora_repro.config.schema import defaults
-from lora_repro.config.signature import identity
+from lora_repro.config.signature import class_of, identity
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, cell_of, cells, data_hint
 
@@ -152,7 +152,9 @@ def _differences(config: dict[str, Any], goal: dict[str, Any], prefix: str = "")
     Any other key that only one of them has is ignored.
     """
     if "_target_" in config and "_target_" in goal:
-        goal = {**defaults(config["_target_"]), **goal, "_target_": config["_target_"]}  # a class may have moved since
+        if class_of(config["_target_"]) == class_of(goal["_target_"]):  # it may have moved since
+            goal = {**goal, "_target_": config["_target_"]}
+        goal = {**defaults(goal["_target_"]), **goal}
     overrides = []
     for key in sorted(config.keys() & goal.keys()):
         ours, theirs = config[key], goal[key]
