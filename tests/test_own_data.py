@@ -179,6 +179,32 @@ def test_what_could_be_two_things_is_a_question_that_lists_both() -> None:
     assert columns.find(both, {}, "text").kind == "text" and columns.find(both, {}, "class").kind == "class"
 
 
+@pytest.mark.parametrize("header, alone, together", [
+    (("instruction", "input", "output"), "prompt=input", "prompt=instruction+input"),
+    (("instruction", "context", "response", "category"), "prompt=instruction", "prompt=instruction+context"),
+    (("id", "context", "question", "answer"), "prompt=question", "prompt=context+question"),
+    (("prompt", "completion", "response"), "completion=completion", "completion=response"),
+])  # fmt: skip
+def test_no_column_that_may_belong_to_a_prompt_is_left_out_unsaid(header: tuple[str, ...], alone: str, together: str) -> None:
+    own = table(*header, rows=[header])
+    refused(lambda: columns.find(own, {}), "own.csv", *(f"--columns {choice} (of run: task.columns.{choice})"
+                                                        for choice in (alone, together)))  # fmt: skip
+    for choice in (alone, together):
+        role, _, name = choice.partition("=")
+        schema = columns.find(own, {role: name})
+        assert schema.roles[role] == name and schema.kind == "text"
+        assert columns.find(own, schema.roles).roles == schema.roles
+
+
+def test_a_prompt_of_several_columns_has_a_blank_line_between_them_and_no_empty_part() -> None:
+    own = table("instruction", "input", "output", rows=[["Add", "1 2", "3"], ["Sing", " ", "la"], ["", "", "x"]])
+    rows, empty = columns.rows_of(own, columns.find(own, {"prompt": "instruction+input"}))
+    assert [(row.input, row.answer) for row in rows] == [("Add\n\n1 2", "3"), ("Sing", "la")] and empty == [4]
+    refused(lambda: columns.find(own, {"prompt": "instruction+inputs"}), "'inputs'", "instruction, input, output")
+    named = table("q+a", "b", rows=[["x", "y"]])  # a plus may be a part of a name
+    assert columns.rows_of(named, columns.find(named, {"prompt": "q+a"}))[0][0].input == "x"
+
+
 def test_a_chat_is_asked_up_to_its_last_message() -> None:
     own = table("messages", rows=[[CHAT], [json.dumps(CHAT)], [""]])
     rows, empty = columns.rows_of(own, columns.find(own, {}))

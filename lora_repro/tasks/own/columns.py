@@ -1,4 +1,7 @@
-"""Which columns of a table hold the inputs and the answers: as named, else by their usual names, else a question to the user."""
+"""Which columns of a table hold the inputs and the answers: as named, else by their usual names, else a question to the user.
+
+A prompt may be made of several columns, `instruction+input`: their texts with a blank line between them, without empty ones.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ LABELS = ("label", "labels", "class", "category", "target", "sentiment", "stars"
 ANSWERED = (("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
             ("input", "output"), ("question", "answer"), ("source", "target"), ("document", "summary"), ("dialogue", "summary"),
             ("article", "highlights"), ("context", "completion"))  # fmt: skip
+BESIDE = ("system", "system_prompt", "instruction", "input", "context", "passage", "document")  # often one part of a prompt
 WRITTEN = ("text", "chat")  # kinds whose answer is written
 CLASSES = 20  # more different whole numbers than this are a number to predict, not classes
 MANY = 1000  # more different labels than this are no classes
@@ -28,7 +32,8 @@ MANY = 1000  # more different labels than this are no classes
 class Columns:
     """kind: `class`, `number`, `text` (a completion of a prompt) or `chat` (the last message answers those before it).
 
-    input, second, answer: names of columns; second None but for pairs, answer None in a chat. said: how they were found.
+    input, second, answer: names of columns, a prompt's maybe several with + between them; second None but for pairs, answer None
+    in a chat. said: how they were found.
     """
 
     kind: str
@@ -61,10 +66,11 @@ def find(table: Table, column_names: Mapping[str, str | None], kind: str | None 
     Raises UserError, with the choice, if no or several columns could be meant, or those found do not hold what is needed.
     """
     roles = {role: column for role, column in column_names.items() if column is not None}
-    if bad := [column for column in roles.values() if column not in table.header]:
+    names = [name for role, column in roles.items() for name in (_parts(column, table) if role == "prompt" else [column])]
+    if bad := [name for name in names if name not in table.header]:
         raise UserError(f"{table.name} has no column {bad[0]!r}; it has {', '.join(table.header)}")
     plain = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in table.header}
-    candidates = [_chat(plain, roles), _text(plain, roles), _labelled(plain, roles)]
+    candidates = [_chat(plain, roles), *_texts(table, plain, roles), _labelled(plain, roles)]
     fitting = [one for one in candidates if one and (kind is None or (one.kind in WRITTEN) == (kind in WRITTEN))]
     fitting = [one for one in fitting if {*roles} <= {*one.roles}]  # a named column decides
     if len(fitting) != 1:
@@ -78,15 +84,30 @@ def _chat(plain: Mapping[str, str], roles: Mapping[str, str]) -> Columns | None:
     return Columns("chat", column, None, None, f"chats in {column!r}, answered by their last message") if column else None
 
 
-def _text(plain: Mapping[str, str], roles: Mapping[str, str]) -> Columns | None:
-    pair = next(((plain[a], plain[b]) for a, b in ANSWERED if a in plain and b in plain), (None, None))
-    prompt, completion = roles.get("prompt") or pair[0], roles.get("completion") or pair[1]
-    rest = [name for name in plain.values() if name not in (prompt, completion)]
-    if "prompt" in roles and not completion and len(rest) == 1:
-        completion = rest[0]
-    if not prompt or not completion or prompt == completion:
-        return None
-    return Columns("text", prompt, None, completion, f"prompts in {prompt!r}, completions in {completion!r}")
+def _texts(table: Table, plain: Mapping[str, str], roles: Mapping[str, str]) -> list[Columns]:
+    """Prompts with completions: every pair that could be meant and, unless the prompt is named, all of its columns together."""
+    pairs = [(plain[a], plain[b]) for a, b in ANSWERED if a in plain and b in plain]
+    if "prompt" in roles and not pairs:
+        rest = [name for name in table.header if name not in _parts(roles["prompt"], table)]
+        pairs = [(roles["prompt"], name) for name in rest[:1] if "completion" in roles or len(rest) == 1]
+    pairs = [(roles.get("prompt", a), roles.get("completion", b)) for a, b in pairs]
+    answers = {answer for _, answer in pairs}
+    if "prompt" not in roles and len(answers) == 1:
+        several = {prompt for prompt, _ in pairs} | {plain[name] for name in BESIDE if name in plain} - answers
+        together = "+".join(name for name in table.header if name in several)
+        pairs += [(together, answer) for answer in answers]
+    candidates = []
+    for prompt, answer in dict.fromkeys(pairs):
+        parts = _parts(prompt, table)
+        joint = " with a blank line between" if len(parts) > 1 else ""
+        if answer not in parts:
+            candidates.append(Columns("text", prompt, None, answer, f"prompts in {prompt!r}{joint}, completions in {answer!r}"))
+    return candidates
+
+
+def _parts(column: str, table: Table) -> list[str]:
+    """The columns of which a prompt is made."""
+    return [column] if column in table.header else column.split("+")
 
 
 def _labelled(plain: Mapping[str, str], roles: Mapping[str, str]) -> Columns | None:
@@ -116,8 +137,9 @@ def _question(table: Table, fitting: Sequence[Columns], kind: str | None, column
                                for one, other in roles)  # fmt: skip
     if fitting:
         problem = f"could be read as {' or as '.join(one.said for one in fitting)}"
-        firsts = [next(iter(one.roles.items())) for one in fitting]
-        how = " or ".join(f"--columns {role}={name} (of run: task.columns.{role}={name})" for role, name in firsts)
+        items = [item for one in fitting for item in one.roles.items()]
+        telling = [next((item for item in one.roles.items() if items.count(item) == 1), items[0]) for one in fitting]
+        how = " or ".join(f"--columns {role}={name} (of run: task.columns.{role}={name})" for role, name in telling)
     else:
         clause = f" beside {', '.join(column_names)}" if column_names else ""
         problem = f"has the columns {', '.join(table.header)}, and which are meant{clause} is not clear"
@@ -151,12 +173,13 @@ def _of_labels(table: Table, columns: Columns, kind: str | None) -> Columns:
 
 def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:
     """(the rows, the places of those without an input or an answer). Raises UserError for a cell that holds something else."""
-    names = [name for name in (columns.input, columns.second, columns.answer) if name]
+    inputs = _parts(columns.input, table)
+    names = [name for name in (*inputs, columns.second, columns.answer) if name]
     if lacking := [name for name in names if name not in table.header]:
         raise UserError(f"{table.name} has no column {lacking[0]!r}, as the training file has; it has {', '.join(table.header)}")
     rows, empty = [], []
     for place, cells in zip(table.places, table.rows, strict=True):
-        row = _read(cells, columns, place, table.at(place))
+        row = _read(cells, columns, inputs, place, table.at(place))
         if not row.answer or not row.input or row.second == "":
             empty.append(place)
         elif columns.kind == "number" and not is_number(row.answer):
@@ -168,16 +191,18 @@ def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:
     return rows, empty
 
 
-def _read(cells: Mapping[str, Cell], columns: Columns, place: int, where: str) -> Row:
+def _read(cells: Mapping[str, Cell], columns: Columns, inputs: Sequence[str], place: int, where: str) -> Row:
     if columns.kind == "chat":
         return _turns(cells.get(columns.input, ""), place, where)
-    texts = []
-    for name in (columns.input, columns.second, columns.answer):
-        cell = cells.get(name, "") if name else None
+
+    def text(name: str) -> str:
+        cell = cells.get(name, "")
         if isinstance(cell, list | dict):
             raise UserError(f"{where}: {name} is {json.dumps(cell)[:40]}, not a text: write it as one")
-        texts.append(cell and cell.strip())
-    return Row(place, texts[0] or "", texts[1], texts[2] or "")
+        return cell.strip()
+
+    second = text(columns.second) if columns.second else None
+    return Row(place, "\n\n".join(filter(None, map(text, inputs))), second, text(columns.answer) if columns.answer else "")
 
 
 def _turns(cell: Cell, place: int, where: str) -> Row:
