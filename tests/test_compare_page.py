@@ -23,6 +23,7 @@ from lora_repro.compare import pictures
 from lora_repro.compare.advice import advice
 from lora_repro.compare.answer import Answer, answer
 from lora_repro.compare.budget import Plan
+from lora_repro.compare.compare import write
 from lora_repro.compare.declare import Guess
 from lora_repro.compare.disagreements import SHOWN, disagreements
 from lora_repro.compare.page import command, page
@@ -352,6 +353,17 @@ def test_one_seed_a_diverged_run_and_memory_that_was_not_measured(
         monkeypatch.setattr(pages.pictures, name, lambda *_: [])
     document = report.html
     assert "diverged" in document and "1 a method of the 3 asked for" in document
+
+
+def test_where_every_training_diverged_it_says_so_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing: dict[str, Any] = {"status": "diverged", "scores": None, "dev_scores": [], "dev_losses": []}
+    report = ran(asked_for(tmp_path), {"full": hits(0.7, 2), "lora": hits(0.1, 2)}, {"full": nothing, "lora": nothing})
+    assert report.answer.diverged and not report.answer.frame()["best"].any()
+    (sentence,) = advice(report.answer)
+    assert "diverged" in sentence and sentence in report.html and not pictures.trade_offs(report.answer)
+    write(report.request, report.answer, [sentence], Plan(report.request, (), 7, ()))
+    output = capsys.readouterr().out
+    assert "comparison.html" in output and "generate" not in output
 
 
 def test_texts_of_which_only_the_loss_is_known(tmp_path: Path) -> None:

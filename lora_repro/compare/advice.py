@@ -19,6 +19,8 @@ def advice(answer: Answer) -> list[str]:
     """What the comparison says, in two to five sentences: whether anything was learnt, what is best, what is as good and
     cheaper, what would decide the rest, and what speaks against all of it.
     """
+    if answer.diverged:
+        return ["Every training diverged, so nothing is compared. Give a lower rate for all of them (train.lr=1e-5)."]
     best, rivals, metric = answer.best, answer.rivals, answer.metric
     if answer.nothing_learnt:
         least = (
@@ -133,7 +135,9 @@ def table(answer: Answer) -> Table:
         f"the 95 % interval of a paired bootstrap over test rows and seeds. *: p < {LEVEL} after Holm's correction over all "
         f"{len(answer.pairs) // 2} pairs. Δ: the smallest difference that the comparison would detect with a power of 80 %.",
     ]
-    if any(len(row.runs) == 1 for row in answer.rows):
+    if answer.diverged:
+        notes = ["Every training diverged, which counts as the worst score."]
+    elif any(len(row.runs) == 1 for row in answer.rows):
         notes.append(f"{SINGLE}: one seed; the interval covers the test rows alone.")
     if answer.constant is not None:
         notes.append(f"Always giving the commonest answer has {answer.metric} {answer.constant:.1f}.")

@@ -122,7 +122,7 @@ class Answer:
     """A comparison's rows in the order asked for, and every pair's difference with its corrected p.
 
     metric: the main score. reference: the row that differences are shown from. constant: score of one answer to every row, None
-    for texts; learnt: each row's difference from it (of texts from the untuned model). plan: what was said before.
+    for texts; learnt: each row's difference from it (of texts from the untuned model). test_rows: 0 if every run diverged.
     """
 
     title: str
@@ -141,6 +141,11 @@ class Answer:
     @property
     def row_trained(self) -> list[Row]:
         return [row for row in self.rows if row.trained] or [*self.rows]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether every training diverged, so that there is nothing to compare."""
+        return not any(run.trained for row in self.row_trained for run in row.runs.values())
 
     def from_reference(self, row: Row) -> Difference | None:
         return self.pairs.get((row.name, self.reference))
@@ -190,7 +195,7 @@ class Answer:
             "lr": row.rate,
             "first_guess": row.guess.rate if row.guess and row.trained else None,
             "doubt": row.doubt or None,
-            "best": row is self.best,
+            "best": row is self.best and not self.diverged,
             "folder": str(row.median_run.cell.folder),
         }
 
@@ -215,9 +220,8 @@ def answer(
     )
     pairs = _pairs(rows, metric)
     constant, learnt = _learnt(rows, metric)
-    inputs = max(
-        len(load_predictions(run.predictions)) for row in rows for run in row.runs.values() if run.trained
-    )
+    trained_runs = [run for run in all_runs if run.trained]
+    inputs = max((len(load_predictions(run.predictions)) for run in trained_runs), default=0)
     label = score_label(rows[0].cell).replace(" rouge score", "").replace("rouge", "ROUGE-")
     return Answer(title, label, tuple(rows), pairs, reference, constant, learnt, inputs)
 

@@ -180,12 +180,14 @@ def write(request: Request, answer: Answer, words: Sequence[str], plan: budget.P
     from lora_repro.compare.page import page  # here: only this needs matplotlib
 
     write_text(place(f"{STEM}.html"), page(request, answer, words, plan))
-    folder = answer.best.median_run.cell.folder
+    run = answer.best.median_run
+    folder = run.cell.folder
     from lora_repro.compare.best import leave
 
     adapter = leave(answer, words, request.data.sha256, place("best"))
-    lines = [f"wrote {place(f'{STEM}.html')}, .json and .csv", f"the best method's median seed: {folder}",
-             *([f"  as a peft adapter, with a card: {adapter}"] if adapter else []),
-             f"  use it: lora-repro generate {folder}; lora-repro export {folder} --to DIR --format merged",
+    usable = [f"the best method's median seed: {folder}",
+              *([f"  as a peft adapter, with a card: {adapter}"] if adapter else []),
+              f"  use it: lora-repro generate {folder}; lora-repro export {folder} --to DIR --format merged"]  # fmt: skip
+    lines = [f"wrote {place(f'{STEM}.html')}, .json and .csv", *(usable if run.trained else []),
              f"  again or further: lora-repro run --config-dir {request.configs} {' '.join(request.arguments)}"]  # fmt: skip
     print("\n" + "\n".join(lines), flush=True)

@@ -53,7 +53,12 @@ class Cost:
 
 
 def trade_offs(answer: Answer) -> list[PageFigure]:
-    """The score against trained values, peak memory and time of a training step, as far as they were measured."""
+    """The score against trained values, peak memory and time of a training step, as far as they were measured.
+
+    There is none if every training diverged.
+    """
+    if answer.diverged:
+        return []
     largest = max((row.memory_mb or 0.0 for row in answer.row_trained), default=0.0) * 2**20
     unit, size = next((one for one in UNITS if largest >= one[1]), UNITS[-1])
 
