@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import refused, tiny_backbone
-from test_own_data import CHAT, REVIEWS, objects, write_csv, write_lines
+from test_own_data import CHAT, REVIEWS, objects, saved, write_csv, write_lines
 
 from lora_repro.config import paths
 from lora_repro.config.compose import build, compose
+from lora_repro.config.file_hashes import content_hash
 from lora_repro.costs.forecast import data_of
 from lora_repro.exchange.open_checkpoint import open_checkpoint
 from lora_repro.exchange.score import score_checkpoint
@@ -92,6 +93,22 @@ def test_a_run_on_own_files_from_start_to_end(task: str, folder: Path, capsys: p
     (folder / TASKS[task]).rename(folder / "elsewhere" / f"renamed{Path(TASKS[task]).suffix}")
     again, n = score_checkpoint(place, str(folder / "elsewhere"))
     assert n == len(lines) and {key: record.finite(value) for key, value in again.items()} == run_record["measured"]["scores"]
+
+
+def test_what_a_record_knows_by_its_content_may_be_a_saved_folder_or_on_the_hub(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = saved(folder / "reviews")
+    for place, split in product((source, folder), ("train", "test")):
+        task = OwnLabels(classes=("bad", "good"), sha256={"train": content_hash(str(source)), split: content_hash(str(source))})
+        assert len(task.load(str(place)).test) == (len(REVIEWS) if split == "test" else len(REVIEWS) // 5)
+    part = OwnLabels(classes=("bad", "good"), sha256={"train": content_hash(str(source / "train"))})
+    assert part.load(str(source)).test and part.load(str(source / "train")).test
+    (folder / "empty").mkdir()
+    refused(lambda: OwnLabels(sha256={"train": "0" * 64}).load(str(folder)), "train", "paths.data=")
+    for constants in ("datasets.config", "huggingface_hub.constants"):
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", True)
+    refused(lambda: OwnLabels(sha256={"train": f"owner/name@{'0' * 40}"}).load(None), "owner/name")
 
 
 def test_a_file_that_changed_is_another_run_and_one_that_moved_is_not(folder: Path) -> None:

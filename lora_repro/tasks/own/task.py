@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lora_repro.config import paths
-from lora_repro.config.file_hashes import content_hash
+from lora_repro.config.file_hashes import HUB, content_hash
 from lora_repro.errors import UserError
 from lora_repro.tasks.base import SPLITS, AbstractTask, Example, Splits
 from lora_repro.tasks.own import data as own_data
@@ -19,6 +19,7 @@ from lora_repro.tasks.own.columns import Row
 from lora_repro.tasks.own.data import OwnData, rows_sha256
 
 OWN_SCORE = "own_score"
+SAVED = ("dataset_dict.json", "dataset_info.json")  # one of them is in a folder that `datasets` saved
 Score = Callable[[str, str], float]
 
 
@@ -77,7 +78,7 @@ class OwnTask(AbstractTask):
         self._sources(folder)
 
     def load(self, folder: str | None) -> Splits:
-        """The splits. Of a task without `train` (from a record) the files are found in `folder` by their content."""
+        """The splits. Of a task without `train` (from a record) the files are found by their content, as `folder` or in it."""
         data = self._data(self._sources(folder))
         if self.function is not None:
             function, some = own_function(self.function), data.parts.test[0].answer
@@ -97,9 +98,12 @@ class OwnTask(AbstractTask):
         sources = {"train": self.train, "dev": self.dev, "test": self.test}
         if self.train is not None or not any(self.sha256.get(split) for split in SPLITS):
             return sources
-        files = [path for path in Path(folder).expanduser().glob("*") if path.is_file()] if folder else []
-        locations = {content_hash(str(path)): str(path) for path in files}
         digests = {split: self.sha256.get(split) for split in SPLITS}
+        locations = {digest: digest for digest in digests.values() if digest and HUB.fullmatch(digest)}
+        top = Path(folder).expanduser() if folder else None
+        for path in (top, *top.glob("*")) if top else ():
+            if path.is_file() or any((path / name).is_file() for name in SAVED):  # no other folder was a source
+                locations[str(content_hash(str(path)))] = str(path)
         if lacking := [split for split, digest in digests.items() if digest and digest not in locations]:
             raise UserError(f"the record knows its {lacking[0]} file by its content: name its folder with paths.data=DIR")
         return {split: locations[digest] if digest else None for split, digest in digests.items()}
