@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import tiny_backbone
+from transformers import ByT5Tokenizer
 
 from lora_repro.config import paths
 from lora_repro.objectives import tokens
@@ -50,6 +51,12 @@ def test_another_tokenizer_reads_nothing_of_the_first(folder: Path) -> None:
     tokens.token_ids(TEXTS, tokenizer)
     tokenizer.inner.add_tokens(["ab c"])
     assert tokens.token_ids(TEXTS, tokenizer)[1] == [257] and tokenizer.asked == 2
+
+
+def test_a_tokenizer_in_python_alone_tokenises_anew(folder: Path) -> None:
+    tokenizer = ByT5Tokenizer()
+    ids = [tokenizer.encode(text, add_special_tokens=False) for text in TEXTS]
+    assert tokens.token_ids(TEXTS, tokenizer) == ids and not folder.exists()
 
 
 def test_what_is_damaged_is_made_again_and_nowhere_to_keep_it_is_no_failure(folder: Path, tmp_path: Path) -> None:

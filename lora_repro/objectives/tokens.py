@@ -1,6 +1,7 @@
 """Texts to token ids, all at once; the ids of a large set are cached on disk for every run with the same tokenizer.
 
-A file in .cache/tokens is keyed by the texts and by every byte of the tokenizer; it may be deleted at any time.
+A file in .cache/tokens is keyed by the texts and by every byte of the tokenizer; it may be deleted at any time. A tokenizer in
+Python alone, which has no such bytes, tokenises anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LARGE = 20_000  # texts; fewer are tokenised faster than they are read from disk
 
 def token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     """The ids of each text, without special tokens."""
-    if len(texts) < LARGE:
+    if len(texts) < LARGE or not hasattr(tokenizer, "backend_tokenizer"):
         return _made(texts, tokenizer)
     path = paths.CACHE / "tokens" / f"{_digest(texts, tokenizer)}.npz"
     try:
