@@ -266,6 +266,19 @@ def test_no_folder_of_this_machine_is_shown() -> None:
     assert {key: backbone[key] for key in tokens} == tokens and task["uri"] == "QUESTIONS"
 
 
+def test_no_folder_is_shown_that_was_named_from_where_one_works() -> None:
+    """As `--model clients/acme/v3` has it, in whatever way the command line quotes it."""
+    model, score = "clients/acme corp/v3", "clients/acme/score.py:own"
+    for path in (f"'{model}'", model.replace(" ", r"\ ")):
+        row = {"table": None, "name": "lora", "label": f"lora backbone=own backbone.path={path} task.function={score}"}
+        ours = {"source": "folder", "path": model, "hub_id": f"/home/me/{model}", "name": "v3"}
+        config = {"row": row, "backbone": ASKED["backbone"] | ours, "task": ASKED["task"] | {"function": score}}
+        description = describe("s", ASKED | config)
+        assert "clients" not in str(description) and "acme" not in str(description)
+        assert (description["config"]["backbone"]["path"], description["config"]["task"]["function"]) == ("v3", "score.py:own")
+        assert description["group"].replace("'", "") == "lora backbone=own backbone.path=v3 task.function=score.py:own"
+
+
 def test_a_server_s_password_is_not_said() -> None:
     message = one_line(ValueError("Failed to authenticate with http://u:sekret@127.0.0.1:9: no\nmore"))
     assert message == "Failed to authenticate with http://127.0.0.1:9: no"

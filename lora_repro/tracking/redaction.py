@@ -11,6 +11,7 @@ from typing import Any
 # An absolute path or file URI up to its last part, at the start of a text or after what an override puts before a value.
 PLACE = re.compile(r"(?<![^\s=,\[{:'\"])(?:file://)?(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\=,<>'\"]+[/\\])+(?=[^\s/\\=,<>'\"])")
 FILES = ("train", "dev", "test")  # of a task on the user's own files: where they lie
+MODEL = (("backbone", "path"), ("backbone", "hub_id"))  # where a model in a folder lies
 LOCAL = ("paths", "printed", "budget", "seeds", "tune", "tracker", "hydra", "device", "launch")  # they do not describe the run
 
 
@@ -33,19 +34,24 @@ def describe(signature: str, config: dict[str, Any]) -> dict[str, Any]:
     names = [config[part]["name"] for part in ("method", "task", "backbone")]
     settings = {key: part for key, part in config.items() if key not in LOCAL}
     settings["task"] = {key: value for key, value in settings["task"].items() if key not in FILES}
-    if settings["backbone"].get("source") == "folder":
-        place = str(settings["backbone"]["hub_id"])
-        settings["backbone"] = {**settings["backbone"], "hub_id": Path(place).resolve().name}
-        pattern = re.compile(rf"(?<![\w./]){re.escape(place)}(?![\w./])")  # "." is a folder, too
-        title, row["label"] = (pattern.sub(lambda _: Path(place).resolve().name, str(text)) for text in (title, row["label"]))
+    places = sorted(set(_places(settings)), key=len, reverse=True)
+    for key, name in [("task", "function"), *(MODEL if settings["backbone"].get("source") == "folder" else ())]:
+        if place := settings[key].get(name):
+            settings[key] = {**settings[key], name: Path(place).resolve().name}
+            title, row["label"] = (_last_part(str(text), place) for text in (title, row["label"]))
     description: dict[str, Any] = {
         "group": str(row["table"] or title),
         "name": f"{title} {config['task']['name']} seed {config['seed']}",
         "tags": list(dict.fromkeys([*names, str(config["profile_name"])])),
         "config": {**settings, "row": row, "signature": signature},
     }
-    places = sorted(set(_places(settings)), key=len, reverse=True)
     return {key: _without_places(value, places) for key, value in description.items()}
+
+
+def _last_part(text: str, place: str) -> str:
+    """The text with the path `place`, as the user gave it, reduced to its last part."""
+    letters = "".join(rf"\\?{re.escape(letter)}" for letter in place)  # Hydra reads `my\ model` as `my model`
+    return re.sub(rf"(?<![\w./]){letters}(?![\w./])", lambda _: Path(place).resolve().name, text)  # "." is a folder, too
 
 
 def _places(value: Any) -> Iterator[str]:
