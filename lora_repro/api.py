@@ -17,6 +17,7 @@ from torch import nn
 
 from lora_repro.analysis import spectra
 from lora_repro.backbone.addressed import AddressedModel
+from lora_repro.backbone.detect import bos
 from lora_repro.compare.compare import compare as compared
 from lora_repro.compare.compare import folder_of
 from lora_repro.compare.request import SEEDS, Request, seconds
@@ -55,10 +56,12 @@ def to_peft(model: nn.Module, method: AbstractMethod, folder: str | Path, base: 
 def complete(model: nn.Module, tokenizer: Any, prompts: Sequence[str], search: BeamSearch | None = None) -> list[str]:
     """What a causal language model writes after each prompt, by the paper's beam search (its settings by default).
 
-    As E2E's texts, an answer ends at its first blank line; with `BeamSearch(blank_line=False)` it may have paragraphs.
+    A prompt opens with BOS if the tokenizer opens texts with it. As E2E's texts, an answer ends at its first blank line; with
+    `BeamSearch(blank_line=False)` it may have paragraphs.
     Raises UserError as `BeamSearch.decode` does.
     """
-    rows = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
+    opening = [] if (token := bos(tokenizer)) is None else [tokenizer.convert_tokens_to_ids(token)]
+    rows = [[*opening, *tokenizer.encode(prompt, add_special_tokens=False)] for prompt in prompts]
     sequences = [Encoded(ids, [-1] * len(ids), [0] * len(ids), len(ids)) for ids in rows]
     eos = tokenizer.eos_token_id
     pad = eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id

@@ -6,6 +6,7 @@ import doctest
 from pathlib import Path
 from typing import Any
 
+import own_models
 import pytest
 import torch
 from transformers import (
@@ -105,11 +106,14 @@ def test_a_head_is_trained_and_other_methods_fit_but_those_with_slots() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("model, config", [(Qwen2ForCausalLM, Qwen2Config), (GPTNeoXForCausalLM, GPTNeoXConfig)])
-def test_the_beam_search_takes_any_causal_model(model: type[PreTrainedModel], config: Any, seed: int) -> None:
+@pytest.mark.parametrize("tokenizer", [byte_tokenizer("<eos>"), own_models.tokenizer("bos")], ids=["plain", "bos"])
+def test_the_beam_search_takes_any_causal_model(
+    model: type[PreTrainedModel], config: Any, tokenizer: Any, seed: int
+) -> None:
     """With one beam and no bans it is greedy decoding, which a loop over whole sequences gives too."""
     torch.manual_seed(seed)
-    network, tokenizer = model(config(**SIZES, num_key_value_heads=1)).eval(), byte_tokenizer("<eos>")
-    ids = tokenizer.encode("Hello", add_special_tokens=False)
+    network = model(config(**SIZES, num_key_value_heads=1)).eval()
+    ids = tokenizer("Hello")["input_ids"]
     start = len(ids)
     while len(ids) < start + 5:
         best = int(network(torch.tensor([ids])).logits[0, -1].argmax())

@@ -184,6 +184,13 @@ def frame(tokenizer: Any) -> Frame:
     return Frame(*("".join(tokenizer.convert_ids_to_tokens(ids)) or None for ids in parts))
 
 
+def bos(tokenizer: Any) -> str | None:
+    """The token with which the tokenizer opens a text for a decoder; None if it opens texts with none."""
+    ids = tokenizer("one")["input_ids"]
+    start = _place(tokenizer.encode("one", add_special_tokens=False), ids, 0)
+    return tokenizer.convert_ids_to_tokens(ids[0]) if start == 1 else None
+
+
 def _place(part: list[int], ids: list[int], start: int) -> int | None:
     n = len(part)
     return next((i for i in range(start, len(ids) - n + 1) if ids[i : i + n] == part), None)
@@ -203,10 +210,7 @@ def _decoder_words(path: str, tokenizer: Any) -> dict[str, Any]:
     eos = tokenizer.eos_token
     if not eos:
         raise UserError(f"{path}: its tokenizer has no token that ends a text (eos_token): set one and save it")
-    ids = tokenizer("one")["input_ids"]
-    start = _place(tokenizer.encode("one", add_special_tokens=False), ids, 0)
-    opening = tokenizer.convert_ids_to_tokens(ids[0]) if start == 1 else None
-    return {"bos": opening, "separator": "\n", "eos": eos, "pad": tokenizer.pad_token or eos}
+    return {"bos": bos(tokenizer), "separator": "\n", "eos": eos, "pad": tokenizer.pad_token or eos}
 
 
 def _pooling(config: Any, table: Architecture) -> Any:
