@@ -230,6 +230,16 @@ def test_what_is_held_out_depends_on_the_rows_alone_and_keeps_the_balance_of_cla
         assert {row.input for row in one} == {row.input for row in two}
 
 
+@pytest.mark.parametrize("classes, repeats, dev", [(77, 1, 200), (500, 1, 200), (2, 1, 200), (2, 3, 198)])
+def test_no_more_dev_rows_are_held_out_than_asked_for(classes: int, repeats: int, dev: int) -> None:
+    pairs = [(f"text {n}", f"c{n % classes}") for n in range(3000)] * repeats
+    parts = data.divide({"train": rows(pairs)}, True, held_out=200)
+    counts = Counter(row.answer for row in parts.dev)
+    assert len(parts.dev) == dev and len(counts) == min(classes, 200) and max(counts.values()) - min(counts.values()) <= repeats
+    few = {"train": rows([("one", "a"), ("two", "a")] * 9), "test": rows([("three", "a")])}
+    assert len(data.divide(few, False, held_out=1).dev) == 9  # the rows of one input
+
+
 def test_rows_with_one_input_are_held_out_together() -> None:
     pairs = [(f"text {n % 40}", "ab"[n % 2]) for n in range(200)]
     parts = data.divide({"train": rows(pairs)}, True, held_out=30)
@@ -250,7 +260,7 @@ def planted(folder: Path) -> data.OwnData:
     test = [*train[5:7], *train[35:37], *((f"other {n}", "usual") for n in range(16))]
     write_csv(folder / "train.csv", [*train, ("text 3", "rare"), ("", "rare")], "text", "label")
     write_csv(folder / "test.csv", test, "text", "label")
-    return data.read({"train": str(folder / "train.csv"), "test": str(folder / "test.csv")}, held_out=1)
+    return data.read({"train": str(folder / "train.csv"), "test": str(folder / "test.csv")}, held_out=2)
 
 
 def test_the_audit_tells_what_was_planted(tmp_path: Path) -> None:

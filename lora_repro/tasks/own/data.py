@@ -69,7 +69,7 @@ def divide(
     ]
     dev = list(files.get("dev", ()))
     if not dev:
-        train, dev = hold_out(train, min(SHARE, held_out / len(train)), "dev", stratified)
+        train, dev = hold_out(train, min(SHARE, held_out / len(train)), "dev", stratified, held_out)
         notes.append(f"no dev file: {len(dev):,} of the training rows are held out to choose epoch and rate by")
     if not train or not dev or not test:
         n = len({content(row) for row in files["train"]})
@@ -78,18 +78,29 @@ def divide(
     return Parts(tuple(train), tuple(dev), tuple(test), tuple(notes))
 
 
-def hold_out(rows: Sequence[Row], share: float, purpose: str, stratified: bool) -> tuple[list[Row], list[Row]]:
-    """(kept, held out), in file order: about `share` of the different inputs, of each answer if `stratified`, at least one."""
+def hold_out(
+    rows: Sequence[Row], share: float, purpose: str, stratified: bool, most: int | None = None
+) -> tuple[list[Row], list[Row]]:
+    """(kept, held out), in file order: about `share` of the different inputs, of each answer if `stratified`, at least one.
+
+    most: rows to hold out at most, but for the rows of a single input; then not every answer may have one.
+    """
     groups: dict[str, dict[str, str]] = {}  # answer -> input -> rank
     inputs = set()
     for row in rows:
         if (text := content(row)) not in inputs:
             inputs.add(text)
             groups.setdefault(row.answer if stratified else "", {})[text] = rank(row, purpose)
-    sample = set()
+    candidates: list[tuple[int, str, str]] = []
     for ranks in groups.values():
         n = max(1, round(share * len(ranks))) if len(ranks) > 1 else 0
-        sample |= set(sorted(ranks, key=ranks.__getitem__)[:n])
+        candidates += [(place, ranks[text], text) for place, text in enumerate(sorted(ranks, key=ranks.__getitem__)[:n])]
+    counts, total = Counter(map(content, rows)), 0
+    sample: set[str] = set()
+    for _, _, text in sorted(candidates):  # by place, so that a frequent answer gives up its rows before a rare one does
+        if most is None or not sample or total + counts[text] <= most:
+            sample.add(text)
+            total += counts[text]
     return [row for row in rows if content(row) not in sample], [row for row in rows if content(row) in sample]
 
 
