@@ -32,18 +32,28 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...]) -> list[Table]:
     groups = groups_of([run for run in runs if len(gain_kept(run, "scales"))])
     if not groups:
         return []
-    parts = {name: [f"{float(part):g}" for part in groups[0][0].arrays.get(name, ())] for name in WORDS}
-    header = ("Run", *(WORDS[name].format(part) for name, each in parts.items() for part in each), "n")
+    parts = [(name, part) for name in WORDS for part in sorted({float(one) for group in groups for one in _asked(group, name)})]
+    header = ("Run", *(WORDS[name].format(f"{part:g}") for name, part in parts), "n")
     what = {"held-out gain kept, %": (_kept, 1), "rise of the loss on general text, nats per token": (_rise, 3)}
     tables = []
     for title, (values, digits) in what.items():
         rows = []
         for group in groups:
-            each = np.array([np.concatenate([values(run, name) for name in parts]) for run in group])  # (seeds, parts)
-            means = [summarise(list(column)).text(digits) if np.isfinite(column).all() else EMPTY for column in each.T]
+            by_part = {
+                (name, float(part)): column
+                for name in WORDS
+                for part, column in zip(_asked(group, name), np.array([values(run, name) for run in group]).T, strict=True)
+            }
+            columns = [by_part.get(part, np.array([np.nan])) for part in parts]
+            means = [summarise(list(column)).text(digits) if np.isfinite(column).all() else EMPTY for column in columns]
             rows.append((group[0].label, *means, format_count(len(group))))
         tables.append(Table((f"{facts[0]}: {title}", *facts[1:]), header, "l" + "r" * (len(header) - 1), tuple(rows), NOTES))
     return tables
+
+
+def _asked(group: Sequence[ProbedRun], name: str) -> Sequence[float]:
+    """The parts `name` (scales or top) for which a group of runs was asked."""
+    return list(group[0].arrays.get(name, ()))
 
 
 def asked_for_parts(cells: Sequence[Cell]) -> list[Cell]:
@@ -71,11 +81,11 @@ def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
     for group in groups:
         losses = np.mean([losses_of_parts(run, "scales") for run in group], axis=0)
         front.append(_curve(group[0].label, losses, [_rise(run, "scales") for run in group]))
-        if "top" in group[0].arrays:
+        if _asked(group, "top"):
             gains.append(_curve(group[0].label, group[0].arrays["top"], [_kept(run, "top") for run in group]))
     panels = [Plot("λ times every update, λ from 0 (right) to 1 (left)", "held-out loss of the task, nats per token",
                    "rise of the loss on general text", tuple(front), scale="linear")]  # fmt: skip
-    ticks = tuple((float(k), f"{k:g}") for k in groups[0][0].arrays.get("top", ()))
+    ticks = tuple((float(k), f"{k:g}") for k in _asked(groups[0], "top"))
     if gains:
         panels.append(Plot("the top k directions of every update", "k", "gain in held-out loss kept, %", tuple(gains), ticks))
     return save(panels, stem, columns=2, title=_statement(groups), caption=caption)
@@ -90,7 +100,7 @@ def _curve(name: str, x: Array, values: Sequence[Array]) -> Curve:
 
 def _statement(groups: Sequence[Sequence[ProbedRun]]) -> str:
     """The figure's title: what the top direction keeps at each rank from 4 on."""
-    tops = [(list(group[0].arrays.get("top", ())), group) for group in groups if (group[0].rank or 0) >= 4]
+    tops = [(_asked(group, "top"), group) for group in groups if (group[0].rank or 0) >= 4]
     shares = [np.mean([_kept(run, "top")[top.index(1)] for run in group]) for top, group in tops if 1 in top]
     if not shares:
         return "What a part of every update gains, and what it costs on general text"
