@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import pytest
 from conftest import refused, started_here
+from own_models import own_model
 from test_own_data import REVIEWS, objects, write_csv, write_lines
 
 from lora_repro import api, console
 from lora_repro.commands import compare as command
 from lora_repro.commands.compare import requested
-from lora_repro.compare import budget
+from lora_repro.compare import budget, lengths
 from lora_repro.compare.compare import compare, said_if_changed
 from lora_repro.compare.declare import declare, factors
 from lora_repro.compare.request import LABELS, METHODS, TEXTS, Request
@@ -313,6 +315,33 @@ def test_dry_run_trains_nothing(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "untuned, full" in output and "5 methods with 2 seeds, 10 runs" in output
     assert not (folder / "compare-texts" / "runs").exists()
     assert partial(command.main, ["--model", "random_gpt2"])() == 2
+
+
+def test_it_says_which_rows_are_cut_and_which_answers_no_output_reaches(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_prompt = ("name : Inn " + "and bar " * 9, "It serves.")
+    write_lines(folder / "texts.jsonl", objects([*TEXT[:7], long_prompt], "prompt", "completion"))
+    second_reference = (TEXT[0][0], "It serves. " * 9)  # the shortest one counts
+    tested = [*TEXT[:4], ("name : Inn", "It serves food, and " * 3), long_prompt, second_reference]
+    write_lines(folder / "test.jsonl", objects(tested, "prompt", "completion"))
+    words = ("--test", "test.jsonl", "data.max_length=80", "task.max_train=null", "task.max_test=null")
+    dry(*words, "decode.max_new_tokens=30", train="texts.jsonl", model="random_gpt2")()
+    output = capsys.readouterr().out
+    assert "1 of 8 training and dev rows exceed data.max_length=80" in output
+    assert "1 of 6 test inputs with the 30 tokens of an answer exceed data.max_length=80" in output
+    assert "1 of 6 test answers have more than decode.max_new_tokens=30" in output and "60" in output
+    dry(*words, "decode.max_new_tokens=70", "data.max_length=200", train="texts.jsonl", model="random_gpt2")()
+    output = capsys.readouterr().out
+    assert "data.max_length" not in output and "max_new_tokens" not in output
+    monkeypatch.setattr(lengths, "TOKENISED", 20)
+    dry("data.max_length=16")()
+    assert re.search(r"\d+ of a sample of 20 training and dev rows exceed data.max_length=16 and", capsys.readouterr().out)
+
+
+def test_a_model_that_could_not_answer_is_refused_before_its_rates_are_searched(folder: Path) -> None:
+    own_model(folder / "gemma", "gemma3_text", sliding_window=16)
+    refused(dry(train="texts.jsonl", model="./gemma"), "16 positions", "window")
 
 
 @pytest.mark.parametrize("to, name", [

@@ -322,6 +322,12 @@ def test_how_it_was_made(made: Made, html: str) -> None:
         assert f'data-n="{len(rows)}"' in table
 
 
+def test_the_page_tells_how_many_rows_were_cut(undrawn: None, tmp_path: Path, html: str) -> None:
+    right = {"full": hits(0.7, 1), "lora": hits(0.8, 1)}
+    cut = ran(asked_for(tmp_path), right, {name: {"rows_cut": 7, "test_rows_cut": 3} for name in right})
+    assert "7 training and dev rows and 3 test inputs" in cut.html and "data.max_length" not in html
+
+
 def test_its_command_asks_for_the_same_comparison(tmp_path: Path) -> None:
     request = asked_for(
         tmp_path, columns={"text": "sentence", "label": "label"}, methods=("full", "lora"), ranks=(1, 8), seeds=3,

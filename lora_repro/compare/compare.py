@@ -50,8 +50,11 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
         remove_orphans(place)
     with configured(request):
         from lora_repro.compare.declare import declare  # here: bad files are told before torch is imported
+        from lora_repro.compare.lengths import lengths
 
         guesses = declare(request)
+        if lines := lengths(request):
+            print("\n".join(lines), flush=True)
         plan = budget.plan(request, request.arguments)
         if plan.request is not request:
             request = plan.request

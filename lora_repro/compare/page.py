@@ -18,6 +18,7 @@ from lora_repro.compare.budget import Plan
 from lora_repro.compare.disagreements import disagreements
 from lora_repro.compare.request import Request
 from lora_repro.config import paths
+from lora_repro.report.captions import on_cut_inputs
 from lora_repro.report.numbers import score
 from lora_repro.report.page.build import filled
 from lora_repro.report.table import EMPTY, Number, Table, format_count
@@ -105,6 +106,8 @@ def _facts(request: Request, answer: Answer) -> Iterator[tuple[str, str]]:
     yield "Profile", request.profile
     yield "Seeds", _seeds(request, answer)
     records = [one.record for row in answer.rows for one in row.runs.values()]
+    for sentence in on_cut_inputs([run for row in answer.rows for run in row.runs.values()]):
+        yield "Too long", sentence
     yield "Device", _all(record["where"].get("device") for record in records)
     yield "Precision", _all(record["where"].get("precision") for record in records)
     yield (
