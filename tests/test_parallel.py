@@ -24,8 +24,9 @@ GIB = 2**30
 
 
 @pytest.fixture(autouse=True)
-def _own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(supervise, "_signals", [])
+    monkeypatch.setattr(parallel, "CGROUP", tmp_path / "no container")
     monkeypatch.delenv(console.MARK, raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     yield
@@ -65,6 +66,43 @@ def test_as_many_runs_go_on_as_cores_and_memory_allow(machine: Callable[..., Non
     assert parallel.at_once(grid("launch.together=2")) == 2
     machine(cores=4, free=100, needed=2)
     assert parallel.at_once(grid("launch.together=1")) == 1 and parallel.at_once(grid("launch.processes=2")) == 2
+
+
+V2 = {
+    "cpu.max": "{quota} 100000",
+    "memory.max": "{limit}",
+    "memory.current": "{used}",
+    "memory.stat": "anon 1\ninactive_file {cache}",
+}
+V1 = {
+    "cpu/cpu.cfs_quota_us": "{quota}",
+    "cpu/cpu.cfs_period_us": "100000",
+    "memory/memory.limit_in_bytes": "{limit}",
+    "memory/memory.usage_in_bytes": "{used}",
+    "memory/memory.stat": "inactive_file 1\ntotal_inactive_file {cache}",
+}
+
+
+@pytest.mark.parametrize(("files", "none"), [(V2, "max"), (V1, "-1")])
+def test_a_container_has_its_own_cores_and_memory(
+    files: dict[str, str], none: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its runs would take each other's time, or be killed for want of memory."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(parallel.psutil, "virtual_memory", lambda: SimpleNamespace(available=100 * GIB))
+    monkeypatch.setattr(parallel, "CGROUP", tmp_path)
+
+    def be(quota: object, limit: object) -> tuple[int, int]:
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.format(quota=quota, limit=limit, used=6 * GIB, cache=2 * GIB) + "\n")
+        return parallel.cores(), parallel.free_memory()
+
+    assert be(150_000, 16 * GIB) == (2, 12 * GIB)  # files kept in memory give way
+    assert be(1_000_000, 2**62) == be(none, none if none == "max" else 2**62) == (8, 100 * GIB)
+    for name in files:
+        (tmp_path / name).unlink()
+    assert (parallel.cores(), parallel.free_memory()) == (8, 100 * GIB)
 
 
 def test_memory_is_told_of_generated_tasks(monkeypatch: pytest.MonkeyPatch) -> None:

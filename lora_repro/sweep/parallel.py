@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import psutil
 from omegaconf import OmegaConf
@@ -23,6 +25,13 @@ from lora_repro.planning.cells import Cell
 from lora_repro.sweep import gpus, supervise
 
 SPARE = 0.9  # the share of free memory to use: forecasts cover the runs, not what else this machine will do
+CGROUP = Path("/sys/fs/cgroup")  # in a container its own limits stand here
+# By version 2 and version 1: quota and period of time; limit and use of memory, and what it is used for.
+CPU = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+MEMORY = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
 
 _pool: ThreadPoolExecutor | None = None
 _begun: list[Future[object]] = []
@@ -56,11 +65,32 @@ def at_once(missing: Sequence[Cell]) -> int:
         largest = max(memory(OmegaConf.create(config)) for config in _different(missing))
     except UserError:
         return 1
-    return max(1, min(most, int(SPARE * psutil.virtual_memory().available / (largest * int(launch["processes"])))))
+    return max(1, min(most, int(SPARE * free_memory() / (largest * int(launch["processes"])))))
 
 
 def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use, by its affinity and its container's share of time."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in CPU:
+        with suppress(OSError, ValueError):  # no such file; no limit
+            quota, period = map(int, _words(files))
+            number = min(number, math.ceil(quota / period)) if quota > 0 else number
+    return number
+
+
+def free_memory() -> int:
+    """The bytes that this machine has free, or its container if that has less. Files kept in memory give way: they are free."""
+    free = int(psutil.virtual_memory().available)
+    for files in MEMORY:
+        with suppress(OSError, ValueError):
+            limit, used, *facts = _words(files)
+            cache = "total_inactive_file" if "total_inactive_file" in facts else "inactive_file"
+            free = min(free, int(limit) - int(used) + int(facts[facts.index(cache) + 1]))
+    return free
+
+
+def _words(files: Sequence[str]) -> list[str]:
+    return " ".join((CGROUP / name).read_text() for name in files).split()
 
 
 def _different(missing: Sequence[Cell]) -> list[dict[str, object]]:
