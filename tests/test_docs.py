@@ -15,6 +15,7 @@ from planted import note
 
 from lora_repro.commands import render
 from lora_repro.files import write_text
+from lora_repro.methods import Lora
 from lora_repro.report import render as rendering
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +78,11 @@ def test_links_and_named_paths_exist(page: Path) -> None:
         example = any(info == f"file={path}" for page in DOCS for _, info, _ in blocks(page))
         placeholder = re.search(r"/x\.|/test_ia3\.", path)  # x: a name of the reader's
         assert example or placeholder or (ROOT / path).is_file(), f"{page.name} names {path}"
+
+
+def test_the_matrices_that_the_page_on_own_data_names_exist() -> None:
+    names = re.findall(r"--targets ([\w,]+)", (ROOT / "docs" / "your-data.md").read_text(encoding="utf-8"))
+    assert len(names) > 1 and all(Lora(targets=one.split(",")) for one in names)
 
 
 def test_what_the_readme_shows_is_what_the_first_command_prints(
