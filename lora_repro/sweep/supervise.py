@@ -41,6 +41,7 @@ PRELOADED = [
     *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama", "roberta")),
 ]
 STOPPED = 75  # exit code: again later
+PROCESS = uuid4().hex  # tells this process from one with the same id in another container that shares paths.runs
 ANSWERS = (0, 2, 3, STOPPED, 130)  # exit codes of a run that ended by its own decision and is not tried again
 
 _signals: list[int] = []
@@ -49,12 +50,14 @@ _reading = threading.Lock()  # starting a process reaps all that have ended: if 
 
 
 def mark_of(folder: Path) -> Path:
-    """The path of a file that appears when this process's sweep is to stop.
+    """The path of the file that appears when this process's sweep is to stop. One left by its earlier sweep is removed.
 
-    No other sweep has it: several containers may share a folder, and each counts its processes from 1.
+    It stays the same for all sweeps of a process, whose joblib workers live on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"stop-{os.getpid()}-{uuid4().hex}"
+    mark = folder / f"stop-{os.getpid()}-{PROCESS}"
+    mark.unlink(missing_ok=True)
+    return mark
 
 
 def stopping() -> bool:
