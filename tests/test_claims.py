@@ -874,8 +874,9 @@ def test_the_table_and_figure_of_parts_say_what_each_keeps_and_what_it_costs(
     plain = dict(full.arrays)
     alone = [run for run in probes if run.label == full.label]
     for run in alone:  # asked for one more lambda than the others
-        run.arrays.update({"scales": np.array([0, 0.25, 0.5, 1]), "scales.general_loss": np.array([2.5, 2.6, 3.0, 3.5], np.float32),
-                       "scales.dev_loss": np.array([4.0, 3.5, 3.0, 2.0], np.float32)})  # fmt: skip
+        run.arrays.update({"scales": np.array([0, 0.25, 0.5, 1]),
+                           "scales.general_loss": np.array([2.5, 2.6, 3.0, 3.5], np.float32),
+                           "scales.dev_loss": np.array([4.0, 3.5, 3.0, 2.0], np.float32)})  # fmt: skip
     retention, _ = partial.tables(probes, ("T",))
     assert retention.header[1:5] == ("λ = 0", "λ = 0.25", "λ = 0.5", "λ = 1")
     assert retention.rows[0][2] == "—" and retention.rows[-1][2] == "25.0 ± 0.0"

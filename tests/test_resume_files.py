@@ -157,7 +157,7 @@ def test_a_sweep_tidies_up_after_a_run_killed_between_its_record_and_its_clean_u
     monkeypatch.setattr(launch.record, "find", lambda *asked: {"status": "finished"})
     monkeypatch.setattr(launch, "summary_line", lambda *said, **how: "")
     with record.lock(cell.folder):  # a process is at it
-        launch.tidy(cell.folder)
+        record.tidy(cell.folder)
         assert run_folder.leftovers(cell.folder)
     launch.job(config)
     assert not run_folder.leftovers(cell.folder)

@@ -23,9 +23,10 @@ from lora_repro import bisection, console
 from lora_repro.commands import run
 from lora_repro.config.compose import compose, resolved
 from lora_repro.errors import Busy, UserError
+from lora_repro.files import sealed, write_json
 from lora_repro.planning.cells import Cell, Row, cell_of
 from lora_repro.planning.cells import cells as listed
-from lora_repro.records import attempts, record
+from lora_repro.records import attempts, rates, record
 from lora_repro.run import run as one_run
 from lora_repro.sweep import launch as sweep
 from lora_repro.sweep import parallel, preflight, ray_launcher, supervise
@@ -231,6 +232,29 @@ def test_a_sweep_composes_and_repeats_only_what_has_no_record_and_ends_with_its_
     assert command_line(*GRID) == 0
     output = capsys.readouterr().out
     assert output.count("already recorded") == 4 and output.count("sentiment") == 8  # a line when it is met, and the table's
+
+
+def test_a_search_that_ends_meanwhile_changes_no_run_of_a_sweep(
+    command_line: Callable[..., int], unsearched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The runs that were left trained at the new rate, and their table called them "not started"."""
+    monkeypatch.setattr(rates, "_view", None)  # own searches count
+    row = ["experiment=e2e", "row/e2e=lora", "profile=smoke", "seed=0,1"]
+    planned = listed([*row, f"paths.runs={tmp_path}"])
+    trials = rates.own_path(tmp_path, "smoke", planned[0].setting)
+
+    def start(*asked: Any) -> int:
+        code = started_here(*asked)
+        search = {"length": 1.0, "chosen": 0.007, "edge": None, "trials": [{"lr": 0.007, "dev_loss": 1.0}]}
+        write_json(trials, sealed(rates.trials_of({"schema": record.SCHEMA}, [search])))  # by another process
+        return code
+
+    monkeypatch.setattr(supervise, "start", start)
+    assert command_line(*row) == 0 and "2 of 2 runs are done" in capsys.readouterr().out
+    assert all((cell.folder / "record.json").is_file() for cell in planned)
+    monkeypatch.delenv(rates.PLANNED)  # of the next command
+    assert {cell_of(compose(list(cell.overrides)), cell.overrides).asked["train"]["lr"] for cell in planned} == {0.007}
 
 
 def test_a_sweep_is_narrowed_to_the_values_that_are_left() -> None:

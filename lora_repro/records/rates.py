@@ -10,6 +10,8 @@ A published search counts before one's own: so no private search renames a run t
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ from lora_repro.records import manifest, record
 RESULTS = ROOT / "results"
 SHIPPED = CONF.parent / "results"  # an installed package brings the searches that were published with it
 PRUNED = "pruned"  # the status of a trial that was given up on the way
+PLANNED = "LORA_REPRO_RATES"  # a sweep's settings and their rates, as JSON: a search that ends meanwhile moves none of its runs
 MOST = 7  # rates of a search that has found none above chance: the default of tune.most
 AFTER = ("seed", "decode", "probe", "bench")  # not part of a setting: the seed, and what the weights do not depend on
 _searches = 0  # that this process has saved
@@ -122,8 +125,15 @@ def load_trials(profile: str, name: str, runs: str | Path) -> dict[str, Any] | N
 
 
 def chosen_rate(config: dict[str, Any], first: float) -> float:
-    """The rate that trials chose for this setting, or the first guess without trials. Raises UserError as `load_trials` does."""
-    trials = load_trials(str(config["profile_name"]), setting_signature(config), config["paths"]["runs"])
+    """The rate that trials chose for this setting, or the first guess without trials; within a sweep the one that it planned.
+
+    Raises UserError as `load_trials` does.
+    """
+    name = setting_signature(config)
+    planned = json.loads(os.environ.get(PLANNED, "{}")) if _view is None else {}
+    if name in planned:
+        return float(planned[name])
+    trials = load_trials(str(config["profile_name"]), name, config["paths"]["runs"])
     return float(trials["chosen"] if trials else first)
 
 

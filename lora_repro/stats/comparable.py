@@ -102,17 +102,25 @@ def resampled(sides: Sequence[Sequence[Run]], metric: str, seed: int) -> Draws:
 
 def _trains(record: Mapping[str, Any]) -> bool:
     """Whether a run had values to train, so that another seed gives another score."""
-    values = record["measured"].get("parameters") or {"method": 1}
+    values = record.get("measured", {}).get("parameters") or {"method": 1}
     return bool(values.get("method") or values.get("head"))
 
 
 # What a record says of its configuration depends on its age: of a setting that came later it says nothing, and had the default.
-# `signature.canonical` leaves defaults out.
+# `_canonical` leaves defaults out.
+
+
+def _canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for without defaults; with them where a class is not at hand, as in another person's records."""
+    try:
+        return dict(signature.canonical(config))
+    except UserError:
+        return dict(config)
 
 
 def _start(run: Run) -> str:
     """What a run's trained values begin as, beside its seed, and its learning rate."""
-    config = signature.canonical(run.record["asked"])
+    config = _canonical(run.record["asked"])
     method = {key: value for key, value in config.get("method", {}).items() if key != "dropout"}
     backbone = config.get("backbone", {}).get("name")  # quantised or not, it has the same shapes
     return json.dumps([backbone, method, config.get("train", {}).get("lr")], sort_keys=True)
@@ -120,7 +128,7 @@ def _start(run: Run) -> str:
 
 def _training(record: Mapping[str, Any]) -> str:
     """Task, data, backbone and length: rows for which it is equal were trained alike."""
-    config = signature.canonical(record["asked"])
+    config = _canonical(record["asked"])
     length = [config.get("train", {}).get(key) for key in ("epochs", "steps")]
     alike = [config.get(key) for key in ("task", "data", "backbone")]
     return json.dumps([alike, length, bool(config.get("starts_from"))], sort_keys=True)
@@ -128,7 +136,7 @@ def _training(record: Mapping[str, Any]) -> str:
 
 def _setting(record: Mapping[str, Any]) -> str:
     """Everything that was asked for but the seed: runs for which it is equal are one row."""
-    return json.dumps({**signature.canonical(record["asked"]), "seed": None, "starts": None, "starts_from": None}, sort_keys=True)
+    return json.dumps({**_canonical(record["asked"]), "seed": None, "starts": None, "starts_from": None}, sort_keys=True)
 
 
 def _all_finished(run: Run) -> bool:

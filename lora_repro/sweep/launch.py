@@ -6,6 +6,7 @@ of its own (`supervise`). Runs that have a record on disk are skipped, whichever
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -30,7 +31,7 @@ from lora_repro.config.compose import (
 )
 from lora_repro.errors import UserError
 from lora_repro.planning.cells import Cell, cell_of, cells, row_has_seed, unique, with_starts
-from lora_repro.records import record
+from lora_repro.records import rates, record
 from lora_repro.records.run_folder import RECORD
 from lora_repro.report import show, sweep_tables
 from lora_repro.report.pivot import Pivot
@@ -165,6 +166,8 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
         if not (due := _without_record(runs)):
             return _report(arguments, runs, 0, False, shows)
         sys.argv += narrowed(runs, due)  # Hydra reads it
+    by_setting = {cell.setting: cell.asked["train"]["lr"] for cell in with_starts(runs) if cell.guess is not None}
+    os.environ[rates.PLANNED] = json.dumps(by_setting)
     launch: Callable[[], int] = partial(_launch, slots) if rule is None else partial(_halve, arguments, runs, rule, slots)
     # submitit's jobs outlive this process
     left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
