@@ -149,6 +149,8 @@ def test_a_head_is_reached_and_pressed_by_keyboard(html: Path) -> None:
 def test_a_phone_shows_a_table_row_by_row_with_every_value_in_sight(html: Path) -> None:
     script = """(() => {
       const box = document.querySelector('#e2e .scroll'), cells = [...box.querySelectorAll('td:not(.none)')];
+      box.firstElementChild.style.fontSize = '1rem';  // too wide in any font
+      dispatchEvent(new Event('resize'));
       return {page: document.scrollingElement.scrollWidth, screen: innerWidth,
               head: getComputedStyle(box.querySelector('thead')).display,
               out: cells.filter(cell => cell.getBoundingClientRect().right > innerWidth).length, cells: cells.length,
@@ -159,6 +161,25 @@ def test_a_phone_shows_a_table_row_by_row_with_every_value_in_sight(html: Path) 
     assert layout["head"] == "none" and layout["out"] == 0 and layout["cells"] > 10 and layout["name"].startswith('"Score')
     wide = ask(html, "getComputedStyle(document.querySelector('#e2e thead')).display")
     assert wide == "table-header-group"
+
+
+def test_a_table_without_room_for_the_papers_columns_has_their_values_below_ours(tmp_path: Path) -> None:
+    script = """(() => {
+      const box = document.querySelector('.scroll'), ways = [];
+      for (let width = 1600; width > 300; width -= 20) {
+        box.style.width = `${width}px`;
+        dispatchEvent(new Event('resize'));
+        const way = box.className, below = getComputedStyle(box.querySelector('td[data-theirs]'), '::after').content;
+        const beside = getComputedStyle(box.querySelector('td.theirs')).display !== 'none';
+        if (way !== ways.at(-1)?.[0]) ways.push([way, below.slice(0, 6), beside]);
+      }
+      return ways;
+    })()"""
+    page = shutil.copy(ROOT / "results" / "laptop" / "report" / "e2e.html", tmp_path)
+    ways = ask(Path(page), script, size=(2000, 900))
+    beside, below, rows = ways[-3:]
+    assert beside == ["scroll tight", "none", True] and rows == ["scroll tight cards", "none", True]
+    assert below == ["scroll tight paired", '"paper', False]
 
 
 def test_a_table_in_a_closed_part_is_fitted_when_the_part_opens(html: Path) -> None:
@@ -231,7 +252,7 @@ def test_dark_is_dark_and_light_is_light(html: Path) -> None:
     script = "['body', 'tbody th'].map(name => getComputedStyle(document.querySelector(name)).backgroundColor)"
     light = ask(html, script, "--blink-settings=preferredColorScheme=1")
     dark = ask(html, script, "--blink-settings=preferredColorScheme=0")
-    assert light == ["rgb(255, 255, 255)"] * 2 and dark == ["rgb(20, 23, 26)"] * 2
+    assert light == ["rgb(255, 255, 255)"] * 2 and dark == ["rgb(23, 23, 23)"] * 2
 
 
 def test_seeds_and_intervals_are_drawn_in_the_colours_of_the_scheme(html: Path) -> None:

@@ -62,21 +62,42 @@ def html(table: Table, id: str = "table") -> Markup:
     for i, row in enumerate(rows):
         first = _cell("th", row[0], columns[0][i], ' scope="row"', {"n": table.sides[0] == "r", "again": again[i]})
         rest = [
-            # On a screen narrower than the table each value is shown on a line with its column's name, from `data-of`.
-            _cell("td", cell, columns[j][i], f' data-of="{escape(title)}"', {"n": side == "r"})
+            # On a screen narrower than the table the paper's value is shown below ours, from `data-theirs`; on a still narrower
+            # one each value on a line with its column's name, from `data-of`.
+            _cell("td", cell, columns[j][i], f' data-of="{escape(title)}"{_paired(table.header, row, j)}',
+                  {"n": side == "r", "theirs": _is_paired(table.header, j)})
             for j, (title, side, cell) in enumerate(zip(table.header[1:], table.sides[1:], row[1:], strict=True), start=1)
-        ]
+        ]  # fmt: skip
         body.append(f"<tr>{first}{''.join(rest)}</tr>\n")
-    header = Markup().join(map(_title, table.header, table.sides))
+    header = Markup().join(
+        _title(title, {"n": side == "r", "theirs": _is_paired(table.header, i)})
+        for i, (title, side) in enumerate(zip(table.header, table.sides, strict=True))
+    )
     return FRAME.format(id=id, caption=table.facts[0] or "Table", header=header, rows=Markup("".join(body)))
+
+
+def _is_paired(header: Sequence[str], i: int) -> bool:
+    """Whether column `i` has others' values of the column before it."""
+    title = header[i]
+    return isinstance(title, Theirs) and title.of == header[i - 1]
+
+
+def _paired(header: Sequence[str], row: Sequence[str], i: int) -> str:
+    """The attribute with others' value beside the cell in column `i`, as HTML; empty if there is none."""
+    has = i + 1 < len(row) and _is_paired(header, i + 1) and row[i + 1] not in MISSING
+    return f' data-theirs="{escape(row[i + 1])}"' if has else ""
+
+
+def _classes(facts: dict[str, bool]) -> str:
+    """The attribute with the names of `facts` that are so, as HTML."""
+    names = [name for name, is_so in facts.items() if is_so]
+    return f' class="{" ".join(names)}"' if names else ""
 
 
 def _cell(tag: str, cell: str, strip: str, about: str, facts: dict[str, bool]) -> str:
     """The element of a cell. strip, about: HTML. facts: its classes, and whether it has them."""
     number = cell if isinstance(cell, Number) else None
-    facts = facts | {"long": number is not None and number.low is not None, "none": cell in MISSING}
-    names = [name for name, is_so in facts.items() if is_so]
-    classes = f' class="{" ".join(names)}"' if names else ""
+    classes = _classes(facts | {"long": number is not None and number.low is not None, "none": cell in MISSING})
     sorted_by = "" if number is None else f' data-n="{number.value:.10g}"'
     text = escape(cell).replace("] =", "]\u00a0=").replace("Δ ", "Δ\u00a0")
     label = escape(number.badge) if number else ""
@@ -84,14 +105,13 @@ def _cell(tag: str, cell: str, strip: str, about: str, facts: dict[str, bool]) -
     return f"<{tag}{about}{classes}{sorted_by}>{text}{badge}{strip}</{tag}>"
 
 
-def _title(title: str, side: str) -> Markup:
+def _title(title: str, facts: dict[str, bool]) -> Markup:
     """A column's head. What reads a table aloud says whose column one of others' values stands beside."""
     whose = Markup(' aria-label="{}, {}"').format(title.of, title) if isinstance(title, Theirs) else Markup()
-    right = Markup(' class="n"') if side == "r" else Markup()
     text = escape(title)
     for sign in "↑↓%":
         text = text.replace(f" {sign}", f"\u00a0{sign}")
-    return Markup('<th scope="col"{}{}>{}</th>').format(right, whose, text)
+    return Markup('<th scope="col"{}{}>{}</th>').format(Markup(_classes(facts)), whose, text)
 
 
 def strips(cells: Sequence[str]) -> list[str]:

@@ -61,7 +61,7 @@ class BracketPanel:
 
 def save(panels: Sequence[BracketPanel], stem: Path, title: str = "", caption: str = "") -> list[Path]:
     """Draw the panels one below the other into `stem`.svg and `stem`.png; returns the two paths."""
-    return write(lambda: _figure(panels, title, caption), stem, ("brackets", panels, title, caption))
+    return write(_figure, stem, panels, title, caption)
 
 
 def _figure(panels: Sequence[BracketPanel], title: str, caption: str) -> Figure:

@@ -89,7 +89,7 @@ class Plot:
 
 def save(plots: Sequence[Plot], stem: Path, columns: int = 1, title: str = "", caption: str = "") -> list[Path]:
     """Draw the panels, `columns` in a row, into `stem`.svg and `stem`.png; returns the two paths."""
-    return write(lambda: _figure(plots, columns, title, caption), stem, ("curves", plots, columns, title, caption))
+    return write(_figure, stem, plots, columns, title, caption)
 
 
 def _figure(plots: Sequence[Plot], columns: int, title: str, caption: str = "") -> Figure:

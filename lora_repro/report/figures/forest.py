@@ -94,7 +94,7 @@ def save(ledger: Ledger, profile: str, stem: Path) -> list[Path]:
     absent = len(ledger.entries) - len(claims)
     caption = f"{ledger.scales[profile]}. {READ} {absent} claims have no number here and are not drawn."
     title = statement(ledger, profile)
-    return write(lambda: _figure(claims, title, caption), stem, ("forest", claims, title, caption))
+    return write(_figure, stem, claims, title, caption)
 
 
 def _figure(claims: Sequence[Row], title: str, caption: str) -> Figure:

@@ -44,7 +44,7 @@ def save(
 
     top: where the paper's colours end, which the label tells; None if it has no such figure.
     """
-    return write(lambda: _figure(rows, title, scale, top, caption), stem, ("heatmap", rows, title, scale, top, caption))
+    return write(_figure, stem, rows, title, scale, top, caption)
 
 
 def _figure(rows: Sequence[Sequence[Heatmap]], title: str, scale: str, top: float | None, caption: str = "") -> Figure:

@@ -95,8 +95,7 @@ def save(
     panels: Sequence[Panel], ylabel: str, stem: Path, title: str = "", caption: str = "", width: float = WIDE
 ) -> list[Path]:
     """Draw the panels, `width` inches wide, one below the other into `stem`.svg and `stem`.png; returns the two paths."""
-    arguments = (panels, ylabel, title, caption, width)
-    return write(lambda: _figure(*arguments), stem, ("points", *arguments))
+    return write(_figure, stem, panels, ylabel, title, caption, width)
 
 
 def _figure(panels: Sequence[Panel], ylabel: str, title: str, caption: str, width: float = WIDE) -> Figure:

@@ -11,7 +11,8 @@ import dataclasses
 import json
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -145,28 +146,48 @@ def freeze_layout(figure: Figure) -> None:
         axis.set_position([round(float(part), 6) for part in axis.get_position(original=True).bounds])  # type: ignore[arg-type]
 
 
-def write(draw: Callable[[], Figure], stem: Path, inputs: Sequence[object] = ()) -> list[Path]:
-    """Draw in STYLE, whatever the user's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths.
+def write(draw: Callable[..., Figure], stem: Path, *values: object) -> list[Path]:
+    """Draw `draw(*values)` in STYLE, whatever the user's matplotlibrc says, into `stem`.svg and `stem`.png; returns the paths.
 
-    inputs: all that `draw` reads, if it is no more than values of dataclasses and arrays: the same figure is then drawn once and
-    kept on disk (`stats.kept`), by these values and by the code of this package.
+    values: all that is drawn: numbers, text, arrays, and lists, mappings and dataclasses of these. The same figure is drawn once
+    and kept on disk (`stats.kept`), by these values and by the code of this package; one without any is always drawn. Numbers are
+    rounded to nine digits first, since their last ones depend on the CPU, and one of them changes a picture's bytes.
     """
     files = {suffix: stem.with_suffix(f".{suffix}") for suffix in ("svg", "png")}
-    if not inputs:
+    if not values:
         _draw(draw, files)
         return [*files.values()]
+    values = tuple(map(rounded, values))
 
     def drawn() -> Arrays:
         with TemporaryDirectory() as folder:
             paths = {suffix: Path(folder, path.name) for suffix, path in files.items()}
-            _draw(draw, paths)
+            _draw(partial(draw, *values), paths)
             return {suffix: np.frombuffer(path.read_bytes(), np.uint8) for suffix, path in paths.items()}
 
-    images = kept([json.dumps(inputs, default=_spelt)], [], drawn, DRAWN)
+    name = f"{draw.__module__}.{draw.__qualname__}"
+    images = kept([json.dumps([name, values], default=_spelt)], [], drawn, DRAWN)
     stem.parent.mkdir(parents=True, exist_ok=True)
     for suffix, path in files.items():
         path.write_bytes(images[suffix].tobytes())
     return [*files.values()]
+
+
+def rounded(value: Any) -> Any:
+    """`value` with every number in it rounded to nine significant digits."""
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.9g}")
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return np.array([rounded(one) for one in value.ravel()]).reshape(value.shape)
+    if isinstance(value, Mapping):
+        return {rounded(key): rounded(one) for key, one in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(rounded, value))
+    if isinstance(value, list | tuple):
+        return type(value)(map(rounded, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{one.name: rounded(getattr(value, one.name)) for one in dataclasses.fields(value)})
+    return value
 
 
 def _spelt(value: object) -> object:

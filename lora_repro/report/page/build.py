@@ -37,6 +37,7 @@ CLAIMS, RUNS = "claims", "runs"  # pages that are no experiment's
 FRONT, BEHIND = "report.html", "report"  # the first page; the folder of the others, beside it
 FIRST = ("e2e", "glue")  # the first pages; the others follow by name
 ARGUMENT = CONF.parent / "docs" / "results.md"  # what was learnt, by hand and held to the numbers by tests
+WEIGHT = re.compile(r"<(code|script|style|title)\b.*?</\1>|<[^>]+>|(?<![A-Za-z0-9_])W_([qkvo])\b", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,12 @@ def filled(template: Path, **values: Any) -> str:
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     hashes = {"style_hash": _hash(style), "script_hash": _hash(script)}
     page_template = _environment(template.parent).get_template(template.name)
-    return page_template.render(html=html, style=style, script=script, **hashes, **values)
+    return subscripts(page_template.render(html=html, style=style, script=script, **hashes, **values))
+
+
+def subscripts(page: str) -> str:
+    """A page with W_q in its text as the paper writes it; in tags and code it stays."""
+    return WEIGHT.sub(lambda match: match[0] if match[2] is None else f"W<sub>{match[2]}</sub>", page)
 
 
 @cache

@@ -46,15 +46,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
   find();
 }
 
-// A table that is wider than its place is set tighter and, if that is not enough, shown row by row instead. A closed one has no
-// width: it is asked when it opens. All are asked before one is changed: a width that is read after a change lays the page out again.
+// A table that is wider than its place is set tighter, then has the paper's values below ours, and if that is not enough is shown
+// row by row instead. A closed one has no width: it is asked when it opens. All are asked before one is changed: a width that is
+// read after a change lays the page out again.
 const fit = (part) => {
   const boxes = [...part.querySelectorAll(".scroll")];
-  for (const box of boxes) box.classList.remove("tight", "cards");
+  for (const box of boxes) box.classList.remove("tight", "paired", "cards");
   let left = boxes;
-  for (const way of ["tight", "cards"]) {
+  for (const way of ["tight", "paired", "cards"]) {
     left = left.filter((box) => box.scrollWidth > box.clientWidth + 1);
     for (const box of left) box.classList.add(way);
+    if (way === "cards") for (const box of left) box.classList.remove("paired");
   }
 };
 addEventListener("resize", () => fit(document));

@@ -185,7 +185,7 @@ def verdict(source: str, entries: Sequence[Entry], row: str) -> str:
 def draw(measurement: dict[str, Any], stem: Path) -> list[Path]:
     """Draw one measurement into `stem`.svg and `stem`.png; returns the paths. Drawing it again gives the same bytes."""
     entries = [entry for entry in measurement["latency"] if entry["slowdown"] is not None]
-    return write(lambda: _figure(measurement, entries), stem, ("slowdowns", measurement)) if entries else []
+    return write(_figure, stem, measurement, entries) if entries else []
 
 
 def _figure(measurement: dict[str, Any], entries: Sequence[Entry]) -> Figure:
