@@ -49,7 +49,7 @@ def test_a_disc_shows_the_verdict_an_arrow_what_goes_on_and_a_square_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plots: list[Figure] = []
-    monkeypatch.setattr(forest, "write", lambda draw, stem, shown: plots.append(draw()) or [stem])
+    monkeypatch.setattr(forest, "write", lambda draw, stem, *shown: plots.append(draw(*shown)) or [stem])
     assert forest.save(made(), "mini", tmp_path / "claims") == [tmp_path / "claims"]
     (points, times, percent) = plots[0].axes
     marks = {line.get_marker(): line for line in points.lines}

@@ -253,7 +253,6 @@ def test_a_search_that_ends_meanwhile_changes_no_run_of_a_sweep(
     monkeypatch.setattr(supervise, "start", start)
     assert command_line(*row) == 0 and "2 of 2 runs are done" in capsys.readouterr().out
     assert all((cell.folder / "record.json").is_file() for cell in planned)
-    monkeypatch.delenv(rates.PLANNED)  # of the next command
     assert {cell_of(compose(list(cell.overrides)), cell.overrides).asked["train"]["lr"] for cell in planned} == {0.007}
 
 

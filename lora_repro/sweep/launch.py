@@ -169,11 +169,14 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
     by_setting = {cell.setting: cell.asked["train"]["lr"] for cell in with_starts(runs) if cell.guess is not None}
     os.environ[rates.PLANNED] = json.dumps(by_setting)
     launch: Callable[[], int] = partial(_launch, slots) if rule is None else partial(_halve, arguments, runs, rule, slots)
-    # submitit's jobs outlive this process
-    left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
-    if rule:
-        runs = [cell for cell in runs if bisection.begun(cell)]
-    return _report(arguments, runs, left, stopped, shows)
+    try:
+        # submitit's jobs outlive this process
+        left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
+        if rule:
+            runs = [cell for cell in runs if bisection.begun(cell)]
+        return _report(arguments, runs, left, stopped, shows)
+    finally:
+        del os.environ[rates.PLANNED]
 
 
 def swept(arguments: Sequence[str]) -> int:
