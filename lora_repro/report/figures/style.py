@@ -151,7 +151,7 @@ def write(draw: Callable[..., Figure], stem: Path, *values: object) -> list[Path
 
     values: all that is drawn: numbers, text, arrays, and lists, mappings and dataclasses of these. The same figure is drawn once
     and kept on disk (`stats.kept`), by these values and by the code of this package; one without any is always drawn. Numbers are
-    rounded to nine digits first, since their last ones depend on the CPU, and one of them changes a picture's bytes.
+    rounded to nine digits first: their last ones may depend on the CPU, and a picture's bytes must not.
     """
     files = {suffix: stem.with_suffix(f".{suffix}") for suffix in ("svg", "png")}
     if not values:
