@@ -126,6 +126,9 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "trains nothing" in capsys.readouterr().err
     with pytest.raises(UserError, match="no such folder"):
         plan.plan_runs(cells(["experiment=e2e", "row/e2e=lora", "profile=laptop", "paths.data=/nowhere"]))
+    for task in ("sentiment", "e2e"):  # neither a number nor pairs of sentences
+        assert plan_command.main(["method=cosine", f"task={task}"]) == 2
+        assert "method=cosine" in (message := capsys.readouterr().err) and message.count("\n") == 1
 
 
 def test_several_processes_a_run_are_said_not_to_be_counted_in(tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
         _tokenizers[name] = availability.local_tokenizer(spec)
     own = _tokenizers[name]
     if own is not None:
+        compares = backbone.compares
         backbone = spec.assembled(backbone.model, own)
+        backbone.compares = compares
     trainable_ids = set(map(id, trainable.parameters()))
     outline = _outline(backbone, sizes, old, trainable.method, trainable_ids)
     counts = trainable.counts(backbone.model)

@@ -214,8 +214,10 @@ class Completion(Objective):
     ) -> tuple[list[Encoded], int]:
         """The prompts, cut to leave room for the longest answer in `max_length`; without a rule of the task none is cut.
 
-        Raises UserError for a beam wider than the vocabulary.
+        Raises UserError for a beam wider than the vocabulary, and for `Cosine`, which writes nothing.
         """
+        if backbone.compares:
+            raise UserError("method=cosine says how alike two sentences are and writes no text: leave it out")
         shape: Any = backbone.model.config
         vocabulary = shape.vocab_size
         if isinstance(self.decoder, BeamSearch) and self.decoder.beam > vocabulary:
