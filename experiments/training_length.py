@@ -7,6 +7,7 @@ TABLE = Pivot(
     by="train.epochs",
     axis="epochs",
     over="train.epochs",
+    curves=("full", "lora", "lora_rank_1", "lora_rank_64"),  # of the others one length or two are known
     paper={},
     remarks=(
         "Scores in per cent. Each length is a training of its own, whose rate falls to zero at its end; the checkpoint is "

@@ -460,10 +460,13 @@ def test_a_mixture_s_run_is_found_with_its_sources_and_its_members_data() -> Non
 
 def test_a_table_without_numbers_of_the_paper_shows_ours(tmp_path: Path) -> None:
     half, most = [0, 1] * 20, [1, 1, 1, 0] * 10
-    marks = {(row, f"epochs_{n}"): most if row == "lora" else half for row in ("full", "lora") for n in (1, 2)}
+    rows = ("full", "lora", "linear_probe")
+    marks = {(row, f"epochs_{n}"): most if row == "lora" else half for row in rows for n in (1, 2)}
     fabricate(tmp_path, "training_length", "smoke", marks)
     note(tmp_path / "results")
     show.render_published(["training_length"], tmp_path)
     text = (tmp_path / "results" / "smoke" / "tables" / "training_length.csv").read_text()
     lora = next(line for line in csv.DictReader(text.splitlines()) if line["row"] == "lora")
     assert (lora["epochs_1"], lora["epochs_2"], lora["epochs_1_difference"]) == ("75", "75", "25")
+    figure = (tmp_path / "results" / "smoke" / "figures" / "training_length.svg").read_text()
+    assert "Full fine-tuning" in figure and "Linear probing" in text and "Linear probing" not in figure  # no row of `curves`

@@ -42,6 +42,7 @@ class Pivot:
     paper: backbone -> the name of the paper's numbers for it (conf/paper); any other backbone is shown beside the first of these.
     Empty: the table has no numbers of the paper.
     over: the x of a curve figure: `parameters`, `row`, or the axis itself. Empty: points over parameters.
+    curves: the rows that a curve figure shows. Empty: all.
     each: task -> the table by metric of that task alone, for tasks with more metrics than the one shown here.
     """
 
@@ -54,6 +55,7 @@ class Pivot:
     reference_label: str = "full FT"
     remarks: tuple[str, ...] = ()
     over: str = ""
+    curves: tuple[str, ...] = ()
     each: Mapping[str, Pivot] = field(default_factory=dict)
 
     def exhibits(self, ask: ReportRequest, stores: Sequence[Store]) -> list[Exhibit]:
@@ -170,6 +172,9 @@ class Pivot:
         names = dict.fromkeys(f"{task_label(cell)} {other.label if other else score_label(cell)}" for cell in columns)
         return replace(caption, data=data_of_tasks(columns, records), scores=", ".join(names))
 
+    def _with_curves(self, scores: Scores) -> Scores:
+        return replace(scores, results=tuple(one for one in scores.results if not self.curves or one.row in self.curves))
+
     def draw(self, scores: Sequence[Scores], table_runs: Sequence[Run], stem: Path) -> list[Path]:
         """Draw `stem`.svg and .png of what was measured; returns all files.
 
@@ -179,6 +184,7 @@ class Pivot:
         pairs = list(zip(scores, scored.titles(scores), strict=True))
         title, caption = scored.statement(scores[0], self.over, self.axis, pairs[0][1]), scored.provenance(*scores)
         if self.over:
+            pairs = [(self._with_curves(one), of) for one, of in pairs]
             plots = [(one, of, plot) for one, of in pairs if (plot := scored.curve_plot(one, self.over, self.axis, of)).curves]
             if not plots:
                 return []
