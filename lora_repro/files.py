@@ -12,14 +12,17 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 from lora_repro import console
 
 SEAL = "sha256"
+Others = TypeVarTuple("Others")
+Result = TypeVar("Result")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -55,6 +58,29 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex. Raises OSError if it cannot be read."""
     with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def once_per_version(read: Callable[[Path, *Others], Result]) -> Callable[[Path, *Others], Result]:
+    """`read`, which reads the file of its first argument, done once in this process while the file stays as it is.
+
+    What it returns is shared: copy it before you change it. Its file's inode, size and time of change tell one version from the
+    next. The result raises OSError if there is no such file.
+    """
+
+    @cache
+    def read_version(path: Path, version: tuple[int, ...], *others: Any) -> Any:
+        return read(path, *others)
+
+    @wraps(read)
+    def call(path: Path, *others: *Others) -> Result:
+        status = path.stat()
+        result: Result = read_version(path, (status.st_ino, status.st_size, status.st_mtime_ns), *others)
+        return result
+
+    return call
+
+
+known_sha256 = once_per_version(sha256)
 
 
 @contextmanager

@@ -188,7 +188,7 @@ def test_a_remembered_run_takes_the_rate_that_is_searched_today(unsearched: Path
     (before,) = cells.cells(overrides)
     assert before.unsearched and before.asked["train"]["lr"] == before.guess
     forget()
-    path = rates.trials_path("mini", rates.setting_signature(before.asked))
+    path = rates.own_path(rates.RESULTS, "mini", rates.setting_signature(before.asked))
     write_json(path, {"schema": record.SCHEMA, "chosen": 0.125})
     note(unsearched)
     (after,) = cells.cells(overrides)

@@ -190,7 +190,7 @@ def test_precedence_component_row_profile_search_command_line(unsearched: Path) 
     lora = ["experiment=e2e", "row/e2e=lora", "profile=laptop"]
     assert resolved(*lora)["train"]["lr"] == 6e-3  # the row's
     same_setting = resolved(*lora, "seed=4", "train.lr=1", "decode.beam=2", "data.n_test=5")
-    path = rates.trials_path("laptop", rates.setting_signature(same_setting))
+    path = rates.own_path(rates.RESULTS, "laptop", rates.setting_signature(same_setting))
     write_json(path, {"schema": SCHEMA, "chosen": 0.054})
     note(unsearched)
     assert resolved(*lora)["train"]["lr"] == 0.054

@@ -15,8 +15,7 @@ from lora_repro.stats.kept import kept
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
-    for one in (module._home, module._content):
-        one.cache_clear()
+    module._home.cache_clear()
     yield tmp_path / "cache" / "resamples"
     module._home.cache_clear()
 
@@ -36,7 +35,6 @@ def test_what_was_computed_is_found_again_until_its_file_changes(home: Path, tmp
 
     assert [value("bleu", 0), value("bleu", 0), value("bleu", 1)] == [1, 1, 1] and calls == [1, 1]
     read.write_text("2.5")
-    module._content.cache_clear()  # a file may be rewritten within the clock's tick
     assert value("bleu", 0) == 2.5 and len(calls) == 3
     for path in home.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])  # cut off

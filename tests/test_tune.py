@@ -462,9 +462,9 @@ def test_a_published_rate_counts_before_one_s_own(elsewhere: Path, monkeypatch: 
         path = change.staged / "smoke" / "trials" / search.path.name
         write_json(path, {**(rates.own_trials(search.path) or {}), "chosen": 0.125})
     assert compose_again() == 0.125
-    rates.trials_path("smoke", search.name).write_text('{"schema": 1, "chosen": 0.5}')
+    rates.own_path(rates.RESULTS, "smoke", search.name).write_text('{"schema": 1, "chosen": 0.5}')
     refused(compose_again, search.path.name, "differs from what was published")
-    rates.trials_path("smoke", search.name).unlink()
+    rates.own_path(rates.RESULTS, "smoke", search.name).unlink()
     refused(compose_again, search.path.name, "is missing")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from lora_repro.analysis.spectra import Array
+from lora_repro.files import once_per_version
 
 if TYPE_CHECKING:
     from lora_repro.results import Run
@@ -74,14 +74,13 @@ def probed_runs(runs: Sequence[Run]) -> list[ProbedRun]:
         rank = method.get("rank")
         label = run.cell.row.label if rank is None else f"{run.cell.row.label}, r = {rank}"
         scaling = scaling_of(method) if rank and "alpha" in method else None
-        cell, arrays = run.cell, _arrays(run.updates, run.updates.stat().st_mtime_ns)
+        cell, arrays = run.cell, _arrays(run.updates)
         probes[run.signature] = ProbedRun(cell.row.name, label, cell.seed, rank, scaling, run.record, arrays, cell.unsearched)
     return sorted(probes.values(), key=lambda run: (run.rank is None, run.row, run.rank or 0, run.seed))
 
 
-@cache
-def _arrays(path: Path, mtime: int) -> dict[str, Any]:
-    """The arrays of one file as of its modification time `mtime`; experiments on the same runs share the cached arrays."""
+@once_per_version  # several experiments read the same runs
+def _arrays(path: Path) -> dict[str, Any]:
     return load_file(path)
 
 

@@ -10,13 +10,12 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_repro.console import say
 from lora_repro.errors import NotAvailable, UserError
-from lora_repro.files import sha256
+from lora_repro.files import known_sha256, sha256
 from lora_repro.sources.download import git_blob
 
 if TYPE_CHECKING:
@@ -44,13 +43,8 @@ def hashes_of(folder: Path, digest: Callable[[Path], str] = sha256) -> dict[str,
 
 
 def folder_sha256(folder: Path) -> str:
-    """One hash over a checkpoint's files; a file is read once in this process while its size and time of change stay the same."""
-    return one_sha256(folder, hashes_of(folder, lambda path: _known(path, path.stat().st_size, path.stat().st_mtime_ns)))
-
-
-@cache
-def _known(path: Path, size: int, mtime: int) -> str:
-    return sha256(path)
+    """One hash over a checkpoint's files, each read once per version in this process."""
+    return one_sha256(folder, hashes_of(folder, known_sha256))
 
 
 def weights_sha256(hashes: Mapping[str, str]) -> str:

@@ -39,8 +39,6 @@ from lora_repro.stats.comparable import paired, resampled
 from lora_repro.stats.intervals import LEVEL
 from lora_repro.stats.verdict import Region, outlook
 
-CONSTANT = "constant"
-
 
 @dataclass(frozen=True)
 class Row:

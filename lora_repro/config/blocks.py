@@ -31,6 +31,7 @@ from lora_repro.config import hydra_internals, hydra_node, paper_values, yaml_fi
 from lora_repro.config.hydra_internals import ConfigLoaderImpl, ObjectType
 from lora_repro.config.paths import CONF, blocks_in, holds_choices, table_of
 from lora_repro.errors import UserError
+from lora_repro.files import once_per_version
 from lora_repro.signals import deferred
 
 HELD = ("profiles", "families")
@@ -42,7 +43,7 @@ class FileConfigSource(hydra_internals.FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         file, keys = self._place(config_path)
         path = Path(self.path, f"{file}.yaml")
-        header, values = _read(path, path.stat().st_mtime_ns, Path(self.path)) if path.is_file() else ({}, None)
+        header, values = _read(path, Path(self.path)) if path.is_file() else ({}, None)
         if not isinstance(values, dict):
             return super().load_config(config_path)  # Hydra says what is wrong
         block = _inside(values, keys) or {}
@@ -60,7 +61,7 @@ class FileConfigSource(hydra_internals.FileConfigSource):
         path = Path(self.path, f"{file}.yaml")
         if not path.is_file() or (not keys and table_of(f"{file}/row")):
             return False
-        return not keys or _inside(_read(path, path.stat().st_mtime_ns, Path(self.path))[1], keys) is not None
+        return not keys or _inside(_read(path, Path(self.path))[1], keys) is not None
 
     def is_group(self, config_path: str) -> bool:
         return bool(super().is_group(config_path)) or self._is_file_of_choices(config_path)
@@ -71,7 +72,7 @@ class FileConfigSource(hydra_internals.FileConfigSource):
             names |= {path.stem for path in Path(self.path, "row").glob("[!.]*.yaml")}
         if results_filter != ObjectType.GROUP and self._is_file_of_choices(config_path):
             path = Path(self.path, f"{config_path}.yaml")
-            _read(path, path.stat().st_mtime_ns, Path(self.path))  # checks it
+            _read(path, Path(self.path))  # checks it
             names |= {*blocks_in(path)}
         return sorted(names)
 
@@ -87,9 +88,9 @@ class FileConfigSource(hydra_internals.FileConfigSource):
         return config_path, []
 
 
-@cache
-def _read(path: Path, mtime: int, folder: Path) -> tuple[dict[str, str | None], Any]:
-    """The header (`@package`) and values of a file of `folder`, parsed once per version. Copy the values before you change them.
+@once_per_version
+def _read(path: Path, folder: Path) -> tuple[dict[str, str | None], Any]:
+    """The header (`@package`) and values of a file of `folder`.
 
     Raises UserError for a file that yaml cannot read, or that breaks the limits on a user's own files (`yaml_file`).
     """

@@ -15,13 +15,13 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.config.paths import folders
 from lora_repro.errors import UserError
+from lora_repro.files import once_per_version
 
 NEEDED = ("row", "backbone", "source")
 CELL = re.compile(r"(-?\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?")
@@ -44,11 +44,11 @@ def read(path: Path) -> tuple[Line, ...]:
     Raises UserError, in one line that names the file and the row, for a line without a row, backbone or source, a cell that is no
     number, and a value that is given twice.
     """
-    return _read(path, path.stat().st_mtime_ns) if path.is_file() else ()
+    return _read(path) if path.is_file() else ()
 
 
-@cache
-def _read(path: Path, mtime: int) -> tuple[Line, ...]:
+@once_per_version
+def _read(path: Path) -> tuple[Line, ...]:
     text = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
     reader, lines = csv.DictReader(text), list[Line]()
     titles = reader.fieldnames or ()

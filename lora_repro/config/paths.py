@@ -6,10 +6,10 @@ The user's own folder (`--config-dir`) is searched as well: its method/x.yaml is
 from __future__ import annotations
 
 import os
-from functools import cache
 from pathlib import Path
 
 from lora_repro.errors import UserError
+from lora_repro.files import once_per_version
 
 LIBRARY = Path(__file__).resolve().parents[1]
 INSTALLED = (LIBRARY / "conf").is_dir()  # the wheel has conf/ and experiments/ inside the package
@@ -65,11 +65,11 @@ def table_of(path: str) -> str:
 
 def blocks_in(file: Path) -> list[str]:
     """The blocks of a file, such as a table's rows, in their order; none if there is no such file."""
-    return _blocks(file, file.stat().st_mtime_ns) if file.is_file() else []
+    return _blocks(file) if file.is_file() else []
 
 
-@cache
-def _blocks(file: Path, mtime: int) -> list[str]:
+@once_per_version
+def _blocks(file: Path) -> list[str]:
     import yaml  # help texts and Tab need no table's rows
 
     values = yaml.load(file.read_text(encoding="utf-8"), yaml.CBaseLoader if hasattr(yaml, "CBaseLoader") else yaml.BaseLoader)

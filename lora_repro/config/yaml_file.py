@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,16 @@ import yaml
 from omegaconf.errors import OmegaConfBaseException
 
 from lora_repro.errors import UserError
+from lora_repro.files import once_per_version
 
 LARGEST = 2**18  # bytes of a file
 DEEPEST = 40  # mappings and lists inside each other
 MOST = 20_000  # values, counted as often as aliases repeat them
 
 
+@once_per_version
 def values(path: Path) -> Any:
-    """What a yaml file holds, parsed once per version of it: copy what you change. Raises OSError or a YAMLError."""
-    return _parsed(path, path.stat().st_mtime_ns)
-
-
-@cache
-def _parsed(path: Path, mtime: int) -> Any:
+    """What a yaml file holds. Raises OSError or a YAMLError."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, ten times as fast, is not part of every build
     return yaml.load(path.read_text(encoding="utf-8"), loader)
 

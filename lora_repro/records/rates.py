@@ -72,11 +72,6 @@ def changed() -> None:
     _searches += 1
 
 
-def trials_path(profile: str, name: str) -> Path:
-    """Where the published trials of a setting are kept."""
-    return RESULTS / profile / "trials" / f"{name}.json"
-
-
 def own_path(runs: str | Path, profile: str, name: str) -> Path:
     """Where `tune` keeps the trials of a setting. runs: `paths.runs`."""
     return Path(runs) / profile / "trials" / f"{name}.json"

@@ -47,7 +47,7 @@ def kept(
 
     key: what else tells one computation from another, by its repr. None among `read`: a run that has no file.
     """
-    contents = [None if path is None else _content(path, path.stat().st_mtime_ns) for path in read]
+    contents = [None if path is None else files.known_sha256(path) for path in read]
     place = _home(kind) / f"{_digest(repr([*key, *contents]))}.safetensors"
     with contextlib.suppress(OSError, SafetensorError):
         return load(place.read_bytes())
@@ -55,11 +55,6 @@ def kept(
     with contextlib.suppress(OSError), files.replacing(place, durable=False) as target:
         save_file(arrays, target)
     return arrays
-
-
-@cache
-def _content(path: Path, mtime: int) -> str:
-    return files.sha256(path)
 
 
 @cache
