@@ -1032,7 +1032,7 @@ def test_rates_of_runs_that_still_rise_give_no_verdict(tmp_path: Path, monkeypat
 
 def test_the_ledger_has_a_second_table_for_what_came_after(tmp_path: Path) -> None:
     additions = [claim for claim in CLAIMS if claim.after]
-    assert [claim.order >= 500 for claim in CLAIMS] == [claim.after for claim in CLAIMS] and len(additions) == 11
+    assert [claim.order >= 500 for claim in CLAIMS] == [claim.after for claim in CLAIMS] and additions
     entries = [(claim, {"mini": ledger.Outcome(NOT_RUN, ())}) for claim in (CLAIMS[0], additions[0])]
     text = ledger.markdown(ledger.Ledger({"mini": "x"}, entries))
     first, second = text.split("**After the paper**")
