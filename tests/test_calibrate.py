@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lora_repro.config import compose_cache
+from lora_repro.config import disk_cache
 from lora_repro.config.compose import build, compose
 from lora_repro.costs import arithmetic, hardware
 from lora_repro.costs.forecast import forecast, workload
@@ -60,9 +60,9 @@ def test_a_speed_is_kept_for_this_machine_and_this_code(monkeypatch: pytest.Monk
     config = compose(["profile=smoke", "backbone=random_gpt2"])
     meta = build_meta_model(backbone_of(config), build(config.method))
     work, _ = workload(config, meta, build(config.task).load(None))
-    monkeypatch.setattr(hardware, "load_or_make", compose_cache.load_or_make)
-    monkeypatch.setattr(compose_cache, "CACHE", tmp_path)
-    compose_cache._home.cache_clear()
+    monkeypatch.setattr(hardware, "load_or_make", disk_cache.load_or_make)
+    monkeypatch.setattr(disk_cache, "CACHE", tmp_path)
+    disk_cache._compositions.cache_clear()
     timings: list[float] = []
     monkeypatch.setattr(hardware, "_time", lambda step, device: timings.append(1.0) or float(len(timings)))
 
@@ -73,14 +73,14 @@ def test_a_speed_is_kept_for_this_machine_and_this_code(monkeypatch: pytest.Monk
     first = asked()
     once = len(timings)
     assert asked() == first and len(timings) == once
-    for module, name in ((hardware.platform, "node"), (compose_cache, "_text_of")):
+    for module, name in ((hardware.platform, "node"), (disk_cache, "_text_of")):
         monkeypatch.setattr(module, name, lambda *_: "another")
         assert asked() != first and len(timings) > once
         once = len(timings)
     monkeypatch.setattr(hardware.time, "time", lambda: 0.0)  # another day
     asked()
     assert len(timings) > once
-    compose_cache._home.cache_clear()
+    disk_cache._compositions.cache_clear()
 
 
 def test_a_step_is_timed_after_one_that_warms_up_by_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:

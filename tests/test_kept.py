@@ -1,6 +1,5 @@
 """Arrays kept between processes: the same values, made again when a file, the code or the kept file itself has changed."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +47,6 @@ def test_other_code_of_the_scores_starts_anew(home: Path, tmp_path: Path, monkey
     module._home.cache_clear()
     assert kept(["x"], [], lambda: {"value": np.asarray(2)})["value"] == 2
     assert not old.exists() and len([*home.iterdir()]) == 1
-
-
-def test_the_oldest_files_go_when_there_are_too_many(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST", 2)
-    for n in range(4):
-        kept([n], [], lambda: {"value": np.asarray(0)})
-    for age, path in enumerate(sorted(home.rglob("*.safetensors"))):
-        os.utime(path, (age, age))
-    left = sorted(home.rglob("*.safetensors"))[-2:]
-    module._home.cache_clear()
-    module._home(module.RESAMPLES)
-    assert sorted(home.rglob("*.safetensors")) == left
 
 
 def test_a_figure_is_drawn_once_until_what_it_shows_or_its_code_changes(

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from lora_repro.config import blocks, environment, file_hashes, hydra_internals, paths, resolvers
-from lora_repro.config.compose_cache import load_or_make
+from lora_repro.config.disk_cache import load_or_make
 from lora_repro.config.families import own_task
 from lora_repro.config.hydra_errors import one_line
 from lora_repro.config.hydra_internals import Hydra, Override, override_value

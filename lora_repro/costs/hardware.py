@@ -25,7 +25,7 @@ import torch
 
 from lora_repro.backbone.weights import round_frozen
 from lora_repro.config import yaml_file
-from lora_repro.config.compose_cache import load_or_make
+from lora_repro.config.disk_cache import load_or_make
 from lora_repro.config.hydra_errors import did_you_mean
 from lora_repro.config.paths import CONF
 from lora_repro.costs.arithmetic import FLOAT, Outline, Work, backward, forward

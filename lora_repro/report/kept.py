@@ -2,25 +2,21 @@
 
 One file per experiment and profile in .cache/tables. It is valid while the code, conf/, the packages, the measurements and the
 searches are the same, and each record that was looked up, with its predictions and updates, and the spread over seeds of all rows
-that were trained alike. A damaged file is made again. If
-nothing can be written, everything is computed.
+that were trained alike. A damaged file is made again. If nothing can be written, everything is computed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from hashlib import sha256 as hashed
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lora_repro.config import paths
+from lora_repro.config import disk_cache, paths
 from lora_repro.config.paths import CACHE, CONF, LIBRARY
-from lora_repro.files import sha256, write_text
+from lora_repro.files import sha256
 from lora_repro.planning.rerun_command import Command
 from lora_repro.records import manifest
 from lora_repro.report.exhibit import Exhibit
@@ -91,10 +87,7 @@ def read(name: str, store: Store) -> Shown | None:
     if paths.own():
         return None
     try:
-        digest, _, text = _place(name, store).read_text(encoding="utf-8").partition("\n")
-        if digest != _hash(text.encode()):
-            return None
-        entry = json.loads(text)
+        entry = disk_cache.read(_place(name, store))
     except (OSError, ValueError):
         return None
     now = _evidence(store)
@@ -121,15 +114,13 @@ def write(store: Store, report: Shown) -> None:
         "commands": {key: vars(one) for key, one in report.commands.items()},
         "files": dict(report.files),
     }
-    text, place = json.dumps(entry), _place(report.name, store)
-    with contextlib.suppress(OSError):
-        write_text(place, f"{_hash(text.encode())}\n{text}")
-        for old in sorted(place.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-MOST]:
-            old.unlink()
+    place = _place(report.name, store)
+    disk_cache.write(place, entry)
+    disk_cache.drop_oldest(place.parent, MOST)
 
 
 def _place(name: str, store: Store) -> Path:
-    return CACHE / "tables" / f"{_hash(str(store.folder.resolve()).encode())[:12]}-{name}.json"
+    return CACHE / "tables" / f"{disk_cache.digest(str(store.folder.resolve()))[:12]}-{name}.json"
 
 
 def _basis(name: str, store: Store) -> str:
@@ -137,7 +128,7 @@ def _basis(name: str, store: Store) -> str:
     results = store.folder.parent
     listing = manifest.read_manifest(results) or {}
     measures = sorted((path, *digests) for path, digests in listing.items() if path.split("/")[1:2] in (["measures"], ["trials"]))
-    return _hash(repr([_code(), measures, name in store.tables]).encode())
+    return disk_cache.digest([_code(), measures, name in store.tables])
 
 
 def _evidence(store: Store) -> dict[str, str]:
@@ -152,13 +143,8 @@ def _evidence(store: Store) -> dict[str, str]:
 @cache
 def _code() -> str:
     code = [path for path in LIBRARY.rglob("*.py") if not SHOWING & {path, *path.parents}]
-    conf = [path for path in CONF.rglob("[!.]*") if path.suffix in (".yaml", ".csv")]
-    texts = [path.read_text(encoding="utf-8") for path in sorted([*code, *conf, *(CONF.parent / "experiments").glob("*.py")])]
-    return _hash(repr([*map(version, PACKAGES), *texts]).encode())
-
-
-def _hash(data: bytes) -> str:
-    return hashed(data).hexdigest()
+    texts = disk_cache.texts([*code, *disk_cache.conf_files(), *(CONF.parent / "experiments").glob("*.py")])
+    return disk_cache.digest([*map(version, PACKAGES), *texts])
 
 
 def _plain(exhibit: Exhibit) -> Plain:

@@ -1,17 +1,15 @@
 """Arrays that are slow to make, kept on disk by the content of all that they are made from: resamples of scores, drawn figures.
 
-A folder is keyed by the code and by the versions of the packages that make them; when one changes, the old folder is deleted. Of
-more than `MOST` files the oldest are. A damaged file is made again. If nothing can be written, everything is computed.
+A folder is keyed by the code and by the versions of the packages that make them (`config.disk_cache`). A damaged file is made
+again. If nothing can be written, everything is computed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from lora_repro import files, metrics
+from lora_repro.config import disk_cache
 from lora_repro.config.paths import CACHE
 
 Arrays = Mapping[str, NDArray[Any]]
-MOST = 20_000  # files of a folder; results/ needs some 2,000 of 10 to 100 kB
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def kept(
     key: what else tells one computation from another, by its repr. None among `read`: a run that has no file.
     """
     contents = [None if path is None else files.known_sha256(path) for path in read]
-    place = _home(kind) / f"{_digest(repr([*key, *contents]))}.safetensors"
+    place = _home(kind) / f"{disk_cache.digest(repr([*key, *contents]))}.safetensors"
     with contextlib.suppress(OSError, SafetensorError):
         return load(place.read_bytes())
     arrays = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in make().items()}
@@ -59,17 +57,5 @@ def kept(
 
 @cache
 def _home(kind: Kind) -> Path:
-    code = sorted(path for place in kind.code for path in ([place] if place.is_file() else place.rglob("*.py")))
-    parts = [*map(version, kind.packages), *(path.read_text(encoding="utf-8") for path in code)]
-    home = CACHE / kind.name / _digest(repr(parts))
-    for old in home.parent.glob("*"):
-        if old != home:
-            shutil.rmtree(old, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        for path in sorted(home.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)[:-MOST]:
-            path.unlink()
-    return home
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:24]
+    code = disk_cache.texts(path for place in kind.code for path in ([place] if place.is_file() else place.rglob("*.py")))
+    return disk_cache.folder(CACHE / kind.name, [*map(version, kind.packages), *code])

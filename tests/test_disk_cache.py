@@ -1,4 +1,4 @@
-"""lora_repro/config/compose_cache.py: a composition read from disk is Hydra's own, and only of the conf/ that it was made of."""
+"""lora_repro/config/disk_cache.py: a composition read from disk is Hydra's own, and only of the conf/ that it was made of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from own_models import own_model
 from planted import note
 
 from lora_repro.config import compose as composing
-from lora_repro.config import compose_cache, paths
+from lora_repro.config import disk_cache, paths
 from lora_repro.errors import UserError
 from lora_repro.files import write_json
 from lora_repro.planning import cells
@@ -24,7 +24,7 @@ ASKED = ["experiment=rank", "profile=mini", "row/rank=lora_q", "task=sst2", "row
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setattr(compose_cache, "CACHE", tmp_path)
+    monkeypatch.setattr(disk_cache, "CACHE", tmp_path)
     forget()
     yield
     forget()
@@ -32,7 +32,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def forget() -> None:
     """As if this were another process."""
-    for function in (composing._chosen, composing._axes, composing.compose_cached, cells._run, compose_cache._home):
+    for function in (composing._chosen, composing._axes, composing.compose_cached, cells._run, disk_cache._compositions):
         function.cache_clear()
 
 
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
 def test_another_conf_is_composed_and_the_old_one_forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     composing.compose(ASKED)
     (old,) = composed(tmp_path)
-    monkeypatch.setattr(compose_cache, "version", lambda package: "another")
+    monkeypatch.setattr(disk_cache, "version", lambda package: "another")
     forget()
     composing.compose(ASKED)
     (new,) = composed(tmp_path)
@@ -92,46 +92,46 @@ def test_another_conf_is_composed_and_the_old_one_forgotten(monkeypatch: pytest.
 def test_checkouts_that_share_a_cache_forget_their_own_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     composing.compose(ASKED)
     (first,) = composed(tmp_path)
-    monkeypatch.setattr(compose_cache, "CONF", tmp_path / "another")
+    monkeypatch.setattr(disk_cache, "CONF", tmp_path / "another")
     forget()
     composing.compose(ASKED)
     assert first in composed(tmp_path) and len(composed(tmp_path)) == 2
 
 
 def test_the_paper_s_numbers_are_part_of_conf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(compose_cache, "CONF", tmp_path)
+    monkeypatch.setattr(disk_cache, "CONF", tmp_path)
     for text in ("60", "61"):
         (tmp_path / "e2e.csv").write_text(text)
-        compose_cache._home.cache_clear()
-        home = compose_cache._home()
+        disk_cache._compositions.cache_clear()
+        home = disk_cache._compositions()
     (tmp_path / "e2e.csv").write_text("60")
-    compose_cache._home.cache_clear()
-    assert compose_cache._home() != home
+    disk_cache._compositions.cache_clear()
+    assert disk_cache._compositions() != home
 
 
 def test_what_other_code_decides_is_made_anew_when_it_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
-    monkeypatch.setattr(compose_cache, "LIBRARY", tmp_path)
+    monkeypatch.setattr(disk_cache, "LIBRARY", tmp_path)
     calls = []
 
     def value(text: str) -> int:
         (tmp_path / "methods" / "lora.py").write_text(text)
-        compose_cache._text_of.cache_clear()
-        return compose_cache.load_or_make(["sizes"], lambda: calls.append(text) or len(calls), ("methods",))
+        disk_cache._text_of.cache_clear()
+        return disk_cache.load_or_make(["sizes"], lambda: calls.append(text) or len(calls), ("methods",))
 
     assert [value("a"), value("a"), value("b"), value("a")] == [1, 1, 2, 1]
-    compose_cache._text_of.cache_clear()
+    disk_cache._text_of.cache_clear()
 
 
 def test_the_oldest_files_go_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(compose_cache, "MOST", 2)
+    monkeypatch.setattr(disk_cache, "MOST", 2)
     for n in range(4):
-        compose_cache.load_or_make([str(n)], lambda: 0)
+        disk_cache.load_or_make([str(n)], lambda: 0)
     for age, path in enumerate(files(tmp_path)):
         os.utime(path, (age, age))
     survivors = files(tmp_path)[-2:]
     forget()
-    compose_cache._home()
+    disk_cache._compositions()
     assert files(tmp_path) == survivors
 
 
@@ -141,14 +141,14 @@ def test_an_editor_s_lock_is_no_file_of_conf(monkeypatch: pytest.MonkeyPatch, tm
     (conf / "method").mkdir(parents=True)
     (conf / "method" / "lora.yaml").write_text("x: 1")
     (conf / "method" / ".#lora.yaml").symlink_to(tmp_path / "nowhere")
-    for module in (compose_cache, paths):
+    for module in (disk_cache, paths):
         monkeypatch.setattr(module, "CONF", conf)
-    assert compose_cache._home().name and paths.choices("method") == ["lora"]
+    assert disk_cache._compositions().name and paths.choices("method") == ["lora"]
 
 
 def test_where_nothing_can_be_kept_it_is_composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(compose_cache, "CACHE", tmp_path / "file")
+    monkeypatch.setattr(disk_cache, "CACHE", tmp_path / "file")
     assert composing.compose(ASKED).seed == 3
 
 
