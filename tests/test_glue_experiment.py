@@ -29,6 +29,7 @@ from lora_repro.report import show
 from lora_repro.report.columns import columns_of
 from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot
+from lora_repro.report.sweep_tables import Growing
 from lora_repro.results import Store, backbone_name, declared_cells
 from lora_repro.run import run
 from lora_repro.run.stages import backbone_of, objective_of, trained_tensors
@@ -360,6 +361,24 @@ def fabricate(
         plant_record(folder / "records" / f"{name}.json", entry)
         lines = [json.dumps({"key": str(i), "correct": x, "output": str(x), "gold": "1"}) for i, x in enumerate(right)]
         write_text(folder / "predictions" / f"{name}.jsonl", "\n".join(lines) + "\n")
+
+
+def test_a_row_is_shown_when_it_ends_also_one_that_fills_a_column_only(tmp_path: Path, unsearched: Path) -> None:
+    overrides = (f"paths.runs={tmp_path / 'runs'}", "row/glue=lora,cosine", "task=sentiment,similarity")
+    marks = {("lora", "sentiment"): [1, 1, 1, 0], ("lora", "similarity"): [0, 1], ("cosine", "similarity"): [1, 1]}
+    fabricate(tmp_path, "glue", "smoke", marks)
+    noted(tmp_path / "results" / "smoke")
+    records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results/smoke/records").iterdir()}
+    wanted = [cell for cell in declared_cells("glue", "smoke", overrides) if cell.signature in records]
+    for cell in wanted:
+        plant_record(cell.folder / "record.json", records[cell.signature])
+    growing = Growing(glue.TABLE, ReportRequest("glue", "smoke", overrides), wanted, tmp_path)
+    header, _, *lora = growing.ended(next(cell for cell in wanted if cell.row.name == "lora"))
+    cosine = growing.ended(next(cell for cell in wanted if cell.row.name == "cosine"))
+    ends = [header.index(title) + len(title) for title in ("Sentiment ↑", "Similarity ↑")]
+    values = {name: [[line[:end].split()[-1] for end in ends] for line in lines if "published" in line]
+              for name, lines in (("lora", lora), ("cosine", cosine))}  # fmt: skip
+    assert values == {"lora": [["75.0†", "50.0†"]], "cosine": [["—", "100.0†"]]}
 
 
 def test_the_table_has_a_column_a_task_their_average_and_differences(tmp_path: Path, unsearched: Path) -> None:

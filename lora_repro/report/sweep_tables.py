@@ -17,7 +17,7 @@ from lora_repro.report.exhibit import ReportRequest
 from lora_repro.report.pivot import Pivot
 from lora_repro.report.sheet import Scores, first_in_words, tables_of
 from lora_repro.report.show import declaration
-from lora_repro.report.table import Table, save_tables
+from lora_repro.report.table import save_tables
 from lora_repro.report.terminal import WIDTH, first_panel, paragraph, terminal
 from lora_repro.results import Store, own, published, runs_folder
 
@@ -53,24 +53,27 @@ class Growing:
         Raises UserError as the table does.
         """
         name = cell.row.name
-        if name in self.printed or not all((one.folder / RECORD).is_file() for one in self.wanted if one.row.name == name):
+        if name in self.printed or not all((cell.folder / RECORD).is_file() for cell in self.wanted if cell.row.name == name):
             return []
         self.printed.add(name)
         if self.theirs is None:
             self.theirs = published(self.root / "results" / self.ask.profile)
-        ours = own(runs_folder(self.ask.cells, self.root, self.ask.profile))
+        scores = self._scores([own(runs_folder(self.ask.cells, self.root, self.ask.profile)), self.theirs])
         first = not self.widths
         if first:  # as wide as all published rows need, so that the columns of all rows are aligned
-            *_, self.widths = first_panel(self._table(self.ask.cells, ours), self._width())
-        row = [one for one in self.ask.cells if one.row.name == name]
-        header, lines, _ = first_panel(self._table(row, ours), self._width(), self.widths)
+            *_, self.widths = first_panel(scores.table(), self._width())
+        row = replace(scores, results=tuple(result for result in scores.results if result.row == name))
+        header, lines, _ = first_panel(row.table(), self._width(), self.widths)
         return [*(header if first else []), *lines]
 
-    def _table(self, cells: Sequence[Cell], ours: Store) -> Table:
-        """The table of these cells by the experiment's first metric. Raises UserError if there are several."""
-        assert self.theirs is not None
-        scores = self.pivot.scores(self.ask, cells, [ours, self.theirs])
-        tables = [one.table() for one in scores if one.score == self.pivot.metrics[0].label]
+    def _scores(self, stores: Sequence[Store]) -> Scores:
+        """The whole table by the experiment's first metric, so that a row has every column, also one that it does not fill.
+
+        Raises UserError if there are several tables.
+        """
+        tables = [
+            part for part in self.pivot.scores(self.ask, self.ask.cells, stores) if part.score == self.pivot.metrics[0].label
+        ]
         if len(tables) != 1:
             raise UserError(f"{self.ask.name} has a table for each backbone or task")
         return tables[0]
@@ -111,7 +114,7 @@ def grid_scores(cells: Sequence[Cell], ours: Store) -> list[Scores]:
     pivot = Pivot("Grid", {}, by="task", reference=reference, reference_label=reference)
     scores = pivot.scores(ReportRequest("grid", str(cells[0].asked["profile_name"])), rows, [ours])
     # No experiment reproduces it: the reader has just typed the command.
-    return [replace(one, caption=replace(one.caption, command="")) for one in scores]
+    return [replace(part, caption=replace(part.caption, command="")) for part in scores]
 
 
 def show_grid(cells: Sequence[Cell]) -> str:
