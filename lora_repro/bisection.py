@@ -111,8 +111,8 @@ def bisections(all_cells: Sequence[Cell], rule: Rule) -> list[Bisection]:
     """A search per row that has the axis, task and backbone. Raises UserError if its reference is not among the cells."""
     searches = []
     references = [cell for cell in all_cells if cell.row.name in rule.references]
-    swept = [cell for cell in all_cells if _swept(cell, rule)]
-    for cells in grouped(swept, lambda cell: _where(cell, rule)):
+    searched = [cell for cell in all_cells if _swept(cell, rule)]
+    for cells in grouped(searched, lambda cell: _where(cell, rule)):
         reference = [cell for cell in references if _says(cell, cells[0], rule)]
         if not reference:
             raise UserError(f"a search over {rule.axis} compares with row {rule.references[0]}: add that row")
@@ -131,7 +131,7 @@ def _says(reference: Cell, cell: Cell, rule: Rule) -> bool:
     """Whether `reference` sets the line of `cell`: it is of the first reference row, and differs otherwise only in whether the
     backbone's weights are random.
     """
-    reference_key, cell_key = ((one.asked["backbone"]["name"], place(one, rule.axis, "backbone")) for one in (reference, cell))
+    reference_key, cell_key = ((item.asked["backbone"]["name"], place(item, rule.axis, "backbone")) for item in (reference, cell))
     return reference.row.name == rule.references[0] and reference_key == cell_key
 
 

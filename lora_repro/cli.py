@@ -187,9 +187,9 @@ def fitted(text: str, width: int | None = None) -> str:
         elif len(line) > width < 2 * column:  # a command and what it does
             lines.append(line[:column].rstrip())
             column, line = 8, " " * 8 + line[column:]
-        whole = len(line) <= width or line.startswith("    lora-repro ") or line.lstrip().startswith(("python -m ", "make "))
-        lines += [line] if whole else textwrap.wrap(line, width, subsequent_indent=" " * column, break_on_hyphens=False)
-        indent = column if on or not whole else -1
+        fits = len(line) <= width or line.startswith("    lora-repro ") or line.lstrip().startswith(("python -m ", "make "))
+        lines += [line] if fits else textwrap.wrap(line, width, subsequent_indent=" " * column, break_on_hyphens=False)
+        indent = column if on or not fits else -1
     return "\n".join(lines)
 
 

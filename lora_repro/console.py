@@ -56,7 +56,7 @@ def report_interrupt(stop: KeyboardInterrupt) -> int:
     what = "SIGTERM" if isinstance(stop, errors.Terminated) and not interrupted() else CTRL_C
     message = f"stopped by {what}; run the same command again to resume"
     print(paint("error:", RED, sys.stderr), message, file=sys.stderr, flush=True)
-    return int(getattr(stop, "exit_code", 130))
+    return int(getattr(stop, "exit_code", errors.INTERRUPTED))
 
 
 def interrupted() -> bool:

@@ -14,6 +14,7 @@ exit codes of every command:
 
 import re
 
+STOPPED, INTERRUPTED = 75, 130  # exit codes of the list above
 # What Python, libc, PyTorch and the dynamic linker say where memory ends.
 MEMORY = re.compile(r"allocate memory|out of memory|bad_alloc|failed to map segment|MemoryError", re.IGNORECASE)
 LOGIN = re.compile(r"(?<=://)[^/?#\s]+(?=@)")  # user and password, or a token, in a URL
@@ -79,4 +80,4 @@ class Preempted(UserError):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
-        self.exit_code = 130 if number == 2 else 75
+        self.exit_code = INTERRUPTED if number == 2 else STOPPED

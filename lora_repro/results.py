@@ -87,8 +87,8 @@ def published(folder: Path) -> Store:
     manifest.check_evidence(folder)
     records = load_records(folder / "records")
     for name, entry in records.items():
-        if lacking := [key for key in (SEAL, "files") if key not in entry]:
-            raise UserError(f"{folder / 'records' / name}.json has no {lacking[0]}: restore it, or publish its run again")
+        if missing := [key for key in (SEAL, "files") if key not in entry]:
+            raise UserError(f"{folder / 'records' / name}.json has no {missing[0]}: restore it, or publish its run again")
     return Store(PUBLISHED, folder, records)
 
 

@@ -19,7 +19,7 @@ from lora_repro.commands import tune as tune_command
 from lora_repro.config import paths
 from lora_repro.config.compose import build, compose, resolved, starts_of
 from lora_repro.data import subset
-from lora_repro.errors import Busy, Terminated, UserError
+from lora_repro.errors import STOPPED, Busy, Terminated, UserError
 from lora_repro.files import SEAL, write_json
 from lora_repro.records import manifest, provenance, rates, record
 from lora_repro.run import run
@@ -630,7 +630,7 @@ def test_a_start_that_another_process_is_at_is_come_back_to(elsewhere: Path, mon
     """Several processes share the work of one command: the second to come to a start waits (`tune`), and SIGTERM ends both."""
     row = ["experiment=glue", "row/glue=lora", "profile=smoke", "task=entailment", f"paths.runs={elsewhere}"]
     overrides = [*row, "starts=[{task:similarity}]"]
-    monkeypatch.setattr(supervise, "start", lambda *a: supervise.STOPPED)
+    monkeypatch.setattr(supervise, "start", lambda *a: STOPPED)
     with pytest.raises(Busy, match=r"a trial needs .*, which another process is running"):
         resolve_starts(compose(overrides), overrides)
     monkeypatch.setattr(supervise, "stopping", lambda: True)

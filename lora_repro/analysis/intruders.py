@@ -29,7 +29,7 @@ def intruders_in(base: str, adapters: Sequence[Mapping[tuple[str, int], Factors]
         return [({}, f"Intruder dimensions are not counted: {why}.")] * len(adapters)
     backbone = replace(spec, head="classification" if spec.cls else "lm").load()
     adapter_counts = [counts(adapter, backbone) for adapter in adapters]
-    return [(each, _said(each, f"{backbone.label} ({backbone.sha256 or 'random weights'})")) for each in adapter_counts]
+    return [(count, _said(count, f"{backbone.label} ({backbone.sha256 or 'random weights'})")) for count in adapter_counts]
 
 
 def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Counts:
@@ -51,6 +51,6 @@ def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Co
 
 def _said(intruder_counts: Counts, base: str) -> str:
     kinds = {kind: [count for (name, _), count in intruder_counts.items() if name == kind] for kind, _ in intruder_counts}
-    means = ", ".join(f"{np.mean(each):.2f} in {NAMES[kind]}" for kind, each in kinds.items()) or "no matrix of attention"
+    means = ", ".join(f"{np.mean(counts):.2f} in {NAMES[kind]}" for kind, counts in kinds.items()) or "no matrix of attention"
     what = "of the top 10 left singular vectors of W + ΔW, those that have no cosine of 0.5 with any of W's"
     return f"Intruders: {what}. Mean over layers: {means}. W is that of {base}."

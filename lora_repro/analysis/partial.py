@@ -41,8 +41,8 @@ def changes(backbone: Backbone, before: Mapping[str, torch.Tensor]) -> Iterator[
     a head, are no change of a tensor and stay as trained.
     """
     blocks = {id(parameter) for layer in backbone.layers for parameter in layer.parameters()}
-    own = {name: one for name, one in backbone.model.named_parameters() if name in before and one.requires_grad}
-    snapshot = {name: one.detach().clone() for name, one in own.items() if not torch.equal(one, before[name])}
+    own = {name: parameter for name, parameter in backbone.model.named_parameters() if name in before and parameter.requires_grad}
+    snapshot = {name: parameter.detach().clone() for name, parameter in own.items() if not torch.equal(parameter, before[name])}
     of_matrix: dict[nn.Module, list[Update]] = {}
     for module in updates(backbone.model):
         of_matrix.setdefault(weights.bare(module), []).append(module)
@@ -78,8 +78,8 @@ def _put(parameter: torch.Tensor, before: torch.Tensor, change: torch.Tensor) ->
 
 def scaled(deltas: Sequence[Change], factor: float) -> None:
     """Give the model `factor` times every change."""
-    for one in deltas:
-        one.put(factor * one.change)
+    for delta in deltas:
+        delta.put(factor * delta.change)
 
 
 class Directions:
@@ -87,19 +87,19 @@ class Directions:
 
     def __init__(self, deltas: Sequence[Change], most: int) -> None:
         """most: the largest number that is asked for."""
-        self.found = [one for one in deltas if one.matrix]
-        self.rest = [one for one in deltas if not one.matrix]
-        self.parts = [[_top(one.change[rows], most) for rows in one.rows] for one in self.found]
+        self.found = [delta for delta in deltas if delta.matrix]
+        self.rest = [delta for delta in deltas if not delta.matrix]
+        self.parts = [[_top(delta.change[rows], most) for rows in delta.rows] for delta in self.found]
 
     def keep(self, k: int) -> None:
         """Give the model the top k directions of every change, matrix by matrix."""
-        for one in self.rest:
-            one.put(one.change)
-        for one, parts in zip(self.found, self.parts, strict=True):
-            truncation = torch.zeros_like(one.change)
-            for rows, (left, right) in zip(one.rows, parts, strict=True):
+        for delta in self.rest:
+            delta.put(delta.change)
+        for delta, parts in zip(self.found, self.parts, strict=True):
+            truncation = torch.zeros_like(delta.change)
+            for rows, (left, right) in zip(delta.rows, parts, strict=True):
                 truncation[rows] = left[:, :k] @ right[:k]
-            one.put(truncation)
+            delta.put(truncation)
 
 
 def _top(change: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:

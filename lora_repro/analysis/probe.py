@@ -105,8 +105,8 @@ class Observer:
 
     def observe(self, step: int, total: int) -> None:
         """Measure if `step` is one of the observed steps. A resumed run measures the steps after its checkpoint again."""
-        due = {max(1, round(total * point / self.probe.points)) for point in range(1, self.probe.points + 1)}
-        if step in due:
+        steps = {max(1, round(total * point / self.probe.points)) for point in range(1, self.probe.points + 1)}
+        if step in steps:
             # Weights with NaN have no spectrum; the next loss that is read ends the training.
             with suppress(np.linalg.LinAlgError):
                 self._measure(step)
@@ -159,7 +159,7 @@ class Observer:
                 arrays[f"{kind}.basis_{layer}"] = basis.astype(np.float16)
                 index = [i - 1 for i in arrays["weight_directions"] if i <= own.shape[1]]
                 arrays[f"{kind}.weight_similarity_{layer}"] = similarity(own, basis)[index].astype(np.float32)
-            arrays |= {f"{kind}.{name}": np.asarray(one, np.float32) for name, one in measurements.items()}
+            arrays |= {f"{kind}.{name}": np.asarray(measurement, np.float32) for name, measurement in measurements.items()}
             arrays[f"{kind}.spectrum"] = np.asarray(spectra, np.float32)
             if self.probe.scales:
                 arrays[f"{kind}.intruders_scaled"] = np.asarray(parts, np.float32).T
@@ -194,7 +194,7 @@ def by_part(name: str, parts: Sequence[Any], give: Callable[[Any], None], losses
         give(part)
         measurements.append(losses())
     keys = [key for key, value in measurements[0].items() if value is not None]
-    losses_of = {f"{name}.{key}": np.asarray([one[key] for one in measurements], np.float32) for key in keys}
+    losses_of = {f"{name}.{key}": np.asarray([measurement[key] for measurement in measurements], np.float32) for key in keys}
     return {name: np.asarray(parts), **losses_of}
 
 

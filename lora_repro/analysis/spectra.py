@@ -66,8 +66,8 @@ def intruders(left: Array, matrix: Array, top: int = 10, least: float = 0.5) -> 
 
     left: U (d_out, k) of the base matrix. The defaults are those of Shuttleworth et al. 2024 (arXiv 2410.21228).
     """
-    mine = svd(matrix)[0][:, :top]
-    return int((np.abs(left.T @ mine).max(axis=0) < least).sum())
+    tuned_left = svd(matrix)[0][:, :top]
+    return int((np.abs(left.T @ tuned_left).max(axis=0) < least).sum())
 
 
 def effective_rank(singular_values: Array) -> float:

@@ -135,7 +135,7 @@ class Backbone(AddressedModel):
         most = getattr(self.model.config, "max_position_embeddings", None)
         return None if most is None else int(most) - self.first_position
 
-    def hidden(self, ids: torch.Tensor, attention: torch.Tensor, **said: torch.Tensor) -> torch.Tensor:
+    def hidden(self, ids: torch.Tensor, attention: torch.Tensor, **keywords: torch.Tensor) -> torch.Tensor:
         """The body's last hidden state (B, T, d) of right-padded rows: ids and attention (1 at real positions), (B, T).
 
         `said` (B, T): further keywords of the decoder for each position. The result is undefined at padding.
@@ -146,13 +146,13 @@ class Backbone(AddressedModel):
             decoder = self.compiled if self.compiled is not None and self.model.training else self.decoder
             self.real = attention.bool()
             try:
-                out: torch.Tensor = decoder(input_ids=ids, attention_mask=mask, **said, **extra).last_hidden_state
+                out: torch.Tensor = decoder(input_ids=ids, attention_mask=mask, **keywords, **extra).last_hidden_state
             finally:
                 self.real = None
             return out
         real = attention.bool()
         positions = attention.cumsum(1) - 1 + self.first_position
-        rows = {name: x[real][None] for name, x in {"input_ids": ids, "position_ids": positions, **said}.items()}
+        rows = {name: x[real][None] for name, x in {"input_ids": ids, "position_ids": positions, **keywords}.items()}
         packing = packed.Packing(attention.sum(1).tolist())
         with attending(self.model.config, packed.NAME):
             states: torch.Tensor = self.decoder(**rows, packing=packing, **extra).last_hidden_state[0]  # (N, d)

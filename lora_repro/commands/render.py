@@ -89,7 +89,7 @@ def state(root: Path) -> dict[str, str]:
     files = [path for folder in folders for path in (root / folder).rglob("*")
              if path.is_file() and not path.name.startswith(".") and path.suffix not in (".pyc", ".tmp")]  # fmt: skip
     digests = {path.relative_to(root).as_posix(): sha256(path) for path in [root / "README.md", *files]}
-    packages = sorted(f"{one.name} {one.version}" for one in distributions())
+    packages = sorted(f"{distribution.name} {distribution.version}" for distribution in distributions())
     ours = sorted(f"{name}={value}" for name, value in os.environ.items() if name.startswith("LORA_REPRO_"))
     return {**digests, "": "\n".join([sys.version, *packages, *ours])}
 

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
         return verify.check_published(root / "results")
     experiments = [item.partition("=")[2] for item in settings if item.startswith("experiment=")]
     others = [item for item in settings if not item.startswith("experiment=")]
-    verdicts = [one for name in experiments or show.names() for one in verify.verify(name, others, root)]
+    verdicts = [verdict for name in experiments or show.names() for verdict in verify.verify(name, others, root)]
     counts = Counter(verdicts)
     statuses = [verdict for verdict in verify.STATUS if counts[verdict]]
     parts = [console.paint(f"{counts[verdict]} {verdict}", verify.COLOUR.get(verdict, console.YELLOW)) for verdict in statuses]

@@ -61,9 +61,9 @@ def advice(answer: Answer) -> list[str]:
 def about_ranks(answer: Answer) -> list[str]:
     """For each method with several ranks: the smallest that is not shown to be worse than its best, beside our own table."""
     sentences = []
-    for each in grouped([row for row in answer.row_trained if "rank" in row.method], lambda row: row.family):
+    for rows in grouped([row for row in answer.row_trained if "rank" in row.method], lambda row: row.family):
         ranks = {
-            int(row.method["rank"]): row for row in sorted(each, key=lambda row: int(row.method["rank"]))
+            int(row.method["rank"]): row for row in sorted(rows, key=lambda row: int(row.method["rank"]))
         }
         if len(ranks) < 2:
             continue
@@ -105,7 +105,7 @@ def doubts(answer: Answer) -> list[str]:
     more = "A method that still rises is named neither better nor worse: train longer (train.epochs=10)."
     return [
         f"Not decided by these trainings: {'; '.join(reasons)}.",
-        *([more] if any("rising" in one for one in reasons) else []),
+        *([more] if any("rising" in reason for reason in reasons) else []),
     ]
 
 

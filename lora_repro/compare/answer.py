@@ -87,14 +87,14 @@ class Row:
     def step_ms(self) -> float | None:
         """Milliseconds of one training step, the mean over seeds."""
         return _mean(
-            [1000 * one["train_seconds"] / one["steps"] for one in self.measured if one.get("steps")]
+            [1000 * run["train_seconds"] / run["steps"] for run in self.measured if run.get("steps")]
         )
 
     @property
     def memory_mb(self) -> float | None:
         """Peak memory of a run's process in MiB, the largest of all seeds."""
         return max(
-            (float(one["peak_memory_mb"]) for one in self.measured if one.get("peak_memory_mb")), default=None
+            (float(run["peak_memory_mb"]) for run in self.measured if run.get("peak_memory_mb")), default=None
         )
 
     @property
@@ -163,7 +163,7 @@ class Answer:
     @property
     def nothing_learnt(self) -> bool:
         """Whether no row is shown to do better than a constant answer (of texts: than the untuned model)."""
-        return bool(self.learnt) and not any(one.mean > 0 and one.p < LEVEL for one in self.learnt.values())
+        return bool(self.learnt) and not any(difference.mean > 0 and difference.p < LEVEL for difference in self.learnt.values())
 
     def frame(self) -> pandas.DataFrame:
         """A line for each row: its scores, differences, costs and rate."""
@@ -210,7 +210,7 @@ def answer(
     by_row = grouped(all_runs, lambda run: run.cell.row.name)
     if len(by_row) < 2:
         return None
-    rows = [_row(each, guesses, metric_filter) for each in by_row]
+    rows = [_row(runs, guesses, metric_filter) for runs in by_row]
     metric = rows[0].cell.score
     names = [row.name for row in rows]
     reference = next(
@@ -224,23 +224,23 @@ def answer(
     return Answer(title, label, tuple(rows), pairs, reference, constant, learnt, inputs)
 
 
-def _row(each: Sequence[Run], guesses: Mapping[str, Guess], metric_filter: Callable[[str], bool]) -> Row:
-    cell = each[0].cell
-    names = [name for name in each[0].record["measured"].get("scores") or {cell.score: 0} if metric_filter(name)]
+def _row(runs: Sequence[Run], guesses: Mapping[str, Guess], metric_filter: Callable[[str], bool]) -> Row:
+    cell = runs[0].cell
+    names = [name for name in runs[0].record["measured"].get("scores") or {cell.score: 0} if metric_filter(name)]
     scores = {}
     for name in dict.fromkeys([cell.score, *names]):
-        fractions = [score(run, name) for run in each]
+        fractions = [score(run, name) for run in runs]
         if name == cell.score:  # a correlation of equal answers is undefined
             fractions = [worst(name) if value is None else value for value in fractions]
         values = [100 * value for value in fractions if value is not None]
-        if len(values) == len(each):
+        if len(values) == len(runs):
             scores[name] = summarise(values)
-    early = unsettled(cell.row.label, [run.record for run in each])
+    early = unsettled(cell.row.label, [run.record for run in runs])
     doubt = f"{cell.row.label}: {cell.rate_doubt}" if cell.rate_doubt else early.note if early else ""
     return Row(
         cell.row.name,
         cell.row.label,
-        {run.cell.seed: run for run in each},
+        {run.cell.seed: run for run in runs},
         scores[cell.score],
         scores,
         guesses.get(cell.row.name),
@@ -261,11 +261,11 @@ def _pairs(rows: Sequence[Row], metric: str, against: str = "") -> dict[tuple[st
             against in ("", ours.name, theirs.name)
             and metric in METRICS
             and (both := paired(ours.runs, theirs.runs))
-            and (one := difference([(both, metric)]))
+            and (gap := difference([(both, metric)]))
         ):
-            differences[ours.name, theirs.name] = one
+            differences[ours.name, theirs.name] = gap
     pairs = dict(zip(differences, holm([*differences.values()]), strict=True))
-    return pairs | {(b, a): _reversed(one) for (a, b), one in pairs.items()}
+    return pairs | {(b, a): _reversed(difference) for (a, b), difference in pairs.items()}
 
 
 def _reversed(gap: Difference) -> Difference:
@@ -286,9 +286,9 @@ def _learnt(rows: Sequence[Row], metric: str) -> tuple[float | None, dict[str, D
     splits = task.load(config.paths.data)
     test = subset(splits.test, data.n_test, data.subset_seed)
     ((usual, _),) = Counter(example.target for example in splits.train).most_common(1)
-    one = task.score([usual] * len(test), test)
-    value = one.values.get(metric, math.nan)
-    return from_constant(methods, metric, value if math.isfinite(value) else worst(metric), one.per_input)
+    scores = task.score([usual] * len(test), test)
+    value = scores.values.get(metric, math.nan)
+    return from_constant(methods, metric, value if math.isfinite(value) else worst(metric), scores.per_input)
 
 
 def from_constant(

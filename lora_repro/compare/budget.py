@@ -144,19 +144,19 @@ def declared(request: Request, arguments: Sequence[str]) -> list[Cell]:
 def fit(full_plan: Plan, seconds: float) -> Plan:
     """The plan within `seconds`, or the first step that fits. Raises UserError if not even the last one does."""
     request, rows, given_up = full_plan.request, full_plan.costs, []
-    left = {row.name: row for row in rows}
+    remaining = {row.name: row for row in rows}
     seeds, share = request.seeds, 1.0
 
     def needed() -> float:
-        return total([*left.values()], seeds, share)
+        return total([*remaining.values()], seeds, share)
 
     def fits() -> bool:
         return needed() <= ROOM * seconds * (1 + 1e-9)
 
     def fewer_rows() -> float:
         """The largest share of the rows that fits."""
-        answering = total([*left.values()], seeds, 0.0)
-        room, training = ROOM * seconds - answering, total([*left.values()], seeds) - answering
+        answering = total([*remaining.values()], seeds, 0.0)
+        room, training = ROOM * seconds - answering, total([*remaining.values()], seeds) - answering
         return min(1.0, max(least / train, room / training)) if training else 1.0
 
     while not fits() and seeds > FEWEST:
@@ -169,10 +169,10 @@ def fit(full_plan: Plan, seconds: float) -> Plan:
         share = fewer_rows()
     methods = {variant.name: variant.method for variant in request.variants}
     removals = []
-    while not fits() and len(left) > 2:
-        others = [name for name in left if methods[name] not in KEPT] or [*left]
-        dearest = max(others, key=lambda name: left[name].trial * TRIALS + left[name].run * seeds)
-        del left[dearest]
+    while not fits() and len(remaining) > 2:
+        others = [name for name in remaining if methods[name] not in KEPT] or [*remaining]
+        dearest = max(others, key=lambda name: remaining[name].trial * TRIALS + remaining[name].run * seeds)
+        del remaining[dearest]
         removals.append(f"method {dearest}")
         share = fewer_rows() if train > least else share
     if share < 1:
@@ -180,9 +180,9 @@ def fit(full_plan: Plan, seconds: float) -> Plan:
     given_up += removals
     if needed() > seconds:
         raise UserError(
-            f"--budget: even so shortened {len(left)} methods need about {clock(needed())} here; give more time"
+            f"--budget: even so shortened {len(remaining)} methods need about {clock(needed())} here; give more time"
         )
-    searching = share * sum(row.trial for row in left.values())
+    searching = share * sum(row.trial for row in remaining.values())
     most = max(3, min(full_plan.most, int(SEARCH_SHARE * seconds / searching))) if searching else full_plan.most
     if most < full_plan.most:
         given_up.append(f"a search of more than {most} rates")
@@ -190,9 +190,9 @@ def fit(full_plan: Plan, seconds: float) -> Plan:
     if "dev" not in request.files:  # its rows are held out of those that max_train leaves, a share of them at most
         max_train = min(int(max_train / (1 - SHARE)), max_train + len(request.data.parts.dev))
     cut = [f"task.max_train={max_train}"] if share < 1 else []
-    without = tuple(name for name in methods if name not in left)
+    without = tuple(name for name in methods if name not in remaining)
     shorter = request.shorter(seeds=seeds, without=without, overrides=(*request.overrides, *cut))
-    lines = [line for line in full_plan.lines if line.cell.row.name in left and line.cell.seed < seeds]
+    lines = [line for line in full_plan.lines if line.cell.row.name in remaining and line.cell.seed < seeds]
     return Plan(shorter, tuple(lines), most, tuple(given_up))
 
 
@@ -200,15 +200,15 @@ def costs(lines: Sequence[Line]) -> list[Cost]:
     """Each row's, from the forecasts of its missing runs; what is here already costs nothing."""
     row_costs = []
     for name in dict.fromkeys(line.cell.row.name for line in lines):
-        mine = [line for line in lines if line.cell.row.name == name]
+        row_lines = [line for line in lines if line.cell.row.name == name]
         trial = (
-            fmean(line.forecast.train_seconds for line in mine)
-            if any(line.cell.unsearched for line in mine)
+            fmean(line.forecast.train_seconds for line in row_lines)
+            if any(line.cell.unsearched for line in row_lines)
             else 0.0
         )
-        missing = [line for line in mine if line.state != "yes"]
-        run = sum(line.seconds for line in missing) / len(mine)
-        training = sum(min(line.seconds, line.forecast.train_seconds) for line in missing) / len(mine)
+        missing = [line for line in row_lines if line.state != "yes"]
+        run = sum(line.seconds for line in missing) / len(row_lines)
+        training = sum(min(line.seconds, line.forecast.train_seconds) for line in missing) / len(row_lines)
         row_costs.append(Cost(name, trial, run, training))
     return row_costs
 
@@ -220,5 +220,5 @@ def total(rows: Sequence[Cost], seeds: int, share: float = 1.0, trials: int = TR
 
 def seeds_that_fit(request: Request, rows: Sequence[Cost], seconds: float) -> int:
     """How many seeds of every row fit into `seconds`, one at least. rows: with measured times of a run."""
-    each = sum(row.run for row in rows)
-    return request.seeds if not each else max(1, min(request.seeds, int(seconds / each)))
+    all_seconds = sum(row.run for row in rows)
+    return request.seeds if not all_seconds else max(1, min(request.seeds, int(seconds / all_seconds)))

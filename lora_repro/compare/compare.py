@@ -42,7 +42,7 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
     Returns None for a dry run, or if fewer than two methods have a result. Raises UserError for whatever cannot work, before
     anything is trained.
     """
-    began, full_request = time.monotonic(), request
+    start, full_request = time.monotonic(), request
     audited(request)
     _ = request.backbone
     said_if_changed(request)
@@ -67,7 +67,7 @@ def compare(request: Request, dry_run: bool = False) -> Answer | None:
         if full_request.seconds:
             budget.keep(plan, full_request)
         searched(request, plan)
-        seeds = seeds_left(request, plan, began)
+        seeds = seeds_left(request, plan, start)
         if seeds < request.seeds:
             note = f"{request.seeds - seeds} more seeds, since the search took longer than was forecast"
             print(f"given up for the budget: {note}")
@@ -133,18 +133,18 @@ def searched(request: Request, plan: budget.Plan) -> None:
     tune([f"row/{request.name}={','.join(rows)}", *request.arguments, "seed=0", f"tune.most={plan.most}"])
 
 
-def seeds_left(request: Request, plan: budget.Plan, began: float) -> int:
+def seeds_left(request: Request, plan: budget.Plan, start: float) -> int:
     """How many seeds fit into what is left of the budget, by the time that the trials took."""
     if request.seconds is None:
         return request.seeds
     took: Mapping[str, float] = {
-        cell.row.name: fmean(one["train_seconds"] for one in search["searches"][-1]["trials"] if one["status"] != PRUNED)
+        cell.row.name: fmean(trial["train_seconds"] for trial in search["searches"][-1]["trials"] if trial["status"] != PRUNED)
         for cell in budget.declared(request, request.arguments)
         if (search := cell.search)
     }
     rows = [budget.Cost(row.name, 0.0, row.run * took[row.name] / row.trial if row.trial and row.name in took else row.run)
             for row in plan.costs]  # fmt: skip
-    return budget.seeds_that_fit(request, rows, request.seconds - (time.monotonic() - began))
+    return budget.seeds_that_fit(request, rows, request.seconds - (time.monotonic() - start))
 
 
 def answered(request: Request, guesses: Mapping[str, Guess], plan: budget.Plan) -> Answer | None:

@@ -126,7 +126,7 @@ def _task(request: Request) -> str:
     if request.function:
         values["function"] = request.function
     if first := ["own_score"] if request.function else [request.metric] if request.metric else []:
-        values["metrics"] = [*first, *(one for one in metrics if one not in first)]
+        values["metrics"] = [*first, *(metric for metric in metrics if metric not in first)]
     if request.with_texts:
         values["with_texts"] = True
     return _yaml("The data of a comparison.", values)

@@ -54,12 +54,12 @@ def disagreements(answer: Answer, request: Request) -> Disagreements | None:
         return None
     rival = max(others, key=lambda row: row.mean.mean)
     runs = [[run for run in row.runs.values() if run.trained] for row in (best, rival)]
-    if not all(runs) or not same_inputs([run for each in runs for run in each]):
+    if not all(runs) or not same_inputs([run for row_runs in runs for run in row_runs]):
         return None
-    predictions = [[load_predictions(run.predictions) for run in each] for each in runs]
+    predictions = [[load_predictions(run.predictions) for run in row_runs] for row_runs in runs]
     what = _measured(predictions[0][0][0], best.cell.score)
     ours, theirs = (
-        np.mean([_scores(lines, best.cell.score) for lines in each], axis=0) for each in predictions
+        np.mean([_scores(lines, best.cell.score) for lines in of_runs], axis=0) for of_runs in predictions
     )
     gap = ours - theirs
     keys = [str(line["key"]) for line in predictions[0][0]]
@@ -79,7 +79,7 @@ def disagreements(answer: Answer, request: Request) -> Disagreements | None:
     title = f"The {len(top_rows)} rows on which they differ most"
     table = Table((title,), ("Row", "Key", best.label, rival.label), "llrr", lines)
     texts = tuple(_texts(i, places[i], (best, rival)) for i in top_rows) if request.with_texts else ()
-    return Disagreements(summary, table, tuple(one for one in texts if one))
+    return Disagreements(summary, table, tuple(text for text in texts if text))
 
 
 def _measured(line: Mapping[str, Any], metric: str) -> str:
@@ -111,11 +111,11 @@ def _places(keys: Sequence[str], request: Request) -> list[str]:
         line_numbers.setdefault(example_key(content(row)), []).append(row.place)
     times, offsets, places = Counter(keys), Counter[str](), []
     for key in keys:
-        mine = line_numbers.get(key, [])
-        if times[key] == len(mine):  # each of them is answered on its own
-            mine = mine[offsets[key] : offsets[key] + 1]
+        numbers = line_numbers.get(key, [])
+        if times[key] == len(numbers):  # each of them is answered on its own
+            numbers = numbers[offsets[key] : offsets[key] + 1]
         offsets[key] += 1
-        places.append(f"{file}, {unit}{'s' * (len(mine) > 1)} {', '.join(map(str, mine))}" if mine else "")
+        places.append(f"{file}, {unit}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else "")
     return places
 
 

@@ -41,9 +41,9 @@ def page(request: Request, answer: Answer, words: Sequence[str], plan: Plan) -> 
         learning=pictures.learning(answer, len(request.data.parts.dev)),
         searches=pictures.searches(answer),
         distances=[
-            f"{one.row.label}: {one.chosen:.2g}, {one.distance}"
-            for one in map(pictures.tried, answer.rows)
-            if one
+            f"{search.row.label}: {search.chosen:.2g}, {search.distance}"
+            for search in map(pictures.tried, answer.rows)
+            if search
         ],
         disagreements=disagreements(answer, request),
         with_texts=request.with_texts,
@@ -105,7 +105,7 @@ def _facts(request: Request, answer: Answer) -> Iterator[tuple[str, str]]:
         yield "From the hub", f"{spec['hub_id']} at revision {spec['revision']}"
     yield "Profile", request.profile
     yield "Seeds", _seeds(request, answer)
-    records = [one.record for row in answer.rows for one in row.runs.values()]
+    records = [run.record for row in answer.rows for run in row.runs.values()]
     for sentence in on_cut_inputs([run for row in answer.rows for run in row.runs.values()]):
         yield "Too long", sentence
     yield "Device", _all(record["where"].get("device") for record in records)

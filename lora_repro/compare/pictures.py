@@ -60,7 +60,7 @@ def trade_offs(answer: Answer) -> list[PageFigure]:
     if answer.diverged:
         return []
     largest = max((row.memory_mb or 0.0 for row in answer.row_trained), default=0.0) * 2**20
-    unit, size = next((one for one in UNITS if largest >= one[1]), UNITS[-1])
+    unit, size = next((candidate for candidate in UNITS if largest >= candidate[1]), UNITS[-1])
 
     def memory(row: Row) -> float | None:
         return None if row.memory_mb is None else row.memory_mb * 2**20 / size
@@ -200,71 +200,71 @@ def tried(row: Row) -> Tried | None:
     by = str(last.get("by", "loss"))
     key, scale = ("dev_score", 100.0) if by == "score" else ("dev_loss", 1.0)
     values: dict[float, list[float | None]] = {}
-    for one in sorted(last["trials"], key=lambda one: float(one["lr"])):
-        lost = one.get("dev_loss") is None or one.get(key) is None
-        values.setdefault(float(one["lr"]), []).append(None if lost else scale * float(one[key]))
+    for trial in sorted(last["trials"], key=lambda trial: float(trial["lr"])):
+        lost = trial.get("dev_loss") is None or trial.get(key) is None
+        values.setdefault(float(trial["lr"]), []).append(None if lost else scale * float(trial[key]))
     means = {
-        rate: None if None in each else statistics.fmean(value for value in each if value is not None)
-        for rate, each in values.items()
+        rate: None if None in scores else statistics.fmean(value for value in scores if value is not None)
+        for rate, scores in values.items()
     }
     return Tried(
         row, by, means, row.rate, first, last.get("edge") or "", stopped(last), last.get("learnt", True),
-        any(one.get("status") == PRUNED for one in last["trials"]),
+        any(trial.get("status") == PRUNED for trial in last["trials"]),
     )  # fmt: skip
 
 
 def searches(answer: Answer) -> list[PageFigure]:
     """The held-out score or loss of every rate tried, a picture for each method, all on one scale."""
-    rate_searches = [one for row in answer.row_trained if (one := tried(row))]
-    values = [value for one in rate_searches for value in one.rates.values() if value is not None]
-    return [_embedded("rate", partial(write, partial(_search, one, values))) for one in rate_searches]
+    rate_searches = [search for row in answer.row_trained if (search := tried(row))]
+    values = [value for search in rate_searches for value in search.rates.values() if value is not None]
+    return [_embedded("rate", partial(write, partial(_search, search, values))) for search in rate_searches]
 
 
-def _search(one: Tried, values: Sequence[float]) -> Figure:
+def _search(search: Tried, values: Sequence[float]) -> Figure:
     """values: of all methods, which decide the scale."""
     figure = blank(NARROW, LOW)
     axis = figure.subplots()
-    what = "loss" if one.by == "loss" else _held_out_score(one.row)
+    what = "loss" if search.by == "loss" else _held_out_score(search.row)
     axis.set(xlabel="learning rate, log scale", ylabel=f"held-out {plain(what)}", xscale="log")
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    if one.by == "loss" and low > 0 and high > SPREAD * low:
+    if search.by == "loss" and low > 0 and high > SPREAD * low:
         axis.set(yscale="log", ylim=(low / 1.15, high * 1.15))
     else:
         room = 0.12 * (high - low) or 0.05 * abs(high) or 1.0
         axis.set_ylim(low - room, high + room)
-    colour = style_of(_method(one.row)).colour
-    curve = {rate: value for rate, value in one.rates.items() if value is not None}
+    colour = style_of(_method(search.row)).colour
+    curve = {rate: value for rate, value in search.rates.items() if value is not None}
     axis.plot([*curve], [*curve.values()], color=colour, marker="o", markersize=4, linewidth=1.2, zorder=3)
-    for rate in [rate for rate, value in one.rates.items() if value is None]:
+    for rate in [rate for rate, value in search.rates.items() if value is None]:
         axis.plot(rate, 0.04, "x", color=colour, transform=axis.get_xaxis_transform(), zorder=3)
-    axis.axvline(one.first, color=GREY, linewidth=1, linestyle=":", zorder=1)
-    if one.chosen in curve:
-        axis.plot(one.chosen, curve[one.chosen], "*", color=colour, markersize=13, zorder=4)
+    axis.axvline(search.first, color=GREY, linewidth=1, linestyle=":", zorder=1)
+    if search.chosen in curve:
+        axis.plot(search.chosen, curve[search.chosen], "*", color=colour, markersize=13, zorder=4)
     axis.xaxis.set_major_locator(LogLocator(numticks=6))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    title = f"{one.row.label}: rate {one.chosen:.2g}, {one.distance}"
-    add_title_caption(figure, to_mathtext(plain(title)), _how(one))
+    title = f"{search.row.label}: rate {search.chosen:.2g}, {search.distance}"
+    add_title_caption(figure, to_mathtext(plain(title)), _how(search))
     return figure
 
 
-def _how(one: Tried) -> str:
+def _how(search: Tried) -> str:
     """How to read the picture, where the search began, and what is wrong with it."""
-    guess = one.row.guess
+    guess = search.row.guess
     origin = (
         f", full fine-tuning's times {guess.factor:.2g} (median of {guess.searches} published searches)"
         if guess and guess.factor and guess.searches
         else ""
     )
-    sentences = [f"Star: chosen. Dotted: first guess {one.first:.2g}{origin}."]
-    if None in one.rates.values():
+    sentences = [f"Star: chosen. Dotted: first guess {search.first:.2g}{origin}."]
+    if None in search.rates.values():
         sentences.append(
-            "×: far behind on the way and given up, or diverged." if one.pruned else "×: diverged."
+            "×: far behind on the way and given up, or diverged." if search.pruned else "×: diverged."
         )
-    if one.edge:
-        end = "highest" if one.edge == "high" else "lowest" if one.edge == "low" else one.edge
+    if search.edge:
+        end = "highest" if search.edge == "high" else "lowest" if search.edge == "low" else search.edge
         sentences.append(f"The best rate is the {end} tried: a better one may lie beyond.")
-    if not one.learnt:
+    if not search.learnt:
         sentences.append("No rate did better than one answer to all rows.")
     return " ".join(sentences)
 
@@ -272,7 +272,7 @@ def _how(one: Tried) -> str:
 def _held_out_score(row: Row) -> str:
     """The score that a search and a checkpoint go by: the first of the task's that is not the user's own."""
     metrics = row.cell.asked["task"].get("metrics") or ["score"]
-    return next((str(one).replace("_", " ") for one in metrics if one != OWN_SCORE), "score")
+    return next((str(metric).replace("_", " ") for metric in metrics if metric != OWN_SCORE), "score")
 
 
 def _method(row: Row) -> str:

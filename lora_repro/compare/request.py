@@ -163,9 +163,9 @@ class Request:
         methods = choices("method")
         if name == "human" or not (table or name in methods):
             every = dict.fromkeys(
-                [*(row for one in TABLES[self.family] for row in choices(f"row/{one}")), *methods]
+                [*(row for table in TABLES[self.family] for row in choices(f"row/{table}")), *methods]
             )
-            raise UserError(f"no method {name!r}; {did_you_mean(name, (one for one in every if one != 'human'))}")
+            raise UserError(f"no method {name!r}; {did_you_mean(name, (choice for choice in every if choice != 'human'))}")
         method = compose([f"method={name}"]).method if name in methods else {}
         ranks: Sequence[int | None] = (
             self.ranks if {"rank", "alpha"} <= {*method} and self.ranks else (None,)

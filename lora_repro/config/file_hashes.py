@@ -51,14 +51,14 @@ def current(task: Mapping[str, object]) -> dict[str, str | None]:
 
 def stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
     """Name, size and modification time of a file, or of all files in a folder. Raises OSError."""
-    return tuple((str(one), (status := one.stat()).st_size, status.st_mtime_ns) for one in _files(path))
+    return tuple((str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in _files(path))
 
 
 def _files(path: Path) -> list[Path]:
     """The file, or the files of a folder but for hidden ones and the caches that `datasets` leaves beside its data."""
     if not path.is_dir():
         return [path]
-    paths = [one for one in sorted(path.rglob("*")) if one.is_file() and not one.name.startswith((".", "cache-"))]
+    paths = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith((".", "cache-"))]
     if not paths:
         raise FileNotFoundError(2, "the folder is empty")
     return paths

@@ -56,7 +56,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 TRIED = ("1.3.8",)
 BASE = "1.3"  # the version whose defaults Hydra keeps to
-BASIC_LAUNCHER, BASIC_SWEEPER = (f"{each.__module__}.{each.__qualname__}" for each in (BasicLauncher, BasicSweeper))
+BASIC_LAUNCHER, BASIC_SWEEPER = (f"{plugin.__module__}.{plugin.__qualname__}" for plugin in (BasicLauncher, BasicSweeper))
 _load = inspect.unwrap(ConfigLoaderImpl.load_configuration)  # Hydra's own, also where this module is imported anew
 
 

@@ -102,7 +102,7 @@ def _asked(hydra: DictConfig) -> tuple[str, ...]:
 
 
 def _check_same(config: DictConfig, ours: DictConfig) -> None:
-    settings, usual = (dict(_plain(OmegaConf.to_container(each.hydra, resolve=False), "hydra")) for each in (config, ours))
+    settings, usual = (dict(_plain(OmegaConf.to_container(root.hydra, resolve=False), "hydra")) for root in (config, ours))
     if differing := [key for key in {**settings, **usual} if settings.get(key) != usual.get(key)]:
         raise UserError(
             f"{differing[0]} is set by a file of your own: that may set hydra.mode and hydra.sweeper.params, and choose "

@@ -81,7 +81,7 @@ def _line(cells: dict[str, str], where: str) -> Line:
         if "{at}" in title and not cells.get("at"):
             raise UserError(f"{where}: {title} needs a cell in column `at`")
         key = title.replace("{at}", cells.get("at", ""))
-        values |= {name: _number(one) for name, one in ((key, match[1]), (f"{key}_sd", match[2])) if one}
+        values |= {name: _number(text) for name, text in ((key, match[1]), (f"{key}_sd", match[2])) if text}
     return Line(cells["row"], cells["backbone"], cells.get("task", ""), values)
 
 

@@ -186,8 +186,8 @@ def kinds(target: str) -> dict[str, Kind]:
     return {name: kind for name, node in annotated_fields(target).items() if (kind := _kind(node)) is not None}
 
 
-def _number(value: object, whole: bool, within: Range) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+def _number(value: object, integer: bool, within: Range) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if integer else int | float):
         return False
     try:
         return math.isfinite(value) and within.holds(value)
@@ -196,10 +196,10 @@ def _number(value: object, whole: bool, within: Range) -> bool:
 
 
 def _numeric(name: str, within: Range | None = None) -> Kind:
-    whole = name == "int"
-    within = within or (Range(0) if whole else Range())
-    bounds = replace(within, most=LARGEST) if whole and within.most == math.inf else within
-    return Kind(lambda value: _number(value, whole, bounds), f"a {'whole ' if whole else ''}number{within}")
+    integer = name == "int"
+    within = within or (Range(0) if integer else Range())
+    bounds = replace(within, most=LARGEST) if integer and within.most == math.inf else within
+    return Kind(lambda value: _number(value, integer, bounds), f"a {'whole ' if integer else ''}number{within}")
 
 
 PLAIN: dict[str, Kind] = {
@@ -243,8 +243,8 @@ def _subscripted(name: str, inside: ast.expr) -> Kind | None:
     kind = PLAIN.get(ALIASES.get(name, name))
     if kind is not PLAIN["list"] or (item := _kind(items[0])) is None:
         return kind
-    each = item.holds
-    return Kind(lambda value: isinstance(value, list | tuple) and all(map(each, value)), f"a list, each {item.words}")
+    item_holds = item.holds
+    return Kind(lambda value: isinstance(value, list | tuple) and all(map(item_holds, value)), f"a list, each {item.words}")
 
 
 def _literal(node: ast.expr) -> Any:

@@ -65,8 +65,8 @@ def _measured(node: yaml.Node, extents: dict[int, tuple[int, int] | None]) -> tu
         extents[id(node)] = None  # being measured
         inside = [] if isinstance(node, yaml.ScalarNode) else node.value
         if isinstance(node, yaml.MappingNode):
-            inside = [each for pair in inside for each in pair]
-        sizes = [_measured(each, extents) for each in inside]
+            inside = [child for pair in inside for child in pair]
+        sizes = [_measured(child, extents) for child in inside]
         extents[id(node)] = 1 + sum(size for size, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
     if (extent := extents[id(node)]) is None:
         raise ValueError("an alias stands inside the value that it names")

@@ -176,8 +176,8 @@ def rows(config: DictConfig, splits: Splits | None) -> tuple[int, int, int]:
     else:
         counts = _declared(build(config.task))
     limits = {split: config.data[f"n_{split}"] for split in counts}
-    if splits is not None and (lacking := [split for split in counts if (limits[split] or 0) > counts[split]]):
-        split = lacking[0]
+    if splits is not None and (short := [split for split in counts if (limits[split] or 0) > counts[split]]):
+        split = short[0]
         raise UserError(f"data.n_{split}={limits[split]}, but the split has {counts[split]} examples: lower it")
     n = {split: all_ if (limit := limits[split]) is None else min(all_, limit) for split, all_ in counts.items()}
     return n["train"], n["dev"], n["test"]

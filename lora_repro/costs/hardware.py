@@ -67,8 +67,8 @@ def speed(
     beams = min(work.test_batch, work.test_rows) * work.beam if work.new else 0
     tuned = outline.weights > 0
     key = json.dumps([shape, n, length, beams, tuned, str(device), str(dtype)], sort_keys=True)
-    one = replace(outline, layers=1, depth=1, added=0, head_matrix=0, weights=outline.block if tuned else 0)
-    row, token = forward(one, length, 0) + backward(one, length, 0), forward(one, 1, 0)
+    layer = replace(outline, layers=1, depth=1, added=0, head_matrix=0, weights=outline.block if tuned else 0)
+    row, token = forward(layer, length, 0) + backward(layer, length, 0), forward(layer, 1, 0)
 
     def measured() -> list[float]:
         with torch.random.fork_rng(), autocast(device, dtype):

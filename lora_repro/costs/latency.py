@@ -87,7 +87,7 @@ def wait_for(device: torch.device) -> Callable[[], None]:
 
 def copy_sharing_memory(plain: Backbone) -> Backbone:
     """A copy with parameters of its own that share the plain model's memory: the values that a step writes change no time."""
-    parameters: dict[int, Any] = {id(each): torch.nn.Parameter(each.detach()) for each in plain.model.parameters()}
+    parameters: dict[int, Any] = {id(parameter): torch.nn.Parameter(parameter.detach()) for parameter in plain.model.parameters()}
     shared_parts = [plain.tokenizer, *plain.model.buffers()]
     return copy.deepcopy(plain, {**parameters, **{id(thing): thing for thing in shared_parts}})
 

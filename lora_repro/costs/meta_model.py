@@ -160,5 +160,5 @@ def _relative(config: Any) -> int:
 def _moved(model: nn.Module) -> list[torch.Tensor]:
     """The tensors that a method moves without training them, so that each has a gradient (`IntrinsicDimension`)."""
     modules: list[Any] = [module for module in model.modules() if parametrize.is_parametrized(module)]
-    originals = [each.original for module in modules for each in module.parametrizations.values()]
+    originals = [parametrization.original for module in modules for parametrization in module.parametrizations.values()]
     return list({id(tensor): tensor for tensor in originals}.values())

@@ -193,15 +193,15 @@ def differences(lines: Sequence[Line]) -> list[str]:
     """The least difference between two rows that each task's runs could show, by number of seeds, as far as it is known."""
     notes = []
     for task in dict.fromkeys(line.cell.task for line in lines):
-        mine = [line for line in lines if line.cell.task == task and line.forecast.test_rows]
+        task_lines = [line for line in lines if line.cell.task == task and line.forecast.test_rows]
         seeds: dict[str, set[int]] = {}
-        for line in mine:
+        for line in task_lines:
             seeds.setdefault(line.cell.row.name, set()).add(line.cell.seed)
         if len(seeds) < 2:
             continue
-        noise = detectable.noise(task, str(mine[0].cell.asked["profile_name"]))
+        noise = detectable.noise(task, str(task_lines[0].cell.asked["profile_name"]))
         counts = sorted({len(row_seeds) for row_seeds in seeds.values()}, reverse=True)
-        points = [(k, detectable.points(noise, k, max(line.forecast.test_rows for line in mine))) for k in counts]
+        points = [(k, detectable.points(noise, k, max(line.forecast.test_rows for line in task_lines))) for k in counts]
         phrases = [f"{least:.1f} points with {k} seed{'s' if k > 1 else ' (test inputs alone)'}" for k, least in points if least]
         least = f"{', '.join(phrases)}, by the runs published at {noise.profile}" if phrases and noise else ""
         rest = "unknown with more seeds" if phrases else "unknown"
@@ -253,13 +253,13 @@ def gpu_rows(lines: Sequence[Line]) -> list[list[str]]:
 
 
 def _figures(group: Sequence[Line]) -> list[str]:
-    one = group[0].forecast
-    mark = "" if one.lengths == "counted" else "*"
+    forecast = group[0].forecast
+    mark = "" if forecast.lengths == "counted" else "*"
     hours = sum(line.seconds for line in group) / 3600
     memory, disk = max(line.forecast.memory for line in group), sum(line.forecast.kept for line in group)
     flops = sum(line.forecast.flops for line in group)
     numbers = (figure(hours), figure(memory / 1e9), figure(disk / 1e9))
-    return [str(len(group)), f"{one.trained:,}", f"{one.tokens:,}{mark}", f"{flops:.2g}", *numbers]
+    return [str(len(group)), f"{forecast.trained:,}", f"{forecast.tokens:,}{mark}", f"{flops:.2g}", *numbers]
 
 
 def figure(value: float) -> str:

@@ -50,7 +50,7 @@ class _Layer(DynamicLayer):
 
     def grow(self, columns: int) -> None:
         """Add columns of zeros: uninitialised memory may hold NaN, which a mask does not remove."""
-        self.keys, self.values = (nn.functional.pad(each, (0, 0, 0, columns)) for each in (self.keys, self.values))
+        self.keys, self.values = (nn.functional.pad(tensor, (0, 0, 0, columns)) for tensor in (self.keys, self.values))
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Write the new tokens' keys and values (R, heads, 1, d). Returns the layer itself, which `attend` reads."""

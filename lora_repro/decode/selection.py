@@ -85,7 +85,7 @@ def top_per_row(logits: Tensor, k: int, sums: Tensor, owner: Tensor) -> tuple[Te
     k_more = min(k + 1, logits.shape[1])
     parts = torch.split(logits, ROWS if logits.device.type == "cpu" else len(logits))
     entries = [top_entries(torch.log_softmax(part, -1, dtype=torch.float32), k_more) for part in parts]
-    values, ids = (torch.cat(each).cpu() for each in zip(*entries, strict=True))
+    values, ids = (torch.cat(tensors).cpu() for tensors in zip(*entries, strict=True))
     if k_more > k:
         border = sums + values[:, k - 1].double()
         highest = border.new_full((int(owner.max()) + 1,), -torch.inf).scatter_reduce(

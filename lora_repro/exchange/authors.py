@@ -112,10 +112,10 @@ def load_into(backbone: Backbone, trainable: Trainable, tensors: Tensors) -> Non
     for name in parameters:
         trained = not name.endswith(".B") or bool(tensors[name].any())
         require(trained, f"the adapter's {name} is zero: it was never trained; {SOURCE}")
-    due = ALPHA / next(len(tensor) for name, tensor in tensors.items() if name.endswith(".A"))
+    scaling = ALPHA / next(len(tensor) for name, tensor in tensors.items() if name.endswith(".A"))
     for module in updates(backbone.model):
         is_ = module.scaling
-        require(is_ == due, f"LoRA scales by {is_:g}, the adapter by {due:g}; set method.alpha={ALPHA}")
+        require(is_ == scaling, f"LoRA scales by {is_:g}, the adapter by {scaling:g}; set method.alpha={ALPHA}")
     fill(parameters, tensors, out)
 
 

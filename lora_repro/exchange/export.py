@@ -58,8 +58,8 @@ def write(run: Restored, folder: Path, form: str) -> None:
     """Write the files of one export. The restored model cannot be used afterwards."""
     config = run.record["asked"]
     if form == "peft":
-        drawn = config["backbone"].get("pretrained") is False
-        require(not drawn, "this run's backbone has random weights, which are not published: use --format merged")
+        random_weights = config["backbone"].get("pretrained") is False
+        require(not random_weights, "this run's backbone has random weights, which are not published: use --format merged")
         base = config["backbone"].get("hub_id") or config["backbone"]["name"]
         peft_folder.save(folder, run.backbone, run.method, base, config["backbone"].get("revision"))
     else:

@@ -58,16 +58,16 @@ def export(model: nn.Module) -> tuple[dict[str, Any], Tensors]:
         alphas[name] = (len(a), module.scaling * len(a))
     (rank, alpha), _ = Counter(alphas.values()).most_common(1)[0]
     other = {endings[name]: pair for name, pair in alphas.items() if pair != (rank, alpha)}
-    one = next(iter(modules.values()))
+    first_module = next(iter(modules.values()))
     return {
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": alpha,
         "rank_pattern": {ending: pair[0] for ending, pair in other.items()},
         "alpha_pattern": {ending: pair[1] for ending, pair in other.items()},
-        "lora_dropout": one.dropout.p,
+        "lora_dropout": first_module.dropout.p,
         "target_modules": sorted(set(endings.values())),
-        "fan_in_fan_out": weights.transposed(one),
+        "fan_in_fan_out": weights.transposed(first_module),
         "bias": "none",
     }, tensors
 

@@ -38,10 +38,10 @@ def code(base: Mapping[str, Any], form: str, backbone: Backbone) -> str:
         lines += [f'model = PeftModel.from_pretrained({body}, "FOLDER").eval()']
     if not apart:
         return "\n".join([*lines, *row(backbone), "with torch.no_grad():", "    logits = model(input_ids=ids).logits"])
-    whole, body = ("model", "model.base_model") if merged else ("base", "model")
-    lines += [f'{whole}.load_state_dict(load_file("FOLDER/head.safetensors"), strict=False)  # the head alone']
+    outer, body = ("model", "model.base_model") if merged else ("base", "model")
+    lines += [f'{outer}.load_state_dict(load_file("FOLDER/head.safetensors"), strict=False)  # the head alone']
     lines += [*row(backbone), "with torch.no_grad():", f"    hidden = {body}(input_ids=ids).last_hidden_state"]
-    return "\n".join([*lines, f"    {POOLED[backbone.pooling]}", *(f"    {line}" for line in _head(backbone, whole))])
+    return "\n".join([*lines, f"    {POOLED[backbone.pooling]}", *(f"    {line}" for line in _head(backbone, outer))])
 
 
 def _head(backbone: Backbone, model: str) -> list[str]:

@@ -55,8 +55,8 @@ class PissaLinear(PartUpdate):
     def __init__(self, base: nn.Module, parts: dict[str, PissaPart], scaling: float, dropout: float):
         super().__init__(base, parts, scaling, dropout)
         if weights.read(base).device.type != "meta":
-            began = self.spread(lambda part: self.scaling * (part.first_B @ part.first_A))
-            weights.write(base, weights.read(base).float() - began)
+            first_product = self.spread(lambda part: self.scaling * (part.first_B @ part.first_A))
+            weights.write(base, weights.read(base).float() - first_product)
 
     def term(self, part: PissaPart, x: torch.Tensor) -> torch.Tensor:
         low = F.linear(match_dtype(x, part.A.dtype), part.A) * self.scaling  # (..., r)

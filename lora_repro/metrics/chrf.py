@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 def counts(output: str, references: Sequence[str]) -> list[int]:
     """[18]: of each order the n-grams of the output, of its best reference, and of both. At least one reference."""
     statistics = [_against(output, reference) for reference in references]
-    return max(statistics, key=lambda one: float(scores(np.array(one, dtype=np.float64))))
+    return max(statistics, key=lambda counts: float(scores(np.array(counts, dtype=np.float64))))
 
 
 def corpus(ngram_counts: Sequence[Sequence[int]]) -> float:

@@ -52,11 +52,11 @@ def sufficient(line: str) -> list[float]:
     matches = np.array(rest[: 4 * len(WEIGHTS)]).reshape(len(WEIGHTS), 4)  # columns: test, reference content; the same, function
     content, function = np.asarray(WEIGHTS) @ matches[:, :2], np.asarray(WEIGHTS) @ matches[:, 2:]
     test_matches, reference_matches = DELTA * content + (1 - DELTA) * function
-    whole = matches[:, ::2].sum() == test and matches[:, 1::2].sum() == reference and chunks == 1
+    identical = matches[:, ::2].sum() == test and matches[:, 1::2].sum() == reference and chunks == 1
     return [
         DELTA * (test - test_function) + (1 - DELTA) * test_function,
         DELTA * (reference - reference_function) + (1 - DELTA) * reference_function,
-        float(test_matches), float(reference_matches), 0.0 if whole else chunks, (test_words + reference_words) / 2,
+        float(test_matches), float(reference_matches), 0.0 if identical else chunks, (test_words + reference_words) / 2,
     ]  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def best(metric: str, outputs: Sequence[str], references: Sequence[Sequence[str]
     Raises NotAvailable.
     """
     key, score = METRICS[metric][1], _scorer(words)
-    return [max(score(output, one)[key] for one in group) for output, group in zip(outputs, references, strict=True)]
+    return [max(score(output, reference)[key] for reference in group) for output, group in zip(outputs, references, strict=True)]
 
 
 def mean(rows: Sequence[dict[str, object]]) -> dict[str, float]:
@@ -65,12 +65,12 @@ def mean(rows: Sequence[dict[str, object]]) -> dict[str, float]:
 
 def shortened(text: str) -> list[str]:
     """The stripped lines of a summary, cut to `LIMIT` characters in total, as py-rouge reads them."""
-    lines, left = [], LIMIT
+    lines, budget = [], LIMIT
     for line in (line.strip() for line in text.split("\n")):
-        lines.append(line[:left])
-        if len(line) >= left:
+        lines.append(line[:budget])
+        if len(line) >= budget:
             break
-        left -= len(line)
+        budget -= len(line)
     return lines
 
 

@@ -68,11 +68,11 @@ def mask(text: list[str], name: str) -> tuple[list[str], bool]:
         part for part in (full[:-1], full[1:]) if not GENERIC.issuperset(part) and len("".join(part)) >= 4
     ]
     for find, part in ((_exact, full), (_similar, full), *((_exact, part) for part in parts)):
-        found = False
+        match = False
         while span := find(part, text):
             text = [*text[: span[0]], NAME, *text[span[1] :]]
-            found = True
-        if found:
+            match = True
+        if match:
             return text, True
     return text, False
 

@@ -43,7 +43,7 @@ def to_ascii(text: str) -> str:
 
 def nltk_words(text: str) -> str:
     """NLTK 3.5's `word_tokenize` of a text that `split` has split, joined by spaces."""
-    return _CONTRACTIONS.sub(lambda found: " ".join(part for part in found.groups() if part), text.replace('"', "``"))
+    return _CONTRACTIONS.sub(lambda match: " ".join(part for part in match.groups() if part), text.replace('"', "``"))
 
 
 class Protocol(NamedTuple):

@@ -114,7 +114,7 @@ def fitting(
     """
     if task is None or not task.cut:
         return list(examples), 0
-    short_examples = [task.fit(example, lambda one: tokens(one) <= most) for example in examples]
+    short_examples = [task.fit(example, lambda text: tokens(text) <= most) for example in examples]
     return short_examples, sum(cut is not original for cut, original in zip(short_examples, examples, strict=True))
 
 

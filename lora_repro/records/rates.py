@@ -137,7 +137,7 @@ def trials_of(head: Mapping[str, Any], searches: Iterable[Mapping[str, Any]]) ->
 
     head: what tells the setting. The longest search, of equally long ones the one with more seeds, gives the rate.
     """
-    last_searches = {(one["length"], one.get("seeds", 1)): one for one in searches}
+    last_searches = {(search["length"], search.get("seeds", 1)): search for search in searches}
     ranking = [last_searches[kind] for kind in sorted(last_searches)]
     longest = {key: ranking[-1][key] for key in ("chosen", "edge", "learnt", "length") if key in ranking[-1]}
     return {**head, **longest, "searches": ranking}
@@ -148,7 +148,7 @@ def stopped(search: dict[str, Any]) -> int:
 
     A search in which no rate rose above chance has `learnt: false`; if it tried `MOST` rates, it did what the rule asks.
     """
-    n_rates = len({one["lr"] for one in search["trials"]})
+    n_rates = len({trial["lr"] for trial in search["trials"]})
     return 0 if search.get("learnt", True) or n_rates >= MOST else n_rates
 
 

@@ -167,10 +167,10 @@ def checked(value: Any) -> dict[str, Any]:
 
 def whole(record: dict[str, Any], path: Path) -> dict[str, Any]:
     """The record of a finished run. Raises UserError if a part of it is missing."""
-    lacking = [key for key in KINDS if key not in record]
-    lacking += [f"{part}.{key}" for part, keys in PARTS.items() for key in keys if key not in record.get(part, {})]
-    if lacking:
-        raise UserError(f"record {path} has no {lacking[0]}; delete it to run again")
+    missing = [key for key in KINDS if key not in record]
+    missing += [f"{part}.{key}" for part, keys in PARTS.items() for key in keys if key not in record.get(part, {})]
+    if missing:
+        raise UserError(f"record {path} has no {missing[0]}; delete it to run again")
     return record
 
 

@@ -172,13 +172,13 @@ def of_table(
 
 def _over_seeds(versus: Sequence[Difference]) -> str:
     """How the spread over seeds is known in these differences."""
-    pools = {one.over_seeds.pooled: one for one in versus if one.over_seeds.pooled}
+    pools = {difference.over_seeds.pooled: difference for difference in versus if difference.over_seeds.pooled}
     sentences = [
         f"Their spread over seeds is that of {common.rows} rows trained alike ({common.freedom} degrees of freedom), unless both "
         "share start and rate. "
         for common in pools
     ]
-    singles = [one.over_seeds for one in versus if one.n == 1 and not one.over_seeds.pooled]
+    singles = [difference.over_seeds for difference in versus if difference.n == 1 and not difference.over_seeds.pooled]
     if any(over_seeds.size == 0 for over_seeds in singles):
         sentences.append("†: one seed; the interval covers the inputs alone. ")
     if any(over_seeds.size > 0 for over_seeds in singles):
@@ -208,7 +208,8 @@ def on_rates(cells: Sequence[Cell]) -> list[str]:
 
 def _by_length(search: Mapping[str, Any]) -> str:
     """`0.006 at a third of the length, 0.002 at the full length`; empty for a setting that was searched at one length."""
-    rates = {float(one["length"]): one["chosen"] for one in search.get("searches", ())}  # per length, the one with most seeds
+    # Of a length's searches the last one counts, which has the most seeds.
+    rates = {float(entry["length"]): entry["chosen"] for entry in search.get("searches", ())}
     if len(rates) < 2:
         return ""
     return ", ".join(f"{rate:.3g} at {_part(length)}" for length, rate in sorted(rates.items()))
@@ -227,9 +228,9 @@ def _names(cells: Sequence[Cell], all_cells: Sequence[Cell]) -> str:
         return "every row"
     parts = []
     for label in dict.fromkeys(cell.row.label for cell in cells):
-        mine = [cell for cell in cells if cell.row.label == label]
-        everywhere = len(mine) == sum(cell.row.label == label for cell in all_cells)
-        parts.append(label if everywhere else f"{label} ({', '.join(place_label(cell) for cell in mine)})")
+        row_cells = [cell for cell in cells if cell.row.label == label]
+        everywhere = len(row_cells) == sum(cell.row.label == label for cell in all_cells)
+        parts.append(label if everywhere else f"{label} ({', '.join(place_label(cell) for cell in row_cells)})")
     return "; ".join(parts)
 
 
@@ -238,8 +239,8 @@ def on_cut_inputs(runs: Sequence[Run]) -> list[str]:
     sentences = []
     for task_runs in grouped(runs, lambda run: run.cell.task):
         cut: dict[str, list[str]] = {}  # how many were cut -> the rows
-        for each in grouped(task_runs, lambda run: run.cell.row.label):
-            cut.setdefault(_counts(each), []).append(each[0].cell.row.label)
+        for row_runs in grouped(task_runs, lambda run: run.cell.row.label):
+            cut.setdefault(_counts(row_runs), []).append(row_runs[0].cell.row.label)
         whose = {counts: "all methods" if len(cut) == 1 else "; ".join(labels) for counts, labels in cut.items() if counts}
         if parts := [f"{counts} ({labels})" for counts, labels in whose.items()]:
             sentences.append(f"{task_label(task_runs[0].cell)}: inputs cut to data.max_length in each run: {', '.join(parts)}.")
@@ -271,4 +272,4 @@ def alike(one: str, other: str) -> bool:
 def machines(places: Iterable[Mapping[str, Any]]) -> list[str]:
     """Each machine once. A description is dropped if a longer one that begins with it is listed."""
     names = sorted({machine(where) for where in places})
-    return [one for one in names if not any(other.startswith(f"{one} ") for other in names)]
+    return [name for name in names if not any(other.startswith(f"{name} ") for other in names)]

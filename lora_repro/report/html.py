@@ -117,27 +117,28 @@ def _title(title: str, facts: dict[str, bool]) -> Markup:
 def strips(cells: Sequence[str]) -> list[str]:
     """For each cell of a column the picture of its seeds or its interval, as HTML; empty for a cell that has neither."""
     numbers = [cell if isinstance(cell, Number) and (_dotted(cell) or cell.low is not None) else None for cell in cells]
-    ends = [value for one in numbers if one for value in (*one.seeds, one.low, one.high, one.equal) if value is not None]
+    values = [value for number in numbers if number for value in (*number.seeds, number.low, number.high, number.equal)]
+    ends = [value for value in values if value is not None]
     low, high = min(ends, default=0.0), max(ends, default=0.0)
 
     def place(value: float) -> float:
         inside = (value - low) / (high - low) if high > low else 0.5
         return RADIUS + inside * (WIDTH - 2 * RADIUS)
 
-    def strip(one: Number) -> str:
+    def strip(number: Number) -> str:
         middle = HEIGHT // 2
-        if _dotted(one):
-            label = f"{len(one.seeds)} values: {', '.join(map(_said, one.seeds))}"
-            marks = [DOT.format(place(value), middle, RADIUS) for value in one.seeds]
+        if _dotted(number):
+            label = f"{len(number.seeds)} values: {', '.join(map(_said, number.seeds))}"
+            marks = [DOT.format(place(value), middle, RADIUS) for value in number.seeds]
         else:
-            ends = [value for value in (one.low, one.high) if value is not None]
-            label = f"{_said(one.value)}, interval {' to '.join(map(_said, ends))}"
-            equal = [] if one.equal is None else [EQUAL.format(place(one.equal), HEIGHT)]
+            ends = [value for value in (number.low, number.high) if value is not None]
+            label = f"{_said(number.value)}, interval {' to '.join(map(_said, ends))}"
+            equal = [] if number.equal is None else [EQUAL.format(place(number.equal), HEIGHT)]
             line = LINE.format(place(ends[0]), middle, place(ends[-1]))
-            marks = [*equal, line, DOT.format(place(one.value), middle, RADIUS)]
+            marks = [*equal, line, DOT.format(place(number.value), middle, RADIUS)]
         return STRIP.format(label=label, width=WIDTH, height=HEIGHT, marks="".join(marks))
 
-    return [strip(one) if one else "" for one in numbers]
+    return [strip(number) if number else "" for number in numbers]
 
 
 def _dotted(number: Number) -> bool:

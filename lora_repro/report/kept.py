@@ -95,7 +95,7 @@ def read(name: str, store: Store) -> Shown | None:
         return None
     if any(repr(spread(store, training, metric)) != spread_text for training, metric, spread_text in entry["spreads"]):
         return None
-    commands = {key: _command(one) for key, one in entry["commands"].items()}
+    commands = {key: _command(command) for key, command in entry["commands"].items()}
     return Shown(name, tuple(map(_exhibit, entry["exhibits"])), entry["answer"], commands, entry["files"])
 
 
@@ -111,7 +111,7 @@ def write(store: Store, report: Shown) -> None:
         "spreads": [[*key, repr(pool)] for key, pool in store.spreads.items()],
         "exhibits": [_plain(exhibit) for exhibit in report.exhibits],
         "answer": report.answer,
-        "commands": {key: vars(one) for key, one in report.commands.items()},
+        "commands": {key: vars(command) for key, command in report.commands.items()},
         "files": dict(report.files),
     }
     place = _place(report.name, store)
@@ -135,7 +135,7 @@ def _evidence(store: Store) -> dict[str, str]:
     """Signature -> the hashes of its record and of the files beside it."""
     profile, listing = store.folder.name, manifest.read_manifest(store.folder.parent) or {}
     return {
-        key: " ".join(sorted(one for kind, end in BESIDE.items() for one in listing.get(f"{profile}/{kind}/{key}.{end}", ())))
+        key: " ".join(sorted(item for kind, end in BESIDE.items() for item in listing.get(f"{profile}/{kind}/{key}.{end}", ())))
         for key in dict.keys(store.records)
     }
 
@@ -166,11 +166,11 @@ def _cells(cells: Sequence[str]) -> list[Plain]:
 
 def _exhibit(fields: Plain) -> Exhibit:
     tables = []
-    for one in fields["tables"]:
-        texts = {key: tuple(one[key]) for key in ("header", "footnotes", "minor")}
-        numbers = None if one["numbers"] is None else tuple(one["numbers"])
-        rows = tuple(tuple(map(_cell, row)) for row in one["rows"])
-        tables.append(Table(**{**one, **texts, "facts": tuple(map(_cell, one["facts"])), "rows": rows, "numbers": numbers}))
+    for table in fields["tables"]:
+        texts = {key: tuple(table[key]) for key in ("header", "footnotes", "minor")}
+        numbers = None if table["numbers"] is None else tuple(table["numbers"])
+        rows = tuple(tuple(map(_cell, row)) for row in table["rows"])
+        tables.append(Table(**{**table, **texts, "facts": tuple(map(_cell, table["facts"])), "rows": rows, "numbers": numbers}))
     return Exhibit(**{**fields, "tables": tuple(tables), "draw": lambda stem: [], "words": tuple(fields["words"])})
 
 

@@ -119,8 +119,8 @@ class Difference:
 
 def holm(differences: Sequence[Difference]) -> list[Difference]:
     """The differences with p corrected for one another (`intervals.holm`)."""
-    p_values = intervals.holm([one.p for one in differences])
-    return [replace(one, p=p) for one, p in zip(differences, p_values, strict=True)]
+    p_values = intervals.holm([difference.p for difference in differences])
+    return [replace(difference, p=p) for difference, p in zip(differences, p_values, strict=True)]
 
 
 def text_of(value: Mean | Difference | None, digits: int) -> str:
@@ -156,8 +156,8 @@ def difference(parts: Sequence[tuple[Sequence[Pair], str]], scale: float = 100.0
         return None
     # A seed per part: with one seed for all, tasks of equal size would draw the same resamples.
     samples = [resampled(list(zip(*pairs, strict=True)), metric, seed) for seed, (pairs, metric) in enumerate(parts)]
-    draws = np.mean([one.resamples for one in samples], axis=0)
-    mean, (low, high) = float(np.mean([one.difference for one in samples])), interval(draws)
+    draws = np.mean([sample.resamples for sample in samples], axis=0)
+    mean, (low, high) = float(np.mean([sample.difference for sample in samples])), interval(draws)
     n = min(len(pairs) for pairs, _ in parts)
-    over_seeds = spread.mean([one.error for one in samples]).times(scale)
+    over_seeds = spread.mean([sample.error for sample in samples]).times(scale)
     return Difference(scale * mean, scale * low, scale * high, n, scale * standard_error(draws), p_of(mean, samples), over_seeds)

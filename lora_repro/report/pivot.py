@@ -64,8 +64,8 @@ class Pivot:
         Raises UserError as `check_printed` and `scores` do.
         """
         # Runs that were made for another table, and only shared with this one, do not make a table of this one.
-        mine = any(ask.name in store.tables for store in stores)
-        if not mine and not any(store.source == OWN for store in stores):
+        published_here = any(ask.name in store.tables for store in stores)
+        if not published_here and not any(store.source == OWN for store in stores):
             return []
         self.check_printed(ask.name)
         exhibits = []
@@ -74,13 +74,13 @@ class Pivot:
             all_runs = [run for store in stores for run in runs(cells, store)]
             first = [run for run in all_runs if run.source == stores[0].source]
             # A published table is kept even if the present protocol has to measure all of it again.
-            keep = mine if stores[0].source != OWN else any(run.source == OWN for run in all_runs)
+            keep = published_here if stores[0].source != OWN else any(run.source == OWN for run in all_runs)
             if pivot is self:
                 summary = ask.said(run.signature for run in first)
                 draw, words = partial(self.draw, scores, first), first_in_words(scores)
                 exhibits.append(Exhibit(stem, self.title, tuple(tables_of(scores)), summary, draw, keep, words=words))
             elif all_runs:
-                tables = tables_of([one.without_empty_rows() for one in scores])
+                tables = tables_of([part.without_empty_rows() for part in scores])
                 summary = f"{len({run.signature for run in first})} runs in {stem}"
                 exhibits.append(Exhibit(stem, pivot.title, tuple(tables), summary, lambda _: [], keep))
         return exhibits
@@ -173,7 +173,7 @@ class Pivot:
         return replace(caption, data=data_of_tasks(columns, records), scores=", ".join(names))
 
     def _with_curves(self, scores: Scores) -> Scores:
-        return replace(scores, results=tuple(one for one in scores.results if not self.curves or one.row in self.curves))
+        return replace(scores, results=tuple(result for result in scores.results if not self.curves or result.row in self.curves))
 
     def draw(self, scores: Sequence[Scores], table_runs: Sequence[Run], stem: Path) -> list[Path]:
         """Draw `stem`.svg and .png of what was measured; returns all files.
@@ -184,23 +184,23 @@ class Pivot:
         pairs = list(zip(scores, scored.titles(scores), strict=True))
         title, caption = scored.statement(scores[0], self.over, self.axis, pairs[0][1]), scored.provenance(*scores)
         if self.over:
-            pairs = [(self._with_curves(one), of) for one, of in pairs]
-            plots = [(one, of, plot) for one, of in pairs if (plot := scored.curve_plot(one, self.over, self.axis, of)).curves]
+            pairs = [(self._with_curves(part), of) for part, of in pairs]
+            plots = [(part, of, plot) for part, of in pairs if (plot := scored.curve_plot(part, self.over, self.axis, of)).curves]
             if not plots:
                 return []
             files = curves.save([plot for _, _, plot in plots], stem, title=title, caption=caption)
-            if paper_plots := scored.printed_plots([(one, of) for one, of, _ in plots], self.over, self.axis):
+            if paper_plots := scored.printed_plots([(part, of) for part, of, _ in plots], self.over, self.axis):
                 to, sources = stem.with_name(f"{stem.name}_paper"), scored.sources(scores)
                 paper = next(iter(self.paper.values()))
                 files += curves.save(paper_plots, to, title=f"The paper, {paper}: {self.title}", caption=sources)
             return files
-        panels = [scored.panel(one, one.backbone in self.paper, of) for one, of in pairs]
+        panels = [scored.panel(part, part.backbone in self.paper, of) for part, of in pairs]
         panels = [panel for panel in panels if any(not point.quoted for point in panel.points)]
         if not panels:
             return []
         label = scores[0].compared.metric.label
         files = points.save(panels, label, stem, title, caption)
-        if both := [panel for one in scores if (panel := scored.panel_beside_paper(one))]:
+        if both := [panel for part in scores if (panel := scored.panel_beside_paper(part))]:
             to = stem.with_name(f"{stem.name}_beside_paper")
             versus = f"{label} − {self.reference_label}"
             files += points.save(both, versus, to, scored.statement_beside_paper(scores[0]), scored.BESIDE_PAPER.format(caption))

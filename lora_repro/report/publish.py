@@ -64,7 +64,8 @@ def _publish_search(change: Change, path: Path, profile: str, wanted: bool, forc
     union = rates.trials_of({key: own[key] for key in ("schema", "setting", "row", "task", "axes")}, [*before, *own["searches"]])
     if union["searches"] == before:
         return ALREADY
-    survivors = [one for one in before if one in union["searches"] or rates.stopped(one)]  # one that stopped at chance went on
+    # A search that stopped at chance went on.
+    survivors = [search for search in before if search in union["searches"] or rates.stopped(search)]
     if len(survivors) < len(before) and not force:
         return "left out: a different search is published; FORCE=1 replaces it"
     write_json(change.staged / profile / "trials" / path.name, union)
@@ -107,13 +108,13 @@ def refusal(record: dict[str, Any], folder: Path) -> str | None:
         return "its backbone is a folder of this machine, which readers do not have"
     if bad := _not_finite(record["measured"], "measured"):
         return f"{bad} is not a finite number"
-    answered = record["status"] != "diverged"
-    if answered and not record["measured"].get("scores"):
+    finished = record["status"] != "diverged"
+    if finished and not record["measured"].get("scores"):
         return "it has no scores"
     if bad := _altered(record, folder):
         return bad
     lines = load_predictions(folder / PREDICTIONS)
-    if answered and not lines and (record["asked"].get("data") or {}).get("n_test") != 0:
+    if finished and not lines and (record["asked"].get("data") or {}).get("n_test") != 0:
         return "its predictions are empty"
     return next(filter(None, map(_unpublishable, lines)), None) or score_mismatch(record, lines)
 
@@ -143,7 +144,7 @@ def _unpublishable(line: dict[str, Any]) -> str | None:
         return f"{bad} is not a finite number"
     for key, value in line.items():
         items = value if isinstance(value, list) else [value]
-        number = key in NUMBERS and all(isinstance(one, int | float) for one in items)
+        number = key in NUMBERS and all(isinstance(item, int | float) for item in items)
         if not number and not (key in TEXTS and isinstance(value, str)):
             return f"its predictions may hold the data's own text ({key}); what may be there is in lora_repro/report/publish.py"
     return None

@@ -96,7 +96,7 @@ def spent(folder: Path) -> dict[str, Spent]:
     for path in sorted((folder / "trials").glob("*.json")):
         search = json.loads(path.read_text(encoding="utf-8"))
         # A search with more seeds has the trials of the one before.
-        trials = list({trial["signature"]: trial for one in search["searches"] for trial in one["trials"]}.values())
+        trials = list({trial["signature"]: trial for stage in search["searches"] for trial in stage["trials"]}.values())
         failures = Counter(trial["status"] for trial in trials if trial["status"] not in ("finished", rates.PRUNED))
         seconds = sum(trial["train_seconds"] for trial in trials)
         by_table[search["row"]["table"] or OUTSIDE].add(Spent(trials=len(trials), trial_seconds=seconds, trials_failed=failures))
@@ -120,9 +120,10 @@ def no_more(path: Path = PRUNED) -> dict[str, tuple[Spent, str]]:
     """profile -> (runs and trials that are no longer published, why), from conf/pruned.yaml."""
     entries: Any = OmegaConf.to_container(OmegaConf.load(path))
     by_profile = {}
-    for profile, one in entries.items():
-        hours = [3600 * one[key] for key in ("hours", "trial_hours")]
-        by_profile[profile] = Spent(one["runs"], hours[0], one["trials"], hours[1], Counter(one["failed"])), str(one["why"])
+    for profile, entry in entries.items():
+        hours = [3600 * entry[key] for key in ("hours", "trial_hours")]
+        spent = Spent(entry["runs"], hours[0], entry["trials"], hours[1], Counter(entry["failed"]))
+        by_profile[profile] = spent, str(entry["why"])
     return by_profile
 
 
@@ -131,19 +132,19 @@ def page(results: Path, file: Path = PRUNED) -> str:
     lines, notes, total = [], [], Spent()
     for folder in sorted(path for path in results.iterdir() if (path / "records").is_dir()):
         took, signatures = spent(folder), {path.stem for path in (folder / "records").glob("*.json")}
-        left = []
+        missing = []
         for name in sorted({*took, *show.names()}):
             coverage = ("measured" if (folder / "measures" / f"{name}.json").is_file() else EMPTY, EMPTY, EMPTY)
             if coverage[0] == EMPTY and name in show.names():
                 coverage = covered(declared_cells(name, folder.name), signatures)
             if name not in took and coverage[1] == EMPTY:
-                left.append(name)
+                missing.append(name)
                 continue
             once = took.get(name, Spent())
             lines.append((folder.name, name, *coverage, *once.columns()))
             total.add(once)
-        if left:
-            notes.append(f"- Not run at {folder.name}: {', '.join(left)}.\n")
+        if missing:
+            notes.append(f"- Not run at {folder.name}: {', '.join(missing)}.\n")
     removals = no_more(file)
     for profile, (took_once, _) in removals.items():
         lines.append((profile, "*no longer published*", EMPTY, EMPTY, EMPTY, *took_once.columns()))
@@ -164,7 +165,7 @@ def claim_lines(claims: list[report_json.Answer]) -> str:
     parts = []
     for profile in claims[0]["profiles"] if claims else ():
         outcomes = [(claim["statement"], claim["profiles"][profile]) for claim in claims]
-        generated = any(one["generated"] for _, outcome in outcomes for one in outcome["readings"])
+        generated = any(reading["generated"] for _, outcome in outcomes for reading in outcome["readings"])
         data = "generated" if generated else "real"
         part = f"- `{profile}`, {data} data, [{len(claims)} claims](results/claims.md), {later_count} from later work:\n"
         for verdict in (REPLICATED, REFUTED, CONTRADICTED):
@@ -172,7 +173,7 @@ def claim_lines(claims: list[report_json.Answer]) -> str:
             if statements:
                 part += f"    - **{len(statements)} {verdict}**: {' '.join(statements)}\n"
         parts.append((generated, part))
-    return "".join(part for _, part in sorted(parts, key=lambda one: one[0]))
+    return "".join(part for _, part in sorted(parts, key=lambda part: part[0]))
 
 
 def write_claim_lines(root: Path) -> bool:
@@ -182,8 +183,8 @@ def write_claim_lines(root: Path) -> bool:
     if not all(mark in text for mark in MARKS):
         return False
     head, rest = text.split(MARKS[0])
-    for left in root.glob(".README.md.*.tmp"):  # by a killed process
-        left.unlink()
+    for leftover in root.glob(".README.md.*.tmp"):  # by a killed process
+        leftover.unlink()
     claims = claim_lines(report_json.read(root / "results")["claims"])
     write_text(path, f"{head}{MARKS[0]}{claims}{MARKS[1]}{rest.split(MARKS[1])[1]}")
     return True

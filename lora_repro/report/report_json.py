@@ -39,7 +39,7 @@ def experiment_entry(declaration: Declaration, ask: ReportRequest, store: Store,
     """What one experiment shows: the cells of its `Pivot`, and any other table as printed, with the numbers behind it."""
     pivot = getattr(declaration, "pivot", declaration)
     parts = pivot.parts(ask) if isinstance(pivot, Pivot) else []
-    cells = [one for _, part, part_cells in parts for one in _cells(part, ask, part_cells, store)]
+    cells = [cell for _, part, part_cells in parts for cell in _cells(part, ask, part_cells, store)]
     others = [exhibit for exhibit in exhibits if exhibit.stem not in [stem for stem, _, _ in parts]]
     sources = list(dict.fromkeys(run.signature for run in runs(ask.cells, store)))
     return {"cells": cells, "sheets": [_sheet(table, sources) for exhibit in others for table in exhibit.tables]}
@@ -69,7 +69,7 @@ def claim_entries(ledger: Ledger) -> list[Answer]:
                 name: {
                     "verdict": outcome.verdict,
                     "sentence": outcome.sentence,
-                    "readings": [_reading(asdict(one)) for one in outcome.readings],
+                    "readings": [_reading(asdict(reading)) for reading in outcome.readings],
                 }
                 for name, outcome in outcomes.items()
             },
@@ -101,7 +101,7 @@ def update_report(
             report["tables"].get(profile, {}).pop(experiment, None)
         else:
             report["tables"].setdefault(profile, {})[experiment] = answer
-    by_profile = {name: dict(sorted(one.items())) for name, one in sorted(report["tables"].items())}
+    by_profile = {name: dict(sorted(tables.items())) for name, tables in sorted(report["tables"].items())}
     document = {"tables": by_profile, "claims": report["claims"] if claims is None else list(claims)}
     write_json(change.staged / NAME, document)
     return document
@@ -120,8 +120,8 @@ def read(results: Path) -> Answer:
 def source_signatures(report: Answer, profile: str) -> set[str]:
     """The signatures of the runs behind the tables, figures and claims of a profile. report: the whole file, from `read`."""
     entries = [item for answer in report["tables"].get(profile, {}).values() for item in (*answer["cells"], *answer["sheets"])]
-    readings = [one for claim in report["claims"] for one in claim["profiles"].get(profile, {"readings": []})["readings"]]
-    sources = {Path(source).stem for one in readings for source in one["sources"]}
+    readings = [reading for claim in report["claims"] for reading in claim["profiles"].get(profile, {"readings": []})["readings"]]
+    sources = {Path(source).stem for reading in readings for source in reading["sources"]}
     return {name for item in entries for name in item["records"]} | sources
 
 
@@ -133,10 +133,11 @@ def _cells(pivot: Pivot, ask: ReportRequest, cells: Sequence[Cell], store: Store
         alike = rows_alike(group, pivot.by)
         for scores in pivot.scores(ask, group, [store]):
             for result in scores.results:
-                mine = [cell for cell in group if cell.row.name == result.row]
+                row_cells = [cell for cell in group if cell.row.name == result.row]
                 for column in scores.columns:
                     if column.key in result.cells:
-                        column_cells = [cell for cell in mine if column.value == AVERAGE or column.holds(cell, pivot.by, alike)]
+                        whole_row = column.value == AVERAGE
+                        column_cells = [cell for cell in row_cells if whole_row or column.holds(cell, pivot.by, alike)]
                         entries.append(_cell(scores, result, column, column_cells, store))
     return entries
 
@@ -177,10 +178,10 @@ def _difference(versus: Difference, reference: str) -> Answer:
     }
 
 
-def _reading(one: Answer) -> Answer:
+def _reading(reading: Answer) -> Answer:
     keys = ("what", "unit", "verdict", "better", "n", "generated", "inside")
-    numbers = {key: _plain(one[key]) for key in ("value", "low", "high", "detectable")}
-    return {**{key: one[key] for key in keys}, **numbers, "notes": [*one["notes"]], "sources": [*one["sources"]]}
+    numbers = {key: _plain(reading[key]) for key in ("value", "low", "high", "detectable")}
+    return {**{key: reading[key] for key in keys}, **numbers, "notes": [*reading["notes"]], "sources": [*reading["sources"]]}
 
 
 def _plain(value: float | None) -> float | None:

@@ -125,8 +125,8 @@ def _corrected(results: Sequence[Result]) -> list[Result]:
     """The results with every difference's p corrected for all comparisons of the table."""
     places = [(at, key) for at, result in enumerate(results) for key in result.differences]
     by_result: list[dict[str, Difference]] = [{} for _ in results]
-    for (at, key), one in zip(places, holm([results[at].differences[key] for at, key in places]), strict=True):
-        by_result[at][key] = one
+    for (at, key), corrected in zip(places, holm([results[at].differences[key] for at, key in places]), strict=True):
+        by_result[at][key] = corrected
     return [replace(result, differences=own) for result, own in zip(results, by_result, strict=True)]
 
 
@@ -137,26 +137,26 @@ def rows_of(group: Sequence[Cell]) -> list[Row]:
 def _of_column(column: Column, column_runs: Sequence[Run], named: bool) -> list[Result]:
     """One result per row that has runs in this column (`column_runs`). `named`: notes on lost seeds name the column."""
     of_column = []
-    for each in grouped(column_runs, lambda run: run.cell.row.name):
-        row = each[0].cell.row
-        parameters = [run.record["measured"]["parameters"] for run in each]
-        counts = {(int(one["method"]), int(one["head"])) for one in parameters}
+    for row_runs in grouped(column_runs, lambda run: run.cell.row.name):
+        row = row_runs[0].cell.row
+        parameters = [run.record["measured"]["parameters"] for run in row_runs]
+        counts = {(int(entry["method"]), int(entry["head"])) for entry in parameters}
         if len(counts) > 1:
             raise UserError(f"row {row.name}: seeds train different numbers of parameters {sorted(counts)}")
         method, head = next(iter(counts))
-        scores = [score(run, column.scored) for run in each]
+        scores = [score(run, column.scored) for run in row_runs]
         values = [column.metric.scale * value for value in scores if value is not None]
-        statuses = Counter(str(run.record["status"]) for run in each if not run.finished)
+        statuses = Counter(str(run.record["status"]) for run in row_runs if not run.finished)
         failures = tuple(Lost(count, status) for status, count in sorted(statuses.items()))
-        lost_notes = tuple(f"{column.metric.label}: {one}" if named else str(one) for one in failures)
-        remarks = {str(run.record["measured"].get("note") or "") for run in each}
+        lost_notes = tuple(f"{column.metric.label}: {failure}" if named else str(failure) for failure in failures)
+        remarks = {str(run.record["measured"].get("note") or "") for run in row_runs}
         of_column.append(
             Result(
                 row.name,
                 row.label,
-                each[0].source,
-                {column.key: summarise(values)} if len(values) == len(each) else {},
-                len(each),
+                row_runs[0].source,
+                {column.key: summarise(values)} if len(values) == len(row_runs) else {},
+                len(row_runs),
                 method,
                 head,
                 notes=(*lost_notes, *sorted(remarks - {""})),
@@ -204,7 +204,7 @@ def _with_average(
     differences = dict(result.differences)
     if reference and result.row != reference and reference in task_runs[0][0]:
         pairs = [(paired(coordinates[result.row], coordinates[reference]), key) for coordinates, key in task_runs]
-        every = set.intersection(*({one.cell.seed for one, _ in both} for both, _ in pairs))
+        every = set.intersection(*({run.cell.seed for run, _ in both} for both, _ in pairs))
         pairs = [([pair for pair in both if pair[0].cell.seed in every], key) for both, key in pairs]
         if average := difference(pairs, column.metric.scale):
             differences[column.key] = average

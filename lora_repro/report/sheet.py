@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -118,13 +119,13 @@ class Scores:
 
 def tables_of(scores: Sequence[Scores]) -> list[Table]:
     """The score tables and, where there are several columns, a table of each column's difference from the reference."""
-    by_column = any(one.each_compared and result.differences for one in scores for result in one.results)
+    by_column = any(part.each_compared and result.differences for part in scores for result in part.results)
     tables: list[Table] = []
     waiting: list[Table] = []  # differences, which follow the scores of further metrics
-    for one in scores:
-        if one.each_compared:
-            tables, waiting = [*tables, *waiting], [table] if (table := one.differences()) else []
-        tables.append(replace(one.table(), numbers=tuple(one.numbers(by_column))))
+    for part in scores:
+        if part.each_compared:
+            tables, waiting = [*tables, *waiting], [table] if (table := part.differences()) else []
+        tables.append(replace(part.table(), numbers=tuple(part.numbers(by_column))))
     return [*tables, *waiting]
 
 
@@ -171,34 +172,35 @@ def in_words(scores: Scores) -> list[str]:
     ours = [result for result in scores.results if result.source == OWN]
     reference = next((result for result in ours if result.row == scores.reference_row), None)
     pairs = [(result, result.differences[scores.compared.key]) for result in ours if scores.compared.key in result.differences]
-    several = [(result, one) for result, one in pairs if one.n > 1]
+    several = [(result, difference) for result, difference in pairs if difference.n > 1]
     if reference is None or not pairs:
         return []
     if not several:
         return ["One seed cannot rank methods. Give more: seed=0,1,2"]
     what = scores.compared.metric.label
     unit = " points" if scores.compared.metric.scale == 100 else ""
-    counts = sorted({one.n for _, one in several})
+    counts = sorted({difference.n for _, difference in several})
     seeds = "-".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
     opening = f"In words ({what}; {seeds} seeds; 95 of 100 such intervals hold the true difference on these data):"
-    return [opening, *(_sentence(result, one, reference, unit, scores) for result, one in several)]
+    return [opening, *(_sentence(result, difference, reference, unit, scores) for result, difference in several)]
 
 
-def _sentence(result: Result, one: Difference, reference: Result, unit: str, scores: Scores) -> str:
+def _sentence(result: Result, difference: Difference, reference: Result, unit: str, scores: Scores) -> str:
     """`LoRA trains 0.33 % as many values as full fine-tuning and scores 2.3 points lower, ...: ...`."""
     digits = scores.compared.metric.digits
     other = _inside(reference.label)
     size = _size(result, reference)
-    direction = "higher" if one.mean > 0 else "lower"
-    side = "as much" if not float(f"{one.mean:.{digits}f}") else f"{abs(one.mean):.{digits}f}{unit} {direction}"
-    ends = f"[{bound(one.low, digits)}, {bound(one.high, digits)}]"
+    direction = "higher" if difference.mean > 0 else "lower"
+    side = "as much" if not float(f"{difference.mean:.{digits}f}") else f"{abs(difference.mean):.{digits}f}{unit} {direction}"
+    ends = f"[{bound(difference.low, digits)}, {bound(difference.high, digits)}]"
     opening = f"{result.label}{f' trains {size} and' if size else ''} scores {side} {ends}: "
-    better = one.mean * scores.compared.metric.direction > 0
-    if one.p < LEVEL and (one.low > 0 or one.high < 0):
+    better = difference.mean * scores.compared.metric.direction > 0
+    if difference.p < LEVEL and (difference.low > 0 or difference.high < 0):
         return f"{opening}{'better' if better else 'worse'} than {other} here."
-    if one.low > 0 or one.high < 0:
+    if difference.low > 0 or difference.high < 0:
         return f"{opening}{'better' if better else 'worse'} than {other} if it were the only comparison, open among all of these."
-    would = "" if one.detectable != one.detectable else f"; they would have shown a difference of {one.detectable:.{digits}f}"
+    least = difference.detectable
+    would = "" if math.isnan(least) else f"; they would have shown a difference of {least:.{digits}f}"
     return f"{opening}these runs cannot tell it from {other}{would}."
 
 

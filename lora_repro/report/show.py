@@ -82,8 +82,8 @@ def render_published(experiments: Sequence[str], root: Path = ROOT) -> None:
                     for path in stale(store.folder, name, [results / file for file in report.files]):
                         change.remove(path)
             report_json.update_report(change, answers, anew=set(names()) <= set(experiments))
-        for one in new_reports:
-            kept.write(*one)
+        for entry in new_reports:
+            kept.write(*entry)
 
 
 def _render(name: str, store: Store, change: Change, root: Path) -> tuple[Store, Shown]:

@@ -116,13 +116,14 @@ def compare(cells: Sequence[Cell], ours: Store, theirs: Store, metrics: Sequence
     """
     comparisons = []
     for at_coordinates in by_place(unique(cells)):
-        for mine in grouped(at_coordinates, lambda cell: cell.row.name):
-            by_seed = [{run.cell.seed: run for run in runs(mine, store)} for store in (theirs, ours)]
+        for row_cells in grouped(at_coordinates, lambda cell: cell.row.name):
+            by_seed = [{run.cell.seed: run for run in runs(row_cells, store)} for store in (theirs, ours)]
             check_same_origin([run.record for seeds in by_seed for run in seeds.values()])
-            for metric in metrics or [Metric(mine[0].score, score_label(mine[0]))]:
+            for metric in metrics or [Metric(row_cells[0].score, score_label(row_cells[0]))]:
                 reference, reproduction = (_values(seeds, metric) for seeds in by_seed)
                 if reference:
-                    comparisons.append(Compared(mine[0], metric, reference, reproduction, any(map(_trains, by_seed[0].values()))))
+                    trains = any(map(_trains, by_seed[0].values()))
+                    comparisons.append(Compared(row_cells[0], metric, reference, reproduction, trains))
     return comparisons
 
 
@@ -138,28 +139,28 @@ def _values(seeds: dict[int, Run], metric: Metric) -> Values:
 
 def judge(comparisons: Sequence[Compared]) -> list[Verdict]:
     """One verdict each, at Bonferroni's share of the level over all that can be compared."""
-    level = LEVEL / max(1, sum(bool(one.ours) for one in comparisons))
-    return [_judged(one, [other for other in comparisons if other.pool == one.pool], level) for one in comparisons]
+    level = LEVEL / max(1, sum(bool(compared.ours) for compared in comparisons))
+    return [_judged(compared, [other for other in comparisons if other.pool == compared.pool], level) for compared in comparisons]
 
 
-def _judged(one: Compared, pool: Sequence[Compared], level: float) -> Verdict:
-    if not one.ours:
-        return Verdict(one, NOT_RUN)
-    digit = 0.5 * 10**-one.metric.digits
+def _judged(compared: Compared, pool: Sequence[Compared], level: float) -> Verdict:
+    if not compared.ours:
+        return Verdict(compared, NOT_RUN)
+    digit = 0.5 * 10**-compared.metric.digits
     if (seeds := _over_seeds(pool)) is None:
-        return Verdict(one, REPRODUCED if abs(one.difference) <= digit else UNDECIDED)
-    runs_each = (1 / len(one.shared),) * 2 if one.shared else (1 / len(one.ours), 1 / len(one.theirs))
+        return Verdict(compared, REPRODUCED if abs(compared.difference) <= digit else UNDECIDED)
+    runs_each = (1 / len(compared.shared),) * 2 if compared.shared else (1 / len(compared.ours), 1 / len(compared.theirs))
     tolerance, by = seeds.allows(math.sqrt(sum(runs_each)), level), seeds.of
-    others = [gap for other in pool if other is not one and other.trains for gap in other.shared]
-    if one.shared and len(others) >= LEAST:
+    others = [gap for other in pool if other is not compared and other.trains for gap in other.shared]
+    if compared.shared and len(others) >= LEAST:
         machines = Spread("machines", math.sqrt(statistics.fmean(gap * gap for gap in others)), len(others))
-        tolerance, by = min((tolerance, by), (machines.allows(math.sqrt(1 / len(one.shared)), level), machines.of))
-    return Verdict(one, REPRODUCED if abs(one.difference) <= max(tolerance, digit) else DIFFERS, tolerance, by)
+        tolerance, by = min((tolerance, by), (machines.allows(math.sqrt(1 / len(compared.shared)), level), machines.of))
+    return Verdict(compared, REPRODUCED if abs(compared.difference) <= max(tolerance, digit) else DIFFERS, tolerance, by)
 
 
 def _over_seeds(pool: Sequence[Compared]) -> Spread | None:
     """The standard deviation over seeds, pooled over rows and over published and own runs; None if no row has two seeds."""
-    several = [list(values.values()) for one in pool for values in (one.theirs, one.ours) if len(values) > 1]
+    several = [list(values.values()) for compared in pool for values in (compared.theirs, compared.ours) if len(values) > 1]
     freedom = sum(len(values) - 1 for values in several)
     if not freedom:
         return None
@@ -169,13 +170,13 @@ def _over_seeds(pool: Sequence[Compared]) -> Spread | None:
 
 def table(name: str, profile: str, verdicts: Sequence[Verdict], notes: Sequence[str] = ()) -> Table:
     rows = []
-    for one in verdicts:
-        comparison, digits = one.found, one.found.metric.digits
+    for verdict in verdicts:
+        comparison, digits = verdict.found, verdict.found.metric.digits
         off = signed(comparison.difference, digits) if comparison.ours else EMPTY
-        tolerance = EMPTY if one.allowed is None else f"±{one.allowed:.{digits}f} ({one.by})"
+        tolerance = EMPTY if verdict.allowed is None else f"±{verdict.allowed:.{digits}f} ({verdict.by})"
         means = [summarise(list(v.values())).text(digits) if v else EMPTY for v in (comparison.theirs, comparison.ours)]
         cell = comparison.cell
-        rows.append((cell.row.label, place_label(cell), comparison.metric.title, *means, off, tolerance, one.verdict))
+        rows.append((cell.row.label, place_label(cell), comparison.metric.title, *means, off, tolerance, verdict.verdict))
     header = ("Method", "Where", "Score", "Published", "This checkout", "Difference", "Allowed", "Verdict")
     level = f"at {100 * LEVEL:g} % for all cells together"
     footnotes = (f"Allowed: the difference that the spread over seeds, or of one seed over machines, explains, {level}.", *notes)
@@ -188,7 +189,9 @@ def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:
     arithmetics = [{_arithmetic(run) for run in side} for side in (theirs, ours)]
     if not arithmetics[1] or (_within(*arithmetics) and _within(*reversed(arithmetics))):
         return []
-    their_machine, our_machine = ("; ".join(f"{where}, {precision}" for where, precision in sorted(one)) for one in arithmetics)
+    their_machine, our_machine = (
+        "; ".join(f"{where}, {precision}" for where, precision in sorted(arithmetic)) for arithmetic in arithmetics
+    )
     return [f"Published on {their_machine}; here {our_machine}: one seed may differ as much as two seeds do."]
 
 
@@ -215,7 +218,7 @@ def verify(name: str, overrides: Sequence[str], root: Path = ROOT) -> list[str]:
         by_eye = f"lora-repro render {name} profile={profile}"
         print(f"{name}: not compared, it has no scores; to compare by eye: {by_eye}\n")
         return [UNSCORED]
-    return [one.verdict for one in verdicts]
+    return [verdict.verdict for verdict in verdicts]
 
 
 def check_published(results: Path) -> int:
@@ -241,8 +244,8 @@ def _faults(path: Path) -> Iterator[str]:
     except UserError as error:
         yield str(error)
         return
-    if lacking := [key for key in (SEAL, "files", "signature", "asked", "where", "measured") if key not in record]:
-        yield f"it has no {', '.join(lacking)}"
+    if missing := [key for key in (SEAL, "files", "signature", "asked", "where", "measured") if key not in record]:
+        yield f"it has no {', '.join(missing)}"
         return
     try:
         if not record["signature"] == path.stem == signature(record["asked"]):

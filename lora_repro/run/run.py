@@ -123,14 +123,14 @@ def first(config: DictConfig, overrides: Sequence[str]) -> list[Path]:
 
 def awaited(start: DictConfig, overrides: Sequence[str], task: str) -> dict[str, Any]:
     """The record of a run that several runs may start from: the first process runs it, the others wait."""
-    said = False
+    announced = False
     while True:
         try:
             return run(start, overrides)
         except Busy:
-            if not said:
+            if not announced:
                 print(f"waiting for the {task} run, which another process is running", file=sys.stderr, flush=True)
-            said = True
+            announced = True
             time.sleep(WAIT_SECONDS)
 
 
@@ -141,7 +141,7 @@ def measure(
 
     Ranks other than the first only train, then receive the first one's record. A row without a model has human answers.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     # Build everything that the configuration names before anything is loaded, so that a mistake shows at once.
     task, method, data, settings = (build(config[group]) for group in ("task", "method", "data", "train"))
     objective, spec, ranks, label = objective_of(config), backbone_of(config), Ranks.here(config.device), label_of(config)
@@ -198,7 +198,7 @@ def measure(
         measurements["general_loss"] = {key: record.finite(value) for key, value in losses.items() if value is not None}
     if model and not test:  # data.n_test=0: the trained weights and their dev loss are all that is wanted
         measurements["scores"] = {"dev_loss": measurements.get("dev_loss")}
-    measurements["wall_seconds"] = round(time.monotonic() - began + earlier, 1)
+    measurements["wall_seconds"] = round(time.monotonic() - start + earlier, 1)
     measurements["peak_memory_mb"] = max(training.peak_memory_mb if training else 0, provenance.peak_memory_mb(ranks.device))
     result = {
         "schema": record.SCHEMA,
@@ -217,7 +217,7 @@ def measure(
     }
     resume_files.thin(folder, config.launch.keep_gb)
     triples = zip(test, outputs if task.keeps_outputs else [None] * len(outputs), scores.per_input, strict=True) if scores else ()
-    predictions = [{"key": one.key, **({} if text is None else {"output": text}), **rest} for one, text, rest in triples]
+    predictions = [{"key": example.key, **({} if text is None else {"output": text}), **rest} for example, text, rest in triples]
     result = record.save(folder, result, predictions)
     metrics.finish(result, predictions)
     clean(folder)

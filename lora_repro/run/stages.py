@@ -216,8 +216,8 @@ def learn(
         if not trainable.method:  # a frozen body computes the same features every epoch
             with autocast(ranks.device, dtype):
                 size, passes = config.eval_batch_size, epochs(config, len(rows.train))
-                train_rows, dev_rows = (objective.frozen(backbone, each, size, passes) for each in (rows.train, rows.dev))
-                rows = replace(rows, train=train_rows, dev=dev_rows)
+                frozen_train, frozen_dev = (objective.frozen(backbone, split, size, passes) for split in (rows.train, rows.dev))
+                rows = replace(rows, train=frozen_train, dev=frozen_dev)
         observe = model.observer.observe if model.observer else None
         checkpoints = folder / CHECKPOINTS
         with deferred():  # a signal after the last step waits until the weights are saved

@@ -64,8 +64,8 @@ def _fetch(source: Source, folder: Path) -> None:
     downloads = {path: about for path, about in source.files.items() if not _right(folder / path, sums[path])}
     console.say(f"{source.name}: {source.title}; licence: {source.licence}")
     for file in (receipt, *(folder / path for path in source.files)):
-        for left in file.parent.glob(f".{file.name}.*.tmp"):  # by a killed process
-            left.unlink()
+        for leftover in file.parent.glob(f".{file.name}.*.tmp"):  # by a killed process
+            leftover.unlink()
     archives: dict[str, Path] = {}
     for path, about in downloads.items():
         target = folder / path
@@ -140,6 +140,6 @@ def split_mrpc(folder: Path) -> None:
             raise UserError(f"the server's {path} is not the file that GLUE is made from: run the same command again")
     dev = {tuple(line.split("\t")) for line in id_lines}
     head, *rows = lines
-    for name, wanted in (("train", False), ("dev", True)):
-        split_rows = [row for row in rows if (tuple(row.split("\t")[1:3]) in dev) is wanted]
+    for name, required in (("train", False), ("dev", True)):
+        split_rows = [row for row in rows if (tuple(row.split("\t")[1:3]) in dev) is required]
         write_text(folder / f"{name}.tsv", "\n".join([head, *split_rows]) + "\n")

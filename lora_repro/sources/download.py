@@ -28,14 +28,14 @@ def retrieve(url: str, folder: Path, name: str, sha256: str | None = None, blob:
     """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{name}.part"
-    for left in reversed(range(TRIES)):
+    for tries_left in reversed(range(TRIES)):
         try:
             _go_on(url, part)
             break
         except BROKEN as error:
             code = getattr(error, "code", None)
-            if left and (code is None or code in BUSY):
-                time.sleep(PAUSE * (TRIES - left))
+            if tries_left and (code is None or code in BUSY):
+                time.sleep(PAUSE * (TRIES - tries_left))
                 continue
             why = f"HTTP {code}" if code else str(getattr(error, "reason", error))
             raise NotAvailable(f"cannot download {url} ({why}): run the same command again to resume") from error

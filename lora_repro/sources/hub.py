@@ -96,13 +96,13 @@ def _asked(call: Callable[[], Any], hub_id: str, revision: str) -> Any:
     # The HTTP error of the client's transport library, which differs between versions.
     transport = [kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError" and issubclass(kind, Exception)]
     failures: tuple[type[Exception], ...] = (OSError, ValueError, *transport)
-    for left in reversed(range(TRIES)):
+    for tries_left in reversed(range(TRIES)):
         try:
             return call()
         except failures as error:
             code = getattr(getattr(error, "response", None), "status_code", None)
-            if left and code in BUSY:
-                time.sleep(PAUSE * (TRIES - left))
+            if tries_left and code in BUSY:
+                time.sleep(PAUSE * (TRIES - tries_left))
                 continue
             raise told(error, code, hub_id, revision) from error
 

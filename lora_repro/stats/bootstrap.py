@@ -41,9 +41,9 @@ class InputVariance(NamedTuple):
         samples = each[~np.isnan(each).any(axis=1)]
         if not len(samples):
             return cls(np.nan, np.nan)
-        k, one, mean = samples.shape[1], float(samples.var(axis=0).mean()), float(samples.mean(axis=1).var())
-        shared = one if k == 1 else min(max(0.0, (k * mean - one) / (k - 1)), one)
-        return cls(shared, one - shared)
+        k, of_one, mean = samples.shape[1], float(samples.var(axis=0).mean()), float(samples.mean(axis=1).var())
+        shared = of_one if k == 1 else min(max(0.0, (k * mean - of_one) / (k - 1)), of_one)
+        return cls(shared, of_one - shared)
 
 
 class Draws(NamedTuple):
@@ -183,7 +183,7 @@ def difference(
     scores = [sign * np.array([run.score for run in side]) for sign, side in zip(SIGNS, runs, strict=False)]
     samples = [sign * np.stack([run.each for run in side], axis=1) for sign, side in zip(SIGNS, runs, strict=False)]
     if len({len(side) for side in sides}) > 1:
-        samples = [one.mean(axis=1, keepdims=True) for one in samples]
+        samples = [sample.mean(axis=1, keepdims=True) for sample in samples]
     mean = float(sum(side.mean() for side in scores))
     return Draws(mean, np.asarray(sum(samples)), sizes[0], error(scores, paired, common, varies), seed)
 
@@ -212,7 +212,7 @@ def p_of(mean: float, draws: Sequence[Draws]) -> float:
 
     def beyond(log_level: float) -> float:
         level = math.exp(log_level)
-        error = standard_error(np.mean([one.at(level) for one in draws], axis=0))
+        error = standard_error(np.mean([draw.at(level) for draw in draws], axis=0))
         return abs(mean) - float(ndtri(1 - level / 2)) * error
 
     ends = math.log(SMALLEST), math.log(1 - 1e-9)

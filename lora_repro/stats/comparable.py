@@ -92,7 +92,7 @@ def resampled(sides: Sequence[Sequence[Run]], metric: str, seed: int) -> Draws:
     """
     paired = len({_start(side[0]) for side in sides}) == 1
     varies = tuple(any(_trains(run.record) for run in side) for side in sides)
-    runs = [run for side, drawn in zip(sides, varies, strict=True) for run in side if drawn]
+    runs = [run for side, trains in zip(sides, varies, strict=True) for run in side if trains]
     alike = {(run.store, _training(run.record)) if run.store and _all_finished(run) else None for run in runs}
     common = next(iter(alike)) if len(alike) == 1 else None
     seed_spread = spread(*common, metric) if common else None
@@ -160,7 +160,7 @@ def spread(store: Store, training: str, metric: str) -> Pooled | None:
 def _spread(store: Store, training: str, metric: str) -> Pooled | None:
     rows = [row for row in _rows(store).get(training, {}).values() if all(record["status"] == FINISHED for record in row)]
     scores = ([counted_score(record, metric) for record in row] for row in rows)
-    return pooled([[one for one in row if one is not None] for row in scores])
+    return pooled([[score for score in row if score is not None] for row in scores])
 
 
 @cache

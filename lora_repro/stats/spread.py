@@ -60,22 +60,22 @@ def pooled(rows: Sequence[Sequence[float]]) -> Pooled | None:
     freedom = sum(len(row) - 1 for row in scores)
     if len(scores) < 2 or freedom < FREEDOM:
         return None
-    variances, each = np.array([row.var(ddof=1) for row in scores]), np.array([len(row) - 1 for row in scores])
-    common = float(each @ variances) / freedom
-    if not variances.min() > 0 or _bartlett(variances / common, each) < REJECTED:
+    variances, freedoms = np.array([row.var(ddof=1) for row in scores]), np.array([len(row) - 1 for row in scores])
+    common = float(freedoms @ variances) / freedom
+    if not variances.min() > 0 or _bartlett(variances / common, freedoms) < REJECTED:
         return None
     return Pooled(math.sqrt(common), freedom, len(scores))
 
 
-def _bartlett(quotients: Floats, each: NDArray[np.int_]) -> float:
+def _bartlett(quotients: Floats, freedoms: NDArray[np.int_]) -> float:
     """p of equal variances. quotients: of each row's variance and the pooled one; each: their degrees of freedom f_i.
 
     -sum f_i ln q_i / (1 + (sum 1 / f_i - 1 / sum f_i) / (3 (k - 1))) has nearly a chi-squared distribution with k - 1 degrees of
     freedom. (scipy.stats has it, too, and takes a second to import.)
     """
-    k = len(each)
-    correction = 1 + ((1 / each).sum() - 1 / each.sum()) / (3 * (k - 1))
-    return float(chdtrc(k - 1, -float(each @ np.log(quotients)) / correction))
+    k = len(freedoms)
+    correction = 1 + ((1 / freedoms).sum() - 1 / freedoms.sum()) / (3 * (k - 1))
+    return float(chdtrc(k - 1, -float(freedoms @ np.log(quotients)) / correction))
 
 
 def error(sides: Sequence[Floats], paired: bool, common: Pooled | None, varies: Sequence[bool] = ()) -> Error:
@@ -91,7 +91,7 @@ def error(sides: Sequence[Floats], paired: bool, common: Pooled | None, varies: 
 
     A single seed has no spread of its own: it adds nothing.
     """
-    sides = [side for side, drawn in zip(sides, varies or [True] * len(sides), strict=True) if drawn]
+    sides = [side for side, depends in zip(sides, varies or [True] * len(sides), strict=True) if depends]
     sizes = [len(side) for side in sides]
     if paired and len(set(sizes)) == 1:
         total = np.sum(sides, axis=0)
@@ -110,8 +110,8 @@ def mean(errors: Sequence[Error]) -> Error:
 
     Where one of them is `UNKNOWN`, so are the degrees of freedom.
     """
-    variance = sum(one.size**2 for one in errors)
-    size, common = math.sqrt(variance) / len(errors), next((one.pooled for one in errors if len(errors) == 1), None)
+    variance = sum(error.size**2 for error in errors)
+    size, common = math.sqrt(variance) / len(errors), next((error.pooled for error in errors if len(errors) == 1), None)
     if UNKNOWN in errors or not variance:
-        return Error(size, math.inf if UNKNOWN in errors else min(one.freedom for one in errors), common)
-    return Error(size, variance**2 / sum(one.size**4 / one.freedom for one in errors), common)
+        return Error(size, math.inf if UNKNOWN in errors else min(error.freedom for error in errors), common)
+    return Error(size, variance**2 / sum(error.size**4 / error.freedom for error in errors), common)

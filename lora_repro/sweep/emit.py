@@ -107,13 +107,13 @@ def wandb_sweep(runs: Sequence[Cell]) -> str:
     seeds: dict[tuple[str, ...], list[str]] = {}
     for point in points:
         seeds.setdefault(tuple(point[key] for key in others), []).append(point.get("seed", ""))
-    every = dict.fromkeys(seed for each in seeds.values() for seed in each)
-    common = [seed for seed in every if all(seed in each for each in seeds.values())]
+    every = dict.fromkeys(seed for row_seeds in seeds.values() for seed in row_seeds)
+    common = [seed for seed in every if all(seed in row_seeds for row_seeds in seeds.values())]
     values = {key: list(dict.fromkeys(point[key] for point in points)) for key in others}
     if not common or len(seeds) != math.prod(map(len, values.values())):
         raise UserError("a W&B sweep is a grid, and some combinations of these values are no run: use --emit lines")
-    if left := len(points) - len(seeds) * len(common):
-        print(f"{left} runs left out: not every row has their seed; --emit lines prints them too", file=sys.stderr)
+    if extra := len(points) - len(seeds) * len(common):
+        print(f"{extra} runs left out: not every row has their seed; --emit lines prints them too", file=sys.stderr)
     if "seed" in axes:
         values["seed"] = common
     constants = [f"{key}={value}" for key, value in points[0].items() if key not in values and key != "tracker"]

@@ -36,7 +36,7 @@ def ranking_key(trial: Mapping[str, Any], by: str) -> tuple[float, float]:
 
 def mean_ranking_key(trials: Sequence[Mapping[str, Any]], by: str) -> tuple[float, float]:
     """The mean `ranking_key` over the trials of one rate, each with a seed of its own."""
-    scores, losses = zip(*(ranking_key(one, by) for one in trials), strict=True)
+    scores, losses = zip(*(ranking_key(trial, by) for trial in trials), strict=True)
     return statistics.fmean(scores), statistics.fmean(losses)
 
 
@@ -77,9 +77,9 @@ def loss_on_the_way(trials: Sequence[Mapping[str, Any]], share: float) -> float:
 
     Infinite if one of them diverged.
     """
-    if any(one["status"] == "diverged" for one in trials):
+    if any(trial["status"] == "diverged" for trial in trials):
         return math.inf
-    until = [[loss for step, loss in one["train_losses"] if step <= _paused_at(one, share)] for one in trials]
+    until = [[loss for step, loss in trial["train_losses"] if step <= _paused_at(trial, share)] for trial in trials]
     return statistics.fmean(statistics.fmean(losses[-WINDOW:]) for losses in until)
 
 

@@ -29,7 +29,7 @@ from lora_repro.config.compose import (
     resolved,
     unswept,
 )
-from lora_repro.errors import UserError
+from lora_repro.errors import INTERRUPTED, STOPPED, UserError
 from lora_repro.planning.cells import Cell, cell_of, cells, row_has_seed, unique, with_starts
 from lora_repro.records import rates, record
 from lora_repro.records.run_folder import RECORD
@@ -41,7 +41,7 @@ from lora_repro.sweep.grid import ranking_key
 from lora_repro.sweep.progress import Pace, Progress, announce, growing_table, others_of
 from lora_repro.sweep.run_summary import Status, exit_code, summary_line, table
 
-_met: set[Path] | None = None  # folders that this process's sweep has begun: a row without a rank is the same run at every rank
+_folders: set[Path] | None = None  # of the runs that this sweep has begun: a row without a rank is the same run at every rank
 _progress: Progress | None = None  # of this process's sweep
 
 
@@ -58,20 +58,20 @@ def job(config: DictConfig) -> None:
         if supervise.stopping() or not row_has_seed(config):
             return
         cell = cell_of(config, job_overrides())
-        if _met is not None:
-            if cell.folder in _met:
+        if _folders is not None:
+            if cell.folder in _folders:
                 return
-            _met.add(cell.folder)
-        if not _told(cell):
+            _folders.add(cell.folder)
+        if not _print_recorded(cell):
             parallel.submit(partial(_start, cell, job_overrides()))
     except UserError as error:
         console.report_error(error)
     if supervise.stopping() and "SUBMITIT_EXECUTOR" in os.environ:
-        sys.exit(supervise.STOPPED)  # leaves no result, so that the job continues if the cluster requeues it
+        sys.exit(STOPPED)  # leaves no result, so that the job continues if the cluster requeues it
 
 
-def _told(cell: Cell) -> bool:
-    """Whether a cell has its record, of which one line is then printed. Raises UserError as `record.find` does."""
+def _print_recorded(cell: Cell) -> bool:
+    """Print the line of a cell that has its record; returns whether it has one. Raises UserError as `record.find` does."""
     run_record = record.find(cell.folder, cell.asked)
     if run_record is None:
         return False
@@ -83,27 +83,27 @@ def _told(cell: Cell) -> bool:
 
 
 def _without_record(runs: Sequence[Cell]) -> list[Cell]:
-    """The cells whose runs are left for Hydra to start. The others are told here: Hydra takes half a second to compose each."""
-    left = []
+    """The cells that Hydra must start. The lines of the others are printed here: Hydra takes half a second to compose each."""
+    unrecorded = []
     for cell in runs:
         try:
-            has_record = _told(cell)
+            has_record = _print_recorded(cell)
         except UserError:  # a record that is wrong: `job` says how
             has_record = False
-        if has_record and _met is not None:
-            _met.add(cell.folder)
+        if has_record and _folders is not None:
+            _folders.add(cell.folder)
         elif not has_record:
-            left.append(cell)
-    return left
+            unrecorded.append(cell)
+    return unrecorded
 
 
-def narrowed(runs: Sequence[Cell], left: Sequence[Cell]) -> list[str]:
-    """Overrides that sweep, of each key's values among `runs`, only those that a cell of `left` has."""
+def narrowed(runs: Sequence[Cell], unrecorded: Sequence[Cell]) -> list[str]:
+    """Overrides that sweep, of each key's values among `runs`, only those that a cell of `unrecorded` has."""
     words = []
     for key in dict.fromkeys(item.partition("=")[0] for cell in runs for item in cell.overrides):
         before, after = (
             dict.fromkeys(item for cell in some for item in cell.overrides if item.startswith(f"{key}="))
-            for some in (runs, left)
+            for some in (runs, unrecorded)
         )
         if after and len(after) < len(before):
             words.append(f"{key}={','.join(item.removeprefix(f'{key}=') for item in after)}")
@@ -138,8 +138,8 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
         ray_launcher.use()
     if not str(hydra_node.sweeper._target_).endswith("BasicSweeper"):
         return _search(arguments, hydra_node)
-    global _met
-    _met = set()
+    global _folders
+    _folders = set()
     runs = unique(cells(arguments))
     if not runs:
         raise UserError("nothing to run: no row has these seeds")
@@ -157,24 +157,24 @@ def sweep(arguments: Sequence[str], hydra_node: DictConfig, shows: bool = True) 
     if rows := in_order(runs, records, rising=launcher.endswith("BasicLauncher") and slots == 1):
         sys.argv.append(rows)  # Hydra reads it
         runs = unique(cells([*arguments, rows]))  # in that order
-        missing = [cell for cell in runs if cell.signature in {one.signature for one in missing}]
+        missing = [cell for cell in runs if cell.signature in {run.signature for run in missing}]
     global _progress
     _progress = None
     if launcher.endswith("BasicLauncher") and not rule:
         _progress = Progress(Pace(missing, records, slots), growing_table(arguments, runs) if shows else None)
-    if rule is None and (launcher.endswith("BasicLauncher") or not missing):  # other launchers' workers do not know what is told
-        if not (due := _without_record(runs)):
+    if rule is None and (launcher.endswith("BasicLauncher") or not missing):  # other launchers' workers would print them again
+        if not (unrecorded := _without_record(runs)):
             return _report(arguments, runs, 0, False, shows)
-        sys.argv += narrowed(runs, due)  # Hydra reads it
+        sys.argv += narrowed(runs, unrecorded)  # Hydra reads it
     by_setting = {cell.setting: cell.asked["train"]["lr"] for cell in with_starts(runs) if cell.guess is not None}
     os.environ[rates.PLANNED] = json.dumps(by_setting)
     launch: Callable[[], int] = partial(_launch, slots) if rule is None else partial(_halve, arguments, runs, rule, slots)
     try:
         # submitit's jobs outlive this process
-        left, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
+        code, stopped = (launch(), False) if "submitit" in launcher else _stoppable(launch, hydra_node)
         if rule:
             runs = [cell for cell in runs if bisection.begun(cell)]
-        return _report(arguments, runs, left, stopped, shows)
+        return _report(arguments, runs, code, stopped, shows)
     finally:
         del os.environ[rates.PLANNED]
 
@@ -214,7 +214,7 @@ def check_shown(runs: Sequence[Cell]) -> None:
     if not isinstance(declaration, Pivot) or declaration.by != "metric":
         return
     metric = declaration.metrics[0].key
-    for cell in {one.task: one for one in runs}.values():
+    for cell in {run.task: run for run in runs}.values():
         metrics = (cell.asked["task"].get("metrics"), build(cell.asked["task"]).directions)
         if metric not in {*(metrics[0] or ()), *metrics[1], "dev_loss"}:
             raise UserError(
@@ -223,26 +223,26 @@ def check_shown(runs: Sequence[Cell]) -> None:
             )
 
 
-def _report(arguments: Sequence[str], runs: Sequence[Cell], left: int, stopped: bool, shows: bool = True) -> int:
-    """Print the outcome of every cell and the experiment's table; returns the sweep's exit code. `left`: that of its launch."""
+def _report(arguments: Sequence[str], runs: Sequence[Cell], code: int, stopped: bool, shows: bool = True) -> int:
+    """Print the outcome of every cell and the experiment's table; returns the sweep's exit code. code: that of its launch."""
     statuses = [Status.of(cell) for cell in runs]
     if shows or any(status.code for status in statuses):
         print(table(statuses if shows else [status for status in statuses if status.code]), flush=True)
     name = runs[0].asked["row"]["table"] if runs else None
-    if shows and name and left != 130 and any(not status.code for status in statuses):
+    if shows and name and code != INTERRUPTED and any(not status.code for status in statuses):
         print()
         overrides = [item for item in arguments if not item.startswith(("-", "experiment=", "hydra"))]
         rows = dict.fromkeys(cell.row.name for cell in runs)
         show.show(name, overrides, rows=[*rows] if others_of(name, runs, arguments) else ())
-    elif shows and not name and left != 130 and sum(not status.code for status in statuses) > 1:
+    elif shows and not name and code != INTERRUPTED and sum(not status.code for status in statuses) > 1:
         try:
             print(f"\n{sweep_tables.show_grid(runs)}", flush=True)
         except UserError as error:  # such as runs of different data
             console.say(f"no table of means: {error}")
-    lacking = exit_code(statuses)
-    if left == 130:
-        return left
-    return supervise.STOPPED if stopped and lacking else lacking or left
+    if code == INTERRUPTED:
+        return code
+    code_of_runs = exit_code(statuses)
+    return STOPPED if stopped and code_of_runs else code_of_runs or code
 
 
 def check_launch(hydra_node: DictConfig) -> None:
@@ -274,10 +274,10 @@ def _stoppable(launch: Callable[[], int], hydra_node: DictConfig) -> tuple[int, 
     if "joblib" in launcher or launcher == ray_launcher.NAME:
         os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several runs on one terminal overwrite each other
     with supervise.stoppable():
-        left = launch()
+        code = launch()
     stopped = supervise.stopping()
     mark.unlink(missing_ok=True)
-    return left, stopped
+    return code, stopped
 
 
 def in_order(runs: Sequence[Cell], records: Mapping[str, Mapping[str, Any]], rising: bool = False) -> str:
@@ -307,7 +307,7 @@ def _launch(slots: int = 1, work: Callable[[DictConfig], float | None] = job) ->
         with _progress.shown() if _progress and slots > 1 else nullcontext(), parallel.side_by_side(slots):
             hydra_program(work)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenExecutor:
         console.report_error(UserError("a worker of this sweep was killed; run the same command again to resume"))
         return 1
@@ -344,7 +344,7 @@ def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # we report that every run failed, without Hydra's traceback
     logging.getLogger("optuna").setLevel(logging.WARNING)  # each run prints a line of ours
     try:
-        left, stopped = _stoppable(partial(_launch, work=searched_job), hydra_node)
+        code, stopped = _stoppable(partial(_launch, work=searched_job), hydra_node)
     except ValueError as error:
         if "No trials are completed" not in str(error):
             raise
@@ -355,21 +355,20 @@ def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
         by = config.train.select_by
         optimum = -best.best_value if by == "score" else best.best_value
         print(f"best: {'  '.join(f'{key}={value}' for key, value in params.items())}  dev {by} {optimum:.4g}", flush=True)
-    return left or (supervise.STOPPED if stopped else 0)
+    return code or (STOPPED if stopped else 0)
 
 
 def _halve(arguments: Sequence[str], runs: Sequence[Cell], rule: bisection.Rule, slots: int = 1) -> int:
     """Let Hydra run a bisection, round by round; returns the last exit code that is not 0."""
     how = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
     code = 0
-    for due in bisection.rounds(runs, rule):
-        commands = grouped(due, lambda cell: cell.overrides[:-1])  # the last one is the seed
-        for each in commands:
-            if not (left := _without_record(each)):
+    for round_cells in bisection.rounds(runs, rule):
+        for cells_of_row in grouped(round_cells, lambda cell: cell.overrides[:-1]):  # the last one is the seed
+            if not (unrecorded := _without_record(cells_of_row)):
                 continue
-            sys.argv[1:] = [*how, *left[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in left)}"]
+            sys.argv[1:] = [*how, *unrecorded[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in unrecorded)}"]
             code = _launch(slots) or code
-            if code == 130 or supervise.stopping():
+            if code == INTERRUPTED or supervise.stopping():
                 return code
     return code
 

@@ -134,7 +134,7 @@ class Pace:
 
     def __post_init__(self) -> None:
         records = {cell.signature: self.known.get(cell.signature) for cell in self.missing}
-        seconds = [value for one in records.values() if one and (value := one["measured"].get("wall_seconds"))]
+        seconds = [value for record in records.values() if record and (value := record["measured"].get("wall_seconds"))]
         usual = statistics.mean(seconds) if seconds else 1.0
         self.left = {cell.signature: Work.of(cell, records[cell.signature], usual) for cell in self.missing}
         self.all = len(self.left)
@@ -158,8 +158,8 @@ class Pace:
 
     def told(self) -> str:
         """`2 of 14 runs done, about 21 min left`."""
-        left = self.seconds()
-        return f"{self.runs} of {self.all} runs done" + (f", about {duration(left)} left" if left is not None else "")
+        seconds = self.seconds()
+        return f"{self.runs} of {self.all} runs done" + (f", about {duration(seconds)} left" if seconds is not None else "")
 
     def at_work(self) -> list[tuple[Cell, int, int]]:
         """The runs that are going on, each with its last step and the number of its steps."""

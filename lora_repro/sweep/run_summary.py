@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_repro.errors import Busy, UserError
+from lora_repro.errors import INTERRUPTED, STOPPED, Busy, UserError
 from lora_repro.planning.cells import Cell, chosen_settings, varying_axes
 from lora_repro.records import attempts, record
 from lora_repro.records.run_folder import LOCK
-from lora_repro.sweep import supervise
 
-EXITS = (2, 3, 75, 130)  # exit codes of a run that ends on purpose (`lora_repro.errors`); any other is a crash, 1 for the sweep
+# Exit codes of a run that ends on purpose (`lora_repro.errors`); any other is a crash, 1 for the sweep.
+EXITS = (2, 3, STOPPED, INTERRUPTED)
 
 
 def summary_line(record: dict[str, Any], cell: Cell, again: bool = False) -> str:
@@ -70,7 +70,7 @@ def shown(folder: Path) -> str:
 def exit_code(statuses: Sequence[Status]) -> int:
     """0 if every cell has its record. A failure has priority over "again later" (75), which would not fix it."""
     codes = [status.code for status in statuses if status.code]
-    return next((code for code in codes if code != supervise.STOPPED), codes[0] if codes else 0)
+    return next((code for code in codes if code != STOPPED), codes[0] if codes else 0)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Status:
         if not why:
             return cls(cell, "not started", 1)
         code = history["exit"]
-        status = "stopped" if code in (supervise.STOPPED, 130) else "failed"  # 130: Ctrl-C, which reaches the run as well
+        status = "stopped" if code in (STOPPED, INTERRUPTED) else "failed"  # Ctrl-C reaches the run as well
         return cls(cell, status, code if code in EXITS else 1, attempts=tries, why=why)
 
 

@@ -26,7 +26,7 @@ from types import FrameType
 from uuid import uuid4
 
 from lora_repro import console
-from lora_repro.errors import Busy, Terminated
+from lora_repro.errors import INTERRUPTED, STOPPED, Busy, Terminated
 from lora_repro.files import running
 from lora_repro.records import attempts, record
 from lora_repro.sweep.gpus import own_gpu
@@ -40,9 +40,8 @@ PRELOADED = [
     *("lora_repro.metrics.glue", "lora_repro.metrics.nlg", "torch._dynamo", "transformers.tokenization_utils_tokenizers"),
     *(f"transformers.models.{name}.modeling_{name}" for name in ("bert", "gpt2", "llama", "roberta")),
 ]
-STOPPED = 75  # exit code: again later
 PROCESS = uuid4().hex  # tells this process from one with the same id in another container that shares paths.runs
-ANSWERS = (0, 2, 3, STOPPED, 130)  # exit codes of a run that ended by its own decision and is not tried again
+ANSWERS = (0, 2, 3, STOPPED, INTERRUPTED)  # exit codes of a run that ended by its own decision and is not tried again
 
 _signals: list[int] = []
 _patience = 0.0  # seconds that `start` waits for a run's folder
@@ -136,7 +135,7 @@ def start(
         module = "torch.distributed.run"
     code = 0
     _let_go(folder)
-    for left in reversed(range(max(1, tries))):
+    for tries_left in reversed(range(max(1, tries))):
         before = attempts.attempts(folder)["attempts"]
         card: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu, device, stopping) if processes == 1 else nullcontext({})
         try:
@@ -149,13 +148,13 @@ def start(
             code = _decided(folder, before, code)
         if code == -signal.SIGTERM or (code and stopping()):
             if attempts.attempts(folder)["attempts"] == before:  # the run could not record it itself
-                attempts.note(folder, STOPPED, f"stopped by {console.CTRL_C if code == 130 else _reason()}")
+                attempts.note(folder, STOPPED, f"stopped by {console.CTRL_C if code == INTERRUPTED else _reason()}")
             return STOPPED
         if code in ANSWERS:
             break
         reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
         attempts.note(folder, code, reason)
-        print(f"run {folder.name} {reason}; {'trying again' if left else 'giving up'}", file=sys.stderr, flush=True)
+        print(f"run {folder.name} {reason}; {'trying again' if tries_left else 'giving up'}", file=sys.stderr, flush=True)
     return code
 
 
@@ -181,7 +180,7 @@ def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int
     context = multiprocessing.get_context("forkserver") if linux else multiprocessing.get_context("spawn")
     context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_run, args=(module, arguments, environment))
-    told = False
+    terminated = False
     try:
         try:
             with _reading:
@@ -189,9 +188,9 @@ def _once(module: str, arguments: list[str], environment: dict[str, str]) -> int
         except (EOFError, ConnectionError):  # the fork server was killed; the next try starts another
             return NO_SERVER
         while (code := _ended(process)) is None:
-            if stopping() and not told:
+            if stopping() and not terminated:
                 process.terminate()
-                told = True
+                terminated = True
             wait([process.sentinel], timeout=1)
     except BaseException as error:  # Ctrl-C, or the launcher cancels its job: the run writes its checkpoint first
         if isinstance(error, KeyboardInterrupt) and not isinstance(error, Terminated):

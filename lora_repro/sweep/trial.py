@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from lora_repro import console
 from lora_repro.config import signature
 from lora_repro.config.compose import build, resolved, resolved_with_starts, starts_of
-from lora_repro.errors import Busy, Terminated, UserError
+from lora_repro.errors import STOPPED, Busy, Terminated, UserError
 from lora_repro.files import write_json
 from lora_repro.records import attempts, provenance, record
 from lora_repro.records.rates import PRUNED
@@ -169,7 +169,7 @@ def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
             with supervise.stoppable():
                 how = (start.launch.tries, 1, start.launch.per_gpu, start.device)
                 code = supervise.start("lora_repro.run", list(words), folder, *how)
-            if code == supervise.STOPPED:
+            if code == STOPPED:
                 raise Terminated if supervise.stopping() else Busy(f"a trial needs {folder}, which another process is running")
         run_record = record.find(folder, config_dict)
         if run_record is None or run_record["status"] != "finished":

@@ -103,8 +103,8 @@ class Search:
 
     def ended(self) -> bool:
         """Whether it was made, here or by whoever published it, with as many seeds at least, and did not stop at chance."""
-        matches = [one for one in self.known() if one["length"] == self.length and one.get("seeds", 1) >= self.seeds]
-        return any(not 0 < rates.stopped(one) < int(self.config.tune.most) for one in matches)
+        matches = [search for search in self.known() if search["length"] == self.length and search.get("seeds", 1) >= self.seeds]
+        return any(not 0 < rates.stopped(search) < int(self.config.tune.most) for search in matches)
 
     def begun(self) -> dict[int, list[Trial]]:
         """The trials of this search, by place, if it stopped at chance: it goes on from them.
@@ -115,11 +115,11 @@ class Search:
         trials: dict[int, list[Trial]] = {}
         for search in self.known():
             if (search["length"], search.get("seeds", 1)) == (self.length, self.seeds) and rates.stopped(search):
-                if any(one["lr"] not in places for one in search["trials"]):
+                if any(trial["lr"] not in places for trial in search["trials"]):
                     return {}
                 trials = {}  # of two that stopped, the later one went on from the other's trials
-                for one in search["trials"]:
-                    trials.setdefault(places[one["lr"]], []).append(one)
+                for trial in search["trials"]:
+                    trials.setdefault(places[trial["lr"]], []).append(trial)
         return trials
 
     def trial(self, config: DictConfig, lr: float, number: int, pause_after: float) -> Trial:
@@ -153,16 +153,16 @@ class Search:
         by = str(self.config.train.select_by)
         current_trials = self.trials(config, places, PAUSE[by])
         every = {**before, **current_trials}
-        full_trials = {place: [one for one in those if one["status"] == "finished"] for place, those in every.items()}
-        old = {place for place, those in full_trials.items() if not all(one.get("train_losses") for one in those)}
+        full_trials = {place: [trial for trial in those if trial["status"] == "finished"] for place, those in every.items()}
+        old = {place for place, those in full_trials.items() if not all(trial.get("train_losses") for trial in those)}
         losses = {place: loss_on_the_way(those, PAUSE[by]) for place, those in every.items() if place not in old}
         going_on = old | kept(losses, by)
-        candidates = [place for place, those in current_trials.items() if any(one["status"] == "paused" for one in those)]
+        candidates = [place for place, those in current_trials.items() if any(trial["status"] == "paused" for trial in those)]
         ends = self.trials(config, [place for place in candidates if place in going_on])
         pruned_trials = {
             place: [
-                give_up(config, self.rate(place), number, one) if one["status"] == "paused" else one
-                for number, one in enumerate(current_trials[place])
+                give_up(config, self.rate(place), number, trial) if trial["status"] == "paused" else trial
+                for number, trial in enumerate(current_trials[place])
             ]
             for place in candidates
             if place not in going_on
@@ -183,7 +183,7 @@ class Search:
             new_trials = self.pruned(config, places, trials) if self.config.tune.prune else self.trials(config, places)
             trials |= new_trials
             keys |= {place: mean_ranking_key(group, by) for place, group in new_trials.items()}
-        dirty = any(one.get("dirty") for group in trials.values() for one in group)
+        dirty = any(trial.get("dirty") for group in trials.values() for trial in group)
         if dirty and not provenance.code()["dirty"]:
             raise UserError("this checkout changed while its trials ran: commit the changes, then search again")
         search = {
@@ -194,7 +194,7 @@ class Search:
             "chosen": self.rate(best_place(keys)),
             "edge": edge(keys),
             **({"learnt": False} if keys[best_place(keys)][0] >= self.chance < math.inf else {}),
-            "trials": [one for place in sorted(trials) for one in trials[place]],
+            "trials": [trial for place in sorted(trials) for trial in trials[place]],
         }
         with record.lock(self.path.with_name(f"search-{self.name}")):
             if self.ended():
@@ -204,8 +204,8 @@ class Search:
 
     def save(self, search: Mapping[str, Any]) -> None:
         """Write the search beside this checkout's others of the setting."""
-        for left in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a killed process
-            left.unlink()
+        for leftover in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # by a killed process
+            leftover.unlink()
         row = {key: self.cell.asked["row"][key] for key in ("table", "name")}
         head = {"schema": record.SCHEMA, "setting": self.name, "row": row, "task": self.cell.task, "axes": self.cell.axes}
         write_json(self.path, sealed(rates.trials_of(head, [*self.own(), search])))
@@ -257,10 +257,10 @@ def tune(arguments: Sequence[str]) -> list[tuple[Search, dict[str, Any]]]:
 def search_line(search: Search, outcome: Mapping[str, Any]) -> str:
     """The line printed for a search: its rate and its trials, with their held-out scores and losses."""
     texts, metric = [], record.main_metric(search.cell.asked)
-    for one in outcome["trials"]:
-        score = "" if one.get("dev_score") is None else f"{metric} {one['dev_score']:.4f}, "
-        reason = rates.PRUNED if one.get("status") == rates.PRUNED else "diverged"
-        texts.append(f"{one['lr']:.3g}: " + (reason if one["dev_loss"] is None else f"{score}loss {one['dev_loss']:.4f}"))
+    for entry in outcome["trials"]:
+        score = "" if entry.get("dev_score") is None else f"{metric} {entry['dev_score']:.4f}, "
+        reason = rates.PRUNED if entry.get("status") == rates.PRUNED else "diverged"
+        texts.append(f"{entry['lr']:.3g}: " + (reason if entry["dev_loss"] is None else f"{score}loss {entry['dev_loss']:.4f}"))
     side = f" (at the {outcome['edge']} edge)" if outcome["edge"] else ""
     title = f"{search.cell.titled(search.cell.axes)} {search.cell.task}"
     return f"{title}: lr {outcome['chosen']:.3g}{side}; {'; '.join(texts)}"

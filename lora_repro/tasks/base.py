@@ -20,8 +20,8 @@ def check_scorable(outputs: Sequence[str], examples: Sequence[Example], gold: st
     """Raise UserError unless there is one output per example, at least one, and each example has its `gold` answers."""
     if len(outputs) != len(examples) or not examples:
         raise UserError(f"{len(outputs)} outputs for {len(examples)} inputs; give one per input, in order")
-    if lacking := [example.key for example in examples if not example.references]:
-        raise UserError(f"input {lacking[0]} has no {gold}; score a split with answers")
+    if missing := [example.key for example in examples if not example.references]:
+        raise UserError(f"input {missing[0]} has no {gold}; score a split with answers")
 
 
 def example_key(text: str) -> str:

@@ -97,10 +97,10 @@ def one_line(error: Exception) -> str:
 
 def join_all() -> list[str]:
     """Wait for every mirror for its patience, all in parallel, then close their trackers. Returns those still busy."""
-    began, busy, mirrors = time.monotonic(), [], sorted(unfinished, key=lambda item: item.patience)
+    start, busy, mirrors = time.monotonic(), [], sorted(unfinished, key=lambda item: item.patience)
     for mirror in mirrors:
         mirror.finish(Ending("failed"))  # if its run never did; a second finish has no effect
-        if not mirror.join(max(0.0, began + mirror.patience - time.monotonic())):
+        if not mirror.join(max(0.0, start + mirror.patience - time.monotonic())):
             busy.append(mirror.name)
     unfinished.clear()
     for name, close in closers.items() if not busy else ():

@@ -81,9 +81,13 @@ def claims(root: Path, profile: str) -> list[dict[str, Any]]:
     text = manifest.read_text(root / "results", "report.json")
     entries = json.loads(text)["claims"] if text else []
     return [
-        {"claim": one["statement"], "verdict": one["profiles"][profile]["verdict"], "told": f"{one['figure']} ({one['source']})"}
-        for one in entries
-        if profile in one["profiles"]
+        {
+            "claim": entry["statement"],
+            "verdict": entry["profiles"][profile]["verdict"],
+            "told": f"{entry['figure']} ({entry['source']})",
+        }
+        for entry in entries
+        if profile in entry["profiles"]
     ]
 
 

@@ -58,8 +58,8 @@ def _places(value: Any) -> Iterator[str]:
     """The values that are an absolute path as a whole: only there can it be seen that a blank belongs to a folder's name."""
     if isinstance(value, str) and PLACE.match(value):
         yield value
-    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _places(one)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _places(item)
 
 
 def _without_places(value: Any, places: Sequence[str]) -> Any:
@@ -69,8 +69,8 @@ def _without_places(value: Any, places: Sequence[str]) -> Any:
             value = value.replace(place, re.split(r"[/\\]", place)[-1])
         return PLACE.sub("", value)
     if isinstance(value, list):
-        return [_without_places(one, places) for one in value]
-    return {key: _without_places(one, places) for key, one in value.items()} if isinstance(value, dict) else value
+        return [_without_places(item, places) for item in value]
+    return {key: _without_places(item, places) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def table(predictions: list[dict[str, Any]], limit: int) -> tuple[list[str], list[list[Any]]]:

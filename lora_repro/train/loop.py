@@ -320,11 +320,11 @@ def _backward(
 ) -> tuple[torch.Tensor, int]:
     # The divisor is the count of the whole batch, so splitting the batch changes nothing but the order of additions.
     count = sum(objective.count(row) for row in rows)
-    mine = ranks.share(list(rows))
-    micro = config.micro_batch_size or len(mine)
+    share = ranks.share(list(rows))
+    micro = config.micro_batch_size or len(share)
     value, tokens = torch.zeros((), dtype=torch.float64, device=backbone.device), 0
-    for start in range(0, len(mine), micro):
-        batch = collate(mine[start : start + micro], backbone.pad, backbone.lengths).to(backbone.device)
+    for start in range(0, len(share), micro):
+        batch = collate(share[start : start + micro], backbone.pad, backbone.lengths).to(backbone.device)
         loss = objective.summed(backbone, batch, config.label_smoothing)
         scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         value, tokens = value + loss.detach().double() / count, tokens + batch.tokens

@@ -151,7 +151,7 @@ def save_state(
         facts[name] = None if math.isinf(facts[name]) else facts[name]
     checkpoint.save(folder, step, blob, facts)
     checkpoints = filter(None, map(read_sealed, folder.glob("step_*/state.json")))
-    asked_for = {best_path(folder, each["best_step"]) for each in checkpoints}
+    asked_for = {best_path(folder, checkpoint["best_step"]) for checkpoint in checkpoints}
     for path in set(folder.glob("best_*.safetensors")) - asked_for:
         path.unlink()
 

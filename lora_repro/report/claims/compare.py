@@ -118,11 +118,11 @@ class Compare(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         comparisons = []
         for cells in self.comparisons:
-            for mine in grouped(evidence.cells(cells[0].table), backbone_name):
-                tasks = [task for task in dict.fromkeys(cell.task for cell in mine) if not self.only or task in self.only]
+            for backbone_cells in grouped(evidence.cells(cells[0].table), backbone_name):
+                tasks = list(dict.fromkeys(cell.task for cell in backbone_cells if not self.only or cell.task in self.only))
                 groups = [[task] for task in tasks] if self.tasks == "each" or not tasks else [tasks]
-                for operands, group in itertools.product(expanded(cells, sizes_of(mine)), groups):
-                    comparisons.append([[_place(mine, cell, task, evidence) for cell in operands] for task in group])
+                for operands, group in itertools.product(expanded(cells, sizes_of(backbone_cells)), groups):
+                    comparisons.append([[_place(backbone_cells, cell, task, evidence) for cell in operands] for task in group])
         share = 1 / (len(comparisons) or 1)
         one_fails = self.combine == "all" or (self.combine == "most" and len(comparisons) <= 2)
         levels = Levels(LEVEL * (share if self.combine == "any" else 1), self.fails * (share if one_fails else 1))
@@ -162,7 +162,7 @@ class Compare(ClaimTest):
             better=self._verdict(BETTER, ours, wanting) if self.better else "", inside=inside(self.region, ours.each),
             says=f"{says} ({facts['unit']}), {epochs_in_words([run.record for run in runs])}",
             reason=Doubt.reasons(wanting) or self._undecided(verdict, ours, len(seeds)),
-            notes=(*notes, *self._beside(places, seeds, levels, ours), *ahead, *(one.note for one in wanting if one.note)),
+            notes=(*notes, *self._beside(places, seeds, levels, ours), *ahead, *(doubt.note for doubt in wanting if doubt.note)),
             **facts,
         )  # fmt: skip
 
@@ -252,13 +252,13 @@ class Value:
 def _value(places: Sequence[Sequence[Place]], seeds: Sequence[int], levels: Levels, metric: str | None = None) -> Value:
     """The mean over the tasks of the difference in their own scores, or in `metric`."""
     draws = [_drawn(cells, seeds, at, metric) for at, cells in enumerate(places)]
-    value = 100 * float(np.mean([one.difference for one in draws]))
-    holds, fails = (100 * np.mean([one.at(level) for one in draws], axis=0) for level in levels)
+    value = 100 * float(np.mean([draw.difference for draw in draws]))
+    holds, fails = (100 * np.mean([draw.at(level) for draw in draws], axis=0) for level in levels)
     low, high = interval(holds, levels.holds)
-    each = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
-    by_inputs = InputVariance.of(100 * np.mean([one.each for one in draws], axis=0))
-    over_seeds = spread.mean([one.error for one in draws]).times(100)
-    return Value(value, low, high, interval(fails, levels.fails), each, over_seeds, by_inputs,
+    by_seed = [100 * float(np.mean([_of_seed(cells, seed, metric) for cells in places])) for seed in seeds]
+    by_inputs = InputVariance.of(100 * np.mean([draw.each for draw in draws], axis=0))
+    over_seeds = spread.mean([draw.error for draw in draws]).times(100)
+    return Value(value, low, high, interval(fails, levels.fails), by_seed, over_seeds, by_inputs,
                  detectable(standard_error(holds), levels.holds))  # fmt: skip
 
 
@@ -273,14 +273,15 @@ def _scores_of(cells: Sequence[Place]) -> set[str]:
 
 def _wanting(places: Sequence[Sequence[Place]], seeds: Sequence[int]) -> list[Doubt]:
     """What keeps these cells from a verdict: too few test inputs, a learning rate in doubt, or a training that was too short."""
-    lacking = []
+    reasons = []
     for cells in places:
         keys = next((inputs(place.runs[seed]) for place in cells for seed in seeds if place.runs[seed].trained), None) or ()
         if len(keys) < INPUTS:
             note = f"{task_label(cells[0].cell)}: {len(keys)} test inputs; a verdict needs {INPUTS}"
-            lacking.append(Doubt("too few test inputs", note))
-        lacking += [one for place in cells for one in doubts(place.name, place.cell, [run.record for run in place.runs.values()])]
-    return list(dict.fromkeys(lacking))
+            reasons.append(Doubt("too few test inputs", note))
+        for place in cells:
+            reasons += doubts(place.name, place.cell, [run.record for run in place.runs.values()])
+    return list(dict.fromkeys(reasons))
 
 
 def swept(cell: Cell) -> tuple[str, Any]:
@@ -317,8 +318,8 @@ def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
     """
     candidates = sorted(set.intersection(*({*place.runs} for cells in places for place in cells)))
     seeds = [seed for seed in candidates if all(same_inputs([place.runs[seed] for place in cells]) for cells in places)]
-    answered = all(any(place.runs[seed].trained for place in cells for seed in seeds) for cells in places)
-    return seeds if answered else []
+    any_finished = all(any(place.runs[seed].trained for place in cells for seed in seeds) for cells in places)
+    return seeds if any_finished else []
 
 
 def _drawn(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> Draws:

@@ -93,8 +93,8 @@ def _look(name: str, test: ClaimTest, looks: Mapping[str, int]) -> None:
     """Tell a test how often its seeds were added to. Raises UserError for a number below 2, or a test that it costs nothing."""
     if any(not isinstance(n, int) or n < 2 for n in looks.values()) or (looks and not test.counts_looks):
         raise UserError(f"{name} has looks {dict(looks)}: whole numbers from 2, and only where scores are compared")
-    for one in (test, *getattr(test, "parts", ())):
-        one.looks = {str(profile): n for profile, n in looks.items()}
+    for part in (test, *getattr(test, "parts", ())):
+        part.looks = {str(profile): n for profile, n in looks.items()}
 
 
 def wanted(claims: Sequence[Claim]) -> dict[str, list[str]]:

@@ -34,7 +34,7 @@ class Doubt(NamedTuple):
 
     @staticmethod
     def reasons(doubts: Sequence[Doubt]) -> str:
-        return ", ".join(dict.fromkeys(one.reason for one in doubts))
+        return ", ".join(dict.fromkeys(doubt.reason for doubt in doubts))
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def epochs_in_words(records: Sequence[Mapping[str, Any]]) -> str:
     """`after one to three epochs`, of the rows that trained; `after 500 steps` where steps were asked for."""
     runs = [record for record in records if record["measured"].get("steps")]
     trainings = [record["asked"].get("train") or {} for record in runs]
-    epochs = sorted({float(one["epochs"]) for one in trainings if one.get("epochs") and not one.get("steps")})
-    if len(epochs) and all(not one.get("steps") for one in trainings):
+    epochs = sorted({float(training["epochs"]) for training in trainings if training.get("epochs") and not training.get("steps")})
+    if len(epochs) and all(not training.get("steps") for training in trainings):
         ends = [_number(end) for end in dict.fromkeys((epochs[0], epochs[-1]))]
         return f"after {' to '.join(ends)} epoch{'' if epochs[-1] == 1 else 's'}"
     steps = sorted({int(record["measured"]["steps"]) for record in runs})
@@ -130,7 +130,7 @@ def sentence(verdict: str, readings: Sequence[Reading]) -> str:
         return f"{comparisons[0].what}: {verdict}." if verdict == TESTED else f"{comparisons[0].what}: {comparisons[0].notes[0]}."
     first = deciding(verdict, comparisons)
     ends = "no verdict" if verdict == INCONCLUSIVE else verdict
-    counts = Counter(one.verdict for one in comparisons)
+    counts = Counter(comparison.verdict for comparison in comparisons)
     others = ", ".join(f"{count} {went[count > 1]}" for kind, went in WENT.items() if (count := counts[kind]))
     return f"{_told(first)}: {ends}." + (f" Of {len(comparisons)} comparisons {others}." if len(comparisons) > 1 else "")
 
@@ -138,8 +138,8 @@ def sentence(verdict: str, readings: Sequence[Reading]) -> str:
 def deciding(verdict: str, readings: Sequence[Reading]) -> Reading:
     """The first of the readings that have the verdict, or keep the claim from one; with a value if one of them has a value."""
     target = REFUTED if verdict == CONTRADICTED else verdict
-    return next((one for one in readings if one.verdict == target and one.value is not None),
-                next((one for one in readings if one.verdict in (target, NOT_RUN)), readings[0]))  # fmt: skip
+    return next((reading for reading in readings if reading.verdict == target and reading.value is not None),
+                next((reading for reading in readings if reading.verdict in (target, NOT_RUN)), readings[0]))  # fmt: skip
 
 
 def _told(reading: Reading) -> str:

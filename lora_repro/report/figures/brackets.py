@@ -55,7 +55,7 @@ class BracketPanel:
 
     @property
     def bounds(self) -> list[float]:
-        ends = {end for row in self.rows for one in row.brackets for end in (one.low, one.high)}
+        ends = {end for row in self.rows for bracket in row.brackets for end in (bracket.low, bracket.high)}
         return sorted(end for end in ends if end is not None)
 
 
@@ -81,7 +81,7 @@ def _draw(axis: Axes, panel: BracketPanel, colours: dict[str, str]) -> None:
 
     axis.set_title(to_mathtext(panel.title), fontsize=9)
     axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel, xscale="log", yscale="log")
-    xs = [one.x for row in panel.rows for one in row.brackets]
+    xs = [bracket.x for row in panel.rows for bracket in row.brackets]
     axis.set_xlim(min(xs) / 1.3, max(xs) * 1.3)
     axis.set_ylim(panel.bounds[0] / 3, panel.bounds[-1] * 3)  # also the room of an arrow
     axis.set_xticks([x for x, _ in panel.ticks], [text for _, text in panel.ticks])
@@ -91,20 +91,20 @@ def _draw(axis: Axes, panel: BracketPanel, colours: dict[str, str]) -> None:
         scale.set_minor_locator(NullLocator())
     for index, row in enumerate(panel.rows):
         aside = (max(xs) / min(xs) * 1.3**2) ** (APART * (index - (len(panel.rows) - 1) / 2))
-        for number, one in enumerate(row.brackets):
-            _bar(axis, one, one.x * aside, colours[row.label], to_mathtext(row.label) if number == 0 else "")
+        for number, bracket in enumerate(row.brackets):
+            _bar(axis, bracket, bracket.x * aside, colours[row.label], to_mathtext(row.label) if number == 0 else "")
     add_note(axis, NOTE)
 
 
-def _bar(axis: Axes, one: Bracket, x: float, colour: str, label: str) -> None:
+def _bar(axis: Axes, bracket: Bracket, x: float, colour: str, label: str) -> None:
     """A thick line between the bounds, or an arrow from the only one."""
     style: Any = {"color": colour, "linewidth": 5, "solid_capstyle": "butt", "zorder": 3, "label": label or None}
-    if one.low is not None and one.high is not None:
-        axis.plot([x, x], [one.low, one.high], **style)
+    if bracket.low is not None and bracket.high is not None:
+        axis.plot([x, x], [bracket.low, bracket.high], **style)
         return
-    start = one.low if one.low is not None else one.high
+    start = bracket.low if bracket.low is not None else bracket.high
     assert start is not None
     axis.plot([], [], **style)
-    tip = start * 2.2 if one.high is None else start / 2.2
+    tip = start * 2.2 if bracket.high is None else start / 2.2
     look: Any = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 12}
     axis.annotate("", xy=(x, tip), xytext=(x, start), arrowprops=look, zorder=3)

@@ -151,22 +151,22 @@ def _placed(axis: Axes, spots: Sequence[CurvePoint], label: str, style: dict[str
     if not spots:
         return
     style = {**style, **({"linestyle": "none"} if plot.scale == "places" else {"linewidth": 1.2})}
-    one = all(spot.sd is None for spot in spots)
+    single_seeds = all(spot.sd is None for spot in spots)
     axis.errorbar(
         [spot.x or 0.0 for spot in spots],
         [spot.y for spot in spots],
-        yerr=None if one else [spot.sd or 0.0 for spot in spots],
-        markerfacecolor="white" if one and not plot.quoted and not plot.spreadless else style["color"],
+        yerr=None if single_seeds else [spot.sd or 0.0 for spot in spots],
+        markerfacecolor="white" if single_seeds and not plot.quoted and not plot.spreadless else style["color"],
         capsize=3,
         label=label,
         zorder=3,
         **style,
     )
     for spot in spots:
-        if spot.sd is None and not one and not plot.quoted:  # only this cell lost a seed, or lacks one
+        if spot.sd is None and not single_seeds and not plot.quoted:  # only this cell lost a seed, or lacks one
             axis.plot(spot.x or 0.0, spot.y, markerfacecolor="white", zorder=4, **style)
         if spot.mark:
-            xs = [each.x for other in plot.curves for each in other.spots if each.x is not None]
+            xs = [spot.x for other in plot.curves for spot in other.spots if spot.x is not None]
             side = "left" if spot.x == min(xs, default=0) else "right" if spot.x == max(xs, default=0) else "center"
             offset = {"left": (6, -3), "center": (0, 6), "right": (-6, -3)}[side]  # within the axes, off their numbers
             at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": offset, "textcoords": "offset points", "ha": side}
@@ -220,9 +220,9 @@ def _quarters(losses: Sequence[tuple[int, float]]) -> tuple[float, float]:
     losses: (last step, mean loss) of each part of them.
     """
     before = (0, *(step for step, _ in losses))
-    each = [loss for first, (last, loss) in zip(before, losses, strict=False) for _ in range(last - first)]
-    half, last = len(each) // 2, len(each) * 3 // 4
-    return statistics.fmean(each[half:last]), statistics.fmean(each[last:])
+    per_step = [loss for first, (last, loss) in zip(before, losses, strict=False) for _ in range(last - first)]
+    half, last = len(per_step) // 2, len(per_step) * 3 // 4
+    return statistics.fmean(per_step[half:last]), statistics.fmean(per_step[last:])
 
 
 def _losses(group: Sequence[Run]) -> tuple[Plot, Plot]:

@@ -66,12 +66,12 @@ def rows(ledger: Ledger, profile: str) -> list[Row]:
     claims = []
     for claim, outcomes in ledger.entries:
         outcome = outcomes[profile]
-        readings = [one for one in outcome.readings if one.verdict != BESIDE]
-        one = deciding(outcome.verdict, readings) if readings else None
-        if one is not None and one.value is not None and one.region is not None:
-            unit = f" ({one.unit})" if one.unit.startswith(("of ", "nats", "% of")) else ""
-            source_value = claim.printed if one is readings[0] else None
-            claims.append(Row(claim.statement.rstrip(".") + unit, one, one.region, source_value, outcome.verdict))
+        readings = [reading for reading in outcome.readings if reading.verdict != BESIDE]
+        reading = deciding(outcome.verdict, readings) if readings else None
+        if reading is not None and reading.value is not None and reading.region is not None:
+            unit = f" ({reading.unit})" if reading.unit.startswith(("of ", "nats", "% of")) else ""
+            source_value = claim.printed if reading is readings[0] else None
+            claims.append(Row(claim.statement.rstrip(".") + unit, reading, reading.region, source_value, outcome.verdict))
     return claims
 
 
@@ -98,14 +98,14 @@ def save(ledger: Ledger, profile: str, stem: Path) -> list[Path]:
 
 
 def _figure(claims: Sequence[Row], title: str, caption: str) -> Figure:
-    groups = [(name, mine) for name in PANELS if (mine := [row for row in claims if row.panel == name])]
-    labels = {name: [to_mathtext(wrapped(row.label, LABEL - 0.1, size=7.5)) for row in mine] for name, mine in groups}
+    groups = [(name, rows) for name in PANELS if (rows := [row for row in claims if row.panel == name])]
+    labels = {name: [to_mathtext(wrapped(row.label, LABEL - 0.1, size=7.5)) for row in rows] for name, rows in groups}
     heights = [ABOVE + sum(_lines(label) * LINE + 0.06 for label in labels[name]) for name, _ in groups]
     figure = blank(WIDE, sum(heights))
     cast(Any, figure.get_layout_engine()).set(w_pad=0.3)  # text is up to a tenth wider in an SVG than it was measured
     axes = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for axis, (name, mine) in zip(axes, groups, strict=True):
-        _panel(axis, name, mine, labels[name])
+    for axis, (name, rows) in zip(axes, groups, strict=True):
+        _panel(axis, name, rows, labels[name])
     add_title_caption(figure, title, caption)
     return figure
 
@@ -114,13 +114,13 @@ def _lines(label: str) -> int:
     return label.count("\n") + 1
 
 
-def _panel(axis: Axes, name: str, mine: Sequence[Row], labels: Sequence[str]) -> None:
+def _panel(axis: Axes, name: str, rows: Sequence[Row], labels: Sequence[str]) -> None:
     title, unit, span = PANELS[name]
     axis.set_title(title, fontsize=9, loc="left", fontweight="bold")
     axis.set_xlabel(unit, fontsize=8)
     if name == TIMES:
         axis.set_xscale("log")
-    low, high = span or _range(mine, name == TIMES)
+    low, high = span or _range(rows, name == TIMES)
     axis.set_xlim(low, high)
     places, at = [], 0.0
     for label in labels:
@@ -137,13 +137,13 @@ def _panel(axis: Axes, name: str, mine: Sequence[Row], labels: Sequence[str]) ->
         ticks = [tick for tick in (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20) if low <= tick <= high]
         axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_xticks([], minor=True)
-    for (place, tall), row in zip(places, mine, strict=True):
+    for (place, tall), row in zip(places, rows, strict=True):
         _draw(axis, row, place, tall, low, high)
 
 
-def _range(mine: Sequence[Row], log: bool) -> tuple[float, float]:
+def _range(rows: Sequence[Row], log: bool) -> tuple[float, float]:
     """From the least to the largest of everything drawn, with a margin."""
-    ends = [end for row in mine for end in (row.reading.value, row.reading.low, row.reading.high, row.printed, row.region.floor,
+    ends = [end for row in rows for end in (row.reading.value, row.reading.low, row.reading.high, row.printed, row.region.floor,
                                             row.region.ceiling) if end is not None and math.isfinite(end)]  # fmt: skip
     if log:
         ends = [end for end in ends if end > 0]

@@ -84,9 +84,9 @@ def undominated(points: Sequence[Point]) -> list[Point]:
     """The points than which no other has as small an x and as large a y, and one of them better; by x. Lines (x = 0) are none."""
     candidates = [point for point in points if point.x > 0]
     front = [
-        one
-        for one in candidates
-        if not any(o.x <= one.x and o.y >= one.y and (o.x, o.y) != (one.x, one.y) for o in candidates)
+        candidate
+        for candidate in candidates
+        if not any(o.x <= candidate.x and o.y >= candidate.y and (o.x, o.y) != (candidate.x, candidate.y) for o in candidates)
     ]
     return sorted(front, key=lambda point: point.x)
 
@@ -136,7 +136,8 @@ def _draw(axis: Axes, panel: Panel, ylabel: str) -> None:
         names[kind] = axis.plot([], [], linestyle="none", label=kind, **legend_style)[0]
     if panel.front:
         best = undominated(panel.points)
-        axis.plot([one.x for one in best], [one.y for one in best], color=GREY, linewidth=0.8, alpha=0.6, zorder=2)
+        xs, ys = [point.x for point in best], [point.y for point in best]
+        axis.plot(xs, ys, color=GREY, linewidth=0.8, alpha=0.6, zorder=2)
     for point in panel.points:
         pair = [other for other in points if panel.joined and point.quoted and not other.quoted and other.label == point.label]
         for other in pair:
@@ -254,7 +255,7 @@ def _place(
         nearest = min((_distance(box, other) for other in others), default=float("inf"))
         return nearest < (NEAR if reach > REACHES[0] else _distance(box, own) + NEAR)  # farther out a line leads to it
 
-    sizes = {each: _moved(axis, text, 0, each, (1, 1)).size for each in words}  # measured once: drawing text is slow
+    sizes = {word: _moved(axis, text, 0, word, (1, 1)).size for word in words}  # measured once: drawing text is slow
     for number, way in enumerate(ways):
         box = _box(own, way[0] * axis.figure.dpi / 72, sizes[way[1]], way[2])
         beyond = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)

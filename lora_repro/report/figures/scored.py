@@ -54,9 +54,9 @@ def panel(scores: Scores, quoted: bool, title: str = "") -> Panel:
 
 def titles(scores: Sequence[Scores]) -> list[str]:
     """Each panel's title: its backbone and its scores, each only if the panels differ in it. The caption has what they share."""
-    facts = [(one.caption.backbone, one.caption.scores) for one in scores]
-    differing = [part for part in (0, 1) if len({each[part] for each in facts}) > 1]
-    return [". ".join(each[part] for part in differing) for each in facts]
+    facts = [(part.caption.backbone, part.caption.scores) for part in scores]
+    differing = [part for part in (0, 1) if len({fact[part] for fact in facts}) > 1]
+    return [". ".join(fact[part] for part in differing) for fact in facts]
 
 
 def curve_plot(scores: Scores, over: str, axis: str, title: str = "") -> Plot:
@@ -189,12 +189,12 @@ def short(number: float) -> str:
 
 def provenance(*scores: Scores) -> str:
     """Whose numbers a figure shows: the facts of its tables' captions, each once and without the command."""
-    return ". ".join(dict.fromkeys(one.caption.whose[i].rstrip(".") for i in range(4) for one in scores)) + "."
+    return ". ".join(dict.fromkeys(part.caption.whose[i].rstrip(".") for i in range(4) for part in scores)) + "."
 
 
 def sources(scores: Sequence[Scores]) -> str:
     """The tables of the paper that the quoted values come from."""
-    notes = [note for one in scores for result in one.results if result.origin is Origin.PAPER for note in result.notes]
+    notes = [note for part in scores for result in part.results if result.origin is Origin.PAPER for note in result.notes]
     tables = dict.fromkeys(note.split(",")[0].split(":")[0] for note in notes)
     return f"Hu et al. 2021 (arXiv:2106.09685), {', '.join(tables)}."
 
@@ -207,8 +207,8 @@ def mark(result: Result, column: Column) -> str:
     """`1 of 2 collapsed`: the lost seeds of a cell, which count in its mean if they have a score."""
     failures = result.lost.get(column.key, ())
     cell = result.cells.get(column.key)
-    total = (cell.n or 0) if cell else sum(one.seeds for one in failures)
-    return ", ".join(f"{one.seeds} of {total} {one.status}" for one in failures)
+    total = (cell.n or 0) if cell else sum(failure.seeds for failure in failures)
+    return ", ".join(f"{failure.seeds} of {total} {failure.status}" for failure in failures)
 
 
 def _absent(results: Sequence[Result], column: Column) -> list[str]:
@@ -273,8 +273,8 @@ def panel_beside_paper(scores: Scores) -> Panel | None:
     title = f"Ours ({scores.caption.backbone.partition(',')[0]}) and the {theirs.source}"
     points.append(Point(mine.label, 100.0, 0.0, None, mine.method, single=mine.cells[key].n == 1))
     xlabel = f"trained parameters (% of {in_sentence(mine.label)}'s, log scale)"
-    many, one = "ours; bar: 95 % interval", "ours, one seed: supports no verdict; bar: 95 % interval"
-    return Panel(title, (*points, *paper_points), xlabel, many, one, floor=-reach, joined=True)
+    many, single = "ours; bar: 95 % interval", "ours, one seed: supports no verdict; bar: 95 % interval"
+    return Panel(title, (*points, *paper_points), xlabel, many, single, floor=-reach, joined=True)
 
 
 def statement_beside_paper(scores: Scores) -> str:

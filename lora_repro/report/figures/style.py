@@ -178,15 +178,16 @@ def rounded(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(f"{value:.9g}")
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return np.array([rounded(one) for one in value.ravel()]).reshape(value.shape)
+        return np.array([rounded(number) for number in value.ravel()]).reshape(value.shape)
     if isinstance(value, Mapping):
-        return {rounded(key): rounded(one) for key, one in value.items()}
+        return {rounded(key): rounded(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(rounded, value))
     if isinstance(value, list | tuple):
         return type(value)(map(rounded, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **{one.name: rounded(getattr(value, one.name)) for one in dataclasses.fields(value)})
+        names = [field.name for field in dataclasses.fields(value)]
+        return dataclasses.replace(value, **{name: rounded(getattr(value, name)) for name in names})
     return value
 
 
@@ -195,7 +196,7 @@ def _spelt(value: object) -> object:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"": type(value).__name__, **{one.name: getattr(value, one.name) for one in dataclasses.fields(value)}}
+        return {"": type(value).__name__, **{field.name: getattr(value, field.name) for field in dataclasses.fields(value)}}
     return repr(value)
 
 
@@ -264,6 +265,6 @@ def assign_styles(curves: dict[str, str]) -> dict[str, MethodStyle]:
     """key -> look, given key -> method: the method's own, or one in turn if several keys have the same method or none."""
     methods = list(curves.values())
     own = {key: style_of(method) for key, method in curves.items() if method and methods.count(method) == 1}
-    free = [colour for colour in COLOURS if colour not in {one.colour for one in own.values()}] or COLOURS
+    free = [colour for colour in COLOURS if colour not in {look.colour for look in own.values()}] or COLOURS
     others = [key for key in curves if key not in own]
     return own | {key: MethodStyle(free[i % len(free)], MARKERS[i % len(MARKERS)]) for i, key in enumerate(others)}

@@ -92,10 +92,10 @@ def pages(store: Store, target: Path, experiments: Sequence[Shown], data: str | 
     folder, inner = store.folder, target.parent / BEHIND / "page.html"
     results, profile, records = folder.parent, folder.name, store.records
     check(results, [f"{profile}/figures"])
-    runs = runs_of(records, profile, {one.name: one.commands for one in experiments})
+    runs = runs_of(records, profile, {experiment.name: experiment.commands for experiment in experiments})
     if not runs:
         raise UserError(f"no records under {folder}")
-    sections = _sections([exhibit for one in experiments for exhibit in one.exhibits], folder, inner)
+    sections = _sections([exhibit for experiment in experiments for exhibit in experiment.exhibits], folder, inner)
     ran, missing = ([section for section in sections if section.run == is_run] for is_run in (True, False))
     order = [section.stem for section in sections]
     report = report_json.read(results)
@@ -106,8 +106,12 @@ def pages(store: Store, target: Path, experiments: Sequence[Shown], data: str | 
     about = by_experiment([*papers, *followups], report["tables"].get(profile, {}), order)
     texts = examples(runs, order, folder / "predictions", data)
     of_claims = [link_figure(path.with_suffix(""), inner) for path in (folder / "figures").glob(f"{CLAIMS}.svg")]
-    names = {"": "In short", **({CLAIMS: "Claims"} if papers or followups else {}), **{one.stem: one.title for one in ran},
-             RUNS: "Records and commands"}  # fmt: skip
+    names = {
+        "": "In short",
+        **({CLAIMS: "Claims"} if papers or followups else {}),
+        **{experiment.stem: experiment.title for experiment in ran},
+        RUNS: "Records and commands",
+    }
     common: dict[str, Any] = {
         "profile": profile, "reading": reading, "inline": inline, "verdicts": VERDICTS, "counts": counted(papers),
         "papers": papers, "later": followups, "up": Path(os.path.relpath(results, inner.parent)).as_posix(), "numbers": numbers,
@@ -125,10 +129,10 @@ def pages(store: Store, target: Path, experiments: Sequence[Shown], data: str | 
         figures=[link_figure(stem, target) for stem in stems if stem.with_suffix(".svg").is_file()],
     )}  # fmt: skip
     for section in ran:
-        mine = [one for one in texts if one.table == section.stem]
-        told_of = about.get(section.stem, [])
-        documents[f"{BEHIND}/{section.stem}.html"] = made(
-            "experiment.html", section.stem, title=section.title, section=section, claims=told_of, examples=mine)  # fmt: skip
+        table_texts = [text for text in texts if text.table == section.stem]
+        claims = about.get(section.stem, [])
+        facts = {"title": section.title, "section": section, "claims": claims, "examples": table_texts}
+        documents[f"{BEHIND}/{section.stem}.html"] = made("experiment.html", section.stem, **facts)
     if CLAIMS in names:
         documents[f"{BEHIND}/{CLAIMS}.html"] = made("claims.html", CLAIMS, title="Claims", figures=of_claims)
     ledger = listed(runs, order, measures.load(folder, "latency"), common["up"])

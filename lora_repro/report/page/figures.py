@@ -99,7 +99,7 @@ def article(text: str, source: Path, page: Path, behind: str) -> tuple[str, Mark
             figures = [link_figure(stem, page.resolve()) for stem in stems]
             picture = Markup('<img src="{0.source}" alt="{0.title}" width="{0.width}" height="{0.height}">')
         else:
-            wide = Markup(' class="wide" tabindex="0"') if any(one.wide for one in figures) else Markup()
+            wide = Markup(' class="wide" tabindex="0"') if any(figure.wide for figure in figures) else Markup()
             finding = Markup("<figure{}>\n<figcaption>{}</figcaption>\n").format(wide, inline(" ".join(part.split())))
             images = Markup("\n").join(map(picture.format, figures))
             parts.append(finding + Markup('<div class="figures">\n{}\n</div>\n</figure>\n').format(images))

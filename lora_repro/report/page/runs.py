@@ -203,10 +203,10 @@ def examples(runs: Sequence[RecordedRun], order: Sequence[str], predictions: Pat
     texts = [run for run in runs if run.task.get("kind", "text") == "text" and run.table in order]
     texts = [run for run in texts if run.record["status"] == "finished" and not run.command.extra]
     for task in sorted({str(run.task["name"]) for run in texts}):
-        mine = [run for run in texts if run.task["name"] == task]
-        table = min((run.table for run in mine), key=order.index)
+        group = [run for run in texts if run.task["name"] == task]
+        table = min((run.table for run in group), key=order.index)
         rows: dict[tuple[str, ...], RecordedRun] = {}
-        for run in sorted((run for run in mine if run.table == table), key=lambda run: run.seed):
+        for run in sorted((run for run in group if run.table == table), key=lambda run: run.seed):
             rows.setdefault(run.command.overrides[:-1], run)
         task_runs = sorted(rows.values(), key=lambda run: (run.command.order, run.row))
         if example_set := _examples(table, task, task_runs, predictions, data):

@@ -49,12 +49,13 @@ class Claim:
 def claims_of(entries: Sequence[Mapping[str, Any]], profile: str, after: bool) -> list[Claim]:
     """The claims of the paper, or with `after` those of later work, at a profile. entries: the claims of report.json."""
     claims = []
-    for one in entries:
-        if one["after_the_paper"] == after and profile in one["profiles"]:
-            outcome, elsewhere = one["profiles"][profile], {k: v["verdict"] for k, v in one["profiles"].items() if k != profile}
-            told_of = {key: one[key] for key in ("id", "statement", "figure", "source", "test")}
+    for entry in entries:
+        if entry["after_the_paper"] == after and profile in entry["profiles"]:
+            outcome = entry["profiles"][profile]
+            elsewhere = {name: other["verdict"] for name, other in entry["profiles"].items() if name != profile}
+            facts = {key: entry[key] for key in ("id", "statement", "figure", "source", "test")}
             judgement = {"verdict": outcome["verdict"], "sentence": outcome["sentence"], "readings": tuple(outcome["readings"])}
-            claims.append(Claim(**told_of, **judgement, elsewhere=elsewhere))
+            claims.append(Claim(**facts, **judgement, elsewhere=elsewhere))
     return claims
 
 
@@ -66,7 +67,8 @@ def counted(claims: Sequence[Claim]) -> dict[str, int]:
 
 def decided(claims: Sequence[Claim]) -> dict[str, list[Claim]]:
     """Verdict -> its claims, for the verdicts that a number gave."""
-    by_verdict = {verdict: [one for one in claims if one.verdict == verdict] for verdict in (REPLICATED, REFUTED, CONTRADICTED)}
+    verdicts = (REPLICATED, REFUTED, CONTRADICTED)
+    by_verdict = {verdict: [claim for claim in claims if claim.verdict == verdict] for verdict in verdicts}
     return {verdict: those for verdict, those in by_verdict.items() if those}
 
 
@@ -83,8 +85,8 @@ def by_experiment(
         stem: {name for item in (*table["cells"], *table["sheets"]) for name in item["records"]} for stem, table in tables.items()
     }
     by_stem: dict[str, list[Claim]] = {}
-    for claim in sorted((one for one in claims if one.verdict in order), key=lambda one: order.index(one.verdict)):
-        sources = {source for one in claim.readings for source in one["sources"]}
+    for claim in sorted((claim for claim in claims if claim.verdict in order), key=lambda claim: order.index(claim.verdict)):
+        sources = {source for reading in claim.readings for source in reading["sources"]}
         mentions = [stem for stem in stems if re.search(rf"`{stem}/", claim.test)]
         read = {Path(source).stem for source in sources if "/measures/" not in source}
         measures = {Path(source).stem.partition("@")[0] for source in sources if "/measures/" in source}
@@ -94,15 +96,15 @@ def by_experiment(
     return by_stem
 
 
-def reading(one: Mapping[str, Any]) -> str:
+def reading(entry: Mapping[str, Any]) -> str:
     """`1.4 [−3.3, 6.5] (n = 3), 4 of 5 seeds inside, Δ 7.0`, or the verdict without a value. Δ: what would have shown."""
-    if one["value"] is None:
-        return str(one["verdict"])
-    number = [_signed(one[key]) for key in ("value", "low", "high") if one[key] is not None]
+    if entry["value"] is None:
+        return str(entry["verdict"])
+    number = [_signed(entry[key]) for key in ("value", "low", "high") if entry[key] is not None]
     between = f" [{number[1]}, {number[2]}]" if len(number) == 3 else ""
-    n = f" (n = {one['n']})" if one["n"] else ""
-    least = "" if one.get("detectable") is None else f", Δ {_signed(one['detectable'])}"
-    return number[0] + between + n + (f", {one['inside']}" if one["inside"] else "") + least
+    n = f" (n = {entry['n']})" if entry["n"] else ""
+    least = "" if entry.get("detectable") is None else f", Δ {_signed(entry['detectable'])}"
+    return number[0] + between + n + (f", {entry['inside']}" if entry["inside"] else "") + least
 
 
 def _signed(value: float) -> str:

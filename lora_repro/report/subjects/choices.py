@@ -66,16 +66,16 @@ class RateQuotient(ClaimTest):
         wanting: list[Doubt] = []
         sources: list[str] = []
         for operands in self.comparisons:
-            for mine in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), cell.task)):
+            for group in grouped(evidence.cells(operands[0].table), lambda cell: (backbone_name(cell), cell.task)):
                 quotients = []
-                for pair in expanded(operands, sizes_of(mine)):
-                    searches = [_search(mine, operand) for operand in pair]
-                    value, note = self._quotient(mine, pair, [search for _, search in searches])
+                for pair in expanded(operands, sizes_of(group)):
+                    searches = [_search(group, operand) for operand in pair]
+                    value, note = self._quotient(group, pair, [search for _, search in searches])
                     notes += [note] if note else []
                     if value is not None:
                         quotients.append(value)
                         sources += [f"{evidence.profile}/trials/{name}.json" for name, _ in searches]
-                        wanting += [early for operand in pair if (early := _unsettled(mine, operand, evidence))]
+                        wanting += [early for operand in pair if (early := _unsettled(group, operand, evidence))]
                 settings += [quotients] if quotients else []
         if not settings:
             return [Reading("best rate / best rate", "ratio", INCONCLUSIVE, notes=tuple(notes))] if notes else []
@@ -84,21 +84,21 @@ class RateQuotient(ClaimTest):
         wanting = list(dict.fromkeys(wanting))
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(logs))
         return [Reading("best rate / best rate (n: settings)", "ratio", verdict, value, low, high, len(logs),
-                        notes=(*notes, *(one.note for one in wanting)), sources=tuple(dict.fromkeys(sources)),
+                        notes=(*notes, *(doubt.note for doubt in wanting)), sources=tuple(dict.fromkeys(sources)),
                         inside=inside(self.region, [math.exp(log) for log in logs], "settings"), region=self.region,
                         reason=Doubt.reasons(wanting))]  # fmt: skip
 
     def _quotient(
-        self, mine: Sequence[Cell], pair: Sequence[Operand], searches: Sequence[dict[str, Any] | None]
+        self, group: Sequence[Cell], pair: Sequence[Operand], searches: Sequence[dict[str, Any] | None]
     ) -> tuple[float | None, str]:
         """(best rate of a over that of b, or None; a note, if both were searched)."""
-        name = f"{' / '.join(operand.name for operand in pair)} on {task_label(mine[0])}"
-        bracketed_searches = [one for one in searches if one and not one["edge"]]
+        name = f"{' / '.join(operand.name for operand in pair)} on {task_label(group[0])}"
+        bracketed_searches = [search for search in searches if search and not search["edge"]]
         if len(bracketed_searches) < 2:
             return None, ""
-        if not all(one.get("learnt", True) for one in bracketed_searches):
+        if not all(search.get("learnt", True) for search in bracketed_searches):
             return None, f"left out, no rate of a search above chance: {name}"
-        alphas = {cell.asked["method"]["alpha"] for operand in pair for cell in _of(mine, operand)
+        alphas = {cell.asked["method"]["alpha"] for operand in pair for cell in _of(group, operand)
                   if "alpha" in (cell.asked.get("method") or {})}  # fmt: skip
         if self.alpha and alphas - {self.alpha}:
             return None, f"left out, α = {', '.join(f'{alpha:g}' for alpha in sorted(alphas))}: {name}"
@@ -198,7 +198,7 @@ class EpochChoice(ClaimTest):
         left_out = [f"{cell.row.label} on {task_label(cell)}: left out, fewer than {LEAST} seeds" for cell in fewer]
         wanting = list(dict.fromkeys(doubt for of_cell in eligible_places for doubt in _doubts(list(of_cell.values()))))
         notes = (f"{len(runs)} runs of {', '.join(rows)}", *(f"{task}: {looks} evaluations" for task, looks in tasks.items()),
-                 *left_out, *(one.note for one in wanting))  # fmt: skip
+                 *left_out, *(doubt.note for doubt in wanting))  # fmt: skip
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values))
         what = "score of the half that chose the epoch − score of the other half"

@@ -67,8 +67,8 @@ class ForgetsLess(ClaimTest):
             names = " − ".join(side[0].row.label for side in sides)
             task = task_label(cells[0])
             wanting = []
-            for side, mine in zip(sides, runs, strict=True):
-                wanting += doubts(f"{side[0].row.label} on {task}", side[0], [run.record for run in mine.values()])
+            for side, side_runs in zip(sides, runs, strict=True):
+                wanting += doubts(f"{side[0].row.label} on {task}", side[0], [run.record for run in side_runs.values()])
             for what, value, region in PARTS:
                 readings.append(self._reading(f"{names}, {what}", task, runs, value, region, wanting, evidence))
         return readings
@@ -83,7 +83,7 @@ class ForgetsLess(ClaimTest):
         # A diverged run's losses, if any, are from before it diverged; leaving its seed out would bias the mean: no verdict.
         reason = f"{divergences} of {len(pairs)} seeds diverged"
         wanting = [*wanting, *([Doubt(reason, reason)] if divergences else [])]
-        notes = tuple(one.note for one in wanting)
+        notes = tuple(doubt.note for doubt in wanting)
         losses = [(pair, [value(run.record["measured"]) if run.trained else None for run in pair]) for pair in pairs]
         differences = [(pair, a - b) for pair, (a, b) in losses if a is not None and b is not None]
         if not differences:
@@ -145,7 +145,7 @@ class AtEqualLoss(Probing):
         notes += [reason] if gap > FINE else []
         readings = of_values(what, unit, values, self.region, evidence, notes=notes, versus=True)
         if gap > FINE:
-            readings = [replace(one, verdict=INCONCLUSIVE, reason=reason) for one in readings]
+            readings = [replace(reading, verdict=INCONCLUSIVE, reason=reason) for reading in readings]
         return readings or [Reading(what, unit, NOT_RUN)]
 
 
@@ -219,12 +219,12 @@ class Intruders(AtEqualLoss):
             for rank in ranks:
                 what = f"intruders at equal held-out loss, {name}, r = {rank} − full"
                 of_rank = self.compared(pairs_of(asked_runs, rank), f"{kind}.intruders_scaled", what, "of 10", 2, evidence)
-                readings += of_rank if rank <= self.most else [replace(one, verdict=BESIDE) for one in of_rank]
+                readings += of_rank if rank <= self.most else [replace(reading, verdict=BESIDE) for reading in of_rank]
             for rank in declared_ranks(cells):
                 values = [(pair, _as_trained(pair[0], kind) - _as_trained(pair[1], kind)) for pair in pairs_of(every, rank)]
                 of_rank = of_values(f"intruders as trained, {name}, r = {rank} − full", "of 10", values, self.region, evidence,
                                     versus=True)  # fmt: skip
-                readings += [replace(one, verdict=BESIDE) for one in of_rank]
+                readings += [replace(reading, verdict=BESIDE) for reading in of_rank]
         return readings
 
 

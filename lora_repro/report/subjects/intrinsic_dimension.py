@@ -116,12 +116,12 @@ class DimensionSearch:
     @property
     def by_seed(self) -> dict[int, tuple[int | None, int | None]]:
         """seed -> `bracket` of that seed; empty if the mean needs none."""
-        return {} if self.idle else {seed: one.bracket() for seed, one in self.seeds.items()}
+        return {} if self.idle else {seed: search.bracket() for seed, search in self.seeds.items()}
 
     @property
     def idle_seeds(self) -> list[int]:
         """The seeds whose own threshold the constant prediction reaches."""
-        return [seed for seed, one in self.seeds.items() if one.idle]
+        return [seed for seed, search in self.seeds.items() if search.idle]
 
     @property
     def moved(self) -> int:
@@ -162,12 +162,13 @@ class Dimensions:
         exhibits = []
         for store in stores:
             if searches := find_searches(ask.cells, store):
-                records = list({r["signature"]: r for one in searches for r in one.records.values() if r}.values())
-                for group in grouped(searches, lambda one: one.cell.task):
-                    run = [r for one in group for c in one.cells if (r := one.records[c.folder])]
+                records = list({r["signature"]: r for search in searches for r in search.records.values() if r}.values())
+                for group in grouped(searches, lambda search: search.cell.task):
+                    run = [r for search in group for c in search.cells if (r := search.records[c.folder])]
                     check_same_origin(run, same_backbone=False)
                 caption = self._caption(ask, searches, records)
-                notes = (*self.remarks, *on_rates([cell for one in searches for cell in one.cells]), *_notes(searches, records))
+                rate_notes = on_rates([cell for search in searches for cell in search.cells])
+                notes = (*self.remarks, *rate_notes, *_notes(searches, records))
                 tables = (d90_table(searches, caption, notes), points(searches, caption), *sizes(searches, caption))
                 summary, heading = f"{len(records)} runs", f"== {store.source}" if len(stores) > 1 else ""
                 exhibits.append(
@@ -178,31 +179,35 @@ class Dimensions:
     def _caption(
         self, ask: ReportRequest, searches: Sequence[DimensionSearch], records: Sequence[Mapping[str, Any]]
     ) -> Caption:
-        groups = [(one, cells) for one in searches for cells in (*one.search.values.values(), one.search.reference)]
-        counts = [n for one, cells in groups if (n := sum(bool(one.records[cell.folder]) for cell in cells))]
+        groups = [(search, cells) for search in searches for cells in (*search.search.values.values(), search.search.reference)]
+        counts = [n for search, cells in groups if (n := sum(bool(search.records[cell.folder]) for cell in cells))]
         first, copies = searches[0].cell, [dict(record) for record in records]
         caption = Caption.of(self.title, ask.profile, first, copies, counts, ask.command(first))
         backbones = [
-            r["where"]["backbone"]["label"] for one in searches for c in one.search.reference if (r := one.records[c.folder])
+            r["where"]["backbone"]["label"]
+            for search in searches
+            for cell in search.search.reference
+            if (r := search.records[cell.folder])
         ]
         several = tuple(dict.fromkeys(backbones)) if len(set(backbones)) > 1 else caption.backbones
-        return replace(caption, backbones=several, data=data_of_tasks([one.cell for one in searches], copies))
+        return replace(caption, backbones=several, data=data_of_tasks([search.cell for search in searches], copies))
 
 
-def row_label(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> str:
+def row_label(search: DimensionSearch, searches: Sequence[DimensionSearch]) -> str:
     """The row's label, with its backbone if there are several."""
     several = len({other.backbone for other in searches}) > 1
-    return f"{one.cell.row.label}, {one.backbone}" if several else one.cell.row.label
+    return f"{search.cell.row.label}, {search.backbone}" if several else search.cell.row.label
 
 
 def sizes(searches: Sequence[DimensionSearch], caption: Caption) -> list[Table]:
     """d90 against the size of the model, one line per row, task and backbone, smallest first; empty for a single backbone."""
-    if len({one.backbone for one in searches}) < 2:
+    if len({search.backbone for search in searches}) < 2:
         return []
-    order = {key: number for number, key in enumerate(dict.fromkeys((one.cell.row.name, one.cell.task) for one in searches))}
+    keys = list(dict.fromkeys((search.cell.row.name, search.cell.task) for search in searches))
     rows = []
-    for one in sorted(searches, key=lambda one: (order[one.cell.row.name, one.cell.task], one.moved)):
-        rows.append((one.cell.row.label, task_label(one.cell), one.backbone, *map(format_count, (one.moved, *one.bracket()))))
+    for search in sorted(searches, key=lambda search: (keys.index((search.cell.row.name, search.cell.task)), search.moved)):
+        counts = map(format_count, (search.moved, *search.bracket()))
+        rows.append((search.cell.row.label, task_label(search.cell), search.backbone, *counts))
     header = ("Row", "Task", "Backbone", "all values", "largest d too small", "d90")
     return [Table(caption.facts("d90 against the size of the model"), header, "lllrrr", tuple(rows), keys=3)]
 
@@ -211,12 +216,12 @@ def d90_table(searches: Sequence[DimensionSearch], caption: Caption, notes: tupl
     """One line per row and task: the reference's score, and the sizes between which the row reaches the share of it."""
     share = f"{100 * searches[0].search.share:.0f} %"
     rows = []
-    for one in searches:
-        low, high = one.bracket()
-        enough = EMPTY if one.line is None else Number(f"{one.line:.1f}", one.line)
-        part = EMPTY if high is None else _percentage(100 * high / one.moved)
-        seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in one.by_seed.values()) or EMPTY
-        first = (row_label(one, searches), task_label(one.cell), text_of(one.reference, 1))
+    for search in searches:
+        low, high = search.bracket()
+        enough = EMPTY if search.line is None else Number(f"{search.line:.1f}", search.line)
+        part = EMPTY if high is None else _percentage(100 * high / search.moved)
+        seeds = ", ".join(EMPTY if top is None else f"{top:,}" for _, top in search.by_seed.values()) or EMPTY
+        first = (row_label(search, searches), task_label(search.cell), text_of(search.reference, 1))
         rows.append((*first, enough, format_count(low), format_count(high), seeds, part))
     header = ("Row", "Task", "full FT ↑", f"{share} of it", "largest d too small", "d90", "d90 of each seed", "d90 / all values")
     return Table(caption.facts(), header, "llrrrrrr", tuple(rows), notes, keys=2)
@@ -234,33 +239,34 @@ def two_digits(value: float) -> int:
 def points(searches: Sequence[DimensionSearch], caption: Caption) -> Table:
     """One line per size that was run."""
     rows = []
-    for one in searches:
+    for search in searches:
         rows += [
-            (row_label(one, searches), _scored_task(one.cell, searches), format_count(value), *_scored(one, cells))
-            for value, cells in one.search.values.items()
+            (row_label(search, searches), _scored_task(search.cell, searches), format_count(value), *_scored(search, cells))
+            for value, cells in search.search.values.items()
         ]  # fmt: skip
-    for one, full in {cells[0].folder: (each, cells) for each in searches for cells in each.lines}.values():
-        line = (EMPTY, *_scored(one, full))
-        label = full[0].row.label + row_label(one, searches).removeprefix(one.cell.row.label)
-        rows.append((label, _scored_task(one.cell, searches), *line))
-    scores = dict.fromkeys(score_label(one.cell) for one in searches)
+    lines = {cells[0].folder: (search, cells) for search in searches for cells in search.lines}
+    for search, full in lines.values():
+        line = (EMPTY, *_scored(search, full))
+        label = full[0].row.label + row_label(search, searches).removeprefix(search.cell.row.label)
+        rows.append((label, _scored_task(search.cell, searches), *line))
+    scores = dict.fromkeys(score_label(search.cell) for search in searches)
     header = ("Row", "Task", "d", f"{' or '.join(scores)} ↑", "of full FT", "gap", "n", "Notes")
     return Table(caption.facts("every d that was run"), header, "llrrrrrl", tuple(rows), keys=3)
 
 
 def _scored_task(cell: Cell, searches: Sequence[DimensionSearch]) -> str:
     """A cell's task, with the name of its score if tasks differ in it."""
-    alike = len({score_label(one.cell) for one in searches}) == 1
+    alike = len({score_label(search.cell) for search in searches}) == 1
     return task_label(cell) if alike else f"{task_label(cell)}, {score_label(cell)}"
 
 
-def _scored(one: DimensionSearch, cells: Sequence[Cell]) -> tuple[str, ...]:
+def _scored(search: DimensionSearch, cells: Sequence[Cell]) -> tuple[str, ...]:
     """For runs that differ only in their seeds: score, share of the reference's score, gap, number of cells, failed statuses."""
-    mean, reference = one.mean(cells), one.reference
+    mean, reference = search.mean(cells), search.reference
     share = 100 * mean.mean / reference.mean if mean and reference and reference.mean else None  # a score of 0 has no shares
     part = EMPTY if share is None else Number(f"{signed(share, 0, plus=False)} %", share)
-    failures = [str(r["status"]) for c in cells if (r := one.records[c.folder]) and r["status"] != FINISHED]
-    gap = one.gap(cells)
+    failures = [str(r["status"]) for c in cells if (r := search.records[c.folder]) and r["status"] != FINISHED]
+    gap = search.gap(cells)
     gap_text = text_of(gap, 1)
     if gap and isinstance(gap_text, Number) and 1 < (gap.n or 0) < len(cells):
         gap_text = gap_text.and_more(f" ({gap.n})")
@@ -286,24 +292,26 @@ def _notes(searches: Sequence[DimensionSearch], records: Sequence[Mapping[str, A
 
 def _held(searches: Sequence[DimensionSearch]) -> list[str]:
     """The note on rows with random weights, if there are any."""
-    if all(len(one.lines) < 2 for one in searches):
+    if all(len(search.lines) < 2 for search in searches):
         return []
     return ["Random weights are held to the pre-trained model's threshold. What training all of them reaches: the next table."]
 
 
 def _unsearched(searches: Sequence[DimensionSearch]) -> list[str]:
     """The note on twins that were not searched, if there are any."""
-    rows = ", ".join(f"{row_label(one, searches)} on {task_label(one.cell)}" for one in searches if not one.search.values)
+    skipped = [search for search in searches if not search.search.values]
+    rows = ", ".join(f"{row_label(search, searches)} on {task_label(search.cell)}" for search in skipped)
     return [f"No d was run where training all values falls short, too: {rows}."] if rows else []
 
 
-def _part_idle(one: DimensionSearch) -> bool:
-    return bool(one.idle_seeds) and not one.idle
+def _part_idle(search: DimensionSearch) -> bool:
+    return bool(search.idle_seeds) and not search.idle
 
 
 def _idle(searches: Sequence[DimensionSearch]) -> list[str]:
     """The note on searches whose line the constant prediction reaches, if there are any."""
-    rows = ", ".join(f"{row_label(one, searches)} on {task_label(one.cell)} ({one.floor:.1f})" for one in searches if one.idle)
+    idle = [search for search in searches if search.idle]
+    rows = ", ".join(f"{row_label(search, searches)} on {task_label(search.cell)} ({search.floor:.1f})" for search in idle)
     reason = "No d90, because predicting the most frequent training label for every input already reaches the threshold: "
     return [f"{reason}{rows}."] if rows else []
 
@@ -311,26 +319,26 @@ def _idle(searches: Sequence[DimensionSearch]) -> list[str]:
 def _draw(searches: Sequence[DimensionSearch], caption: Caption, stem: Path) -> list[Path]:
     """Draw `stem`.svg and .png: one panel per task with the score over d; full fine-tuning and its share are horizontal lines."""
     plots = []
-    for group in grouped(searches, lambda one: one.cell.task):
+    for group in grouped(searches, lambda search: search.cell.task):
         series: dict[str, Curve] = {}
-        for one in group:
-            spots = [(value, one.mean(cells)) for value, cells in one.search.values.items()]
+        for search in group:
+            spots = [(value, search.mean(cells)) for value, cells in search.search.values.items()]
             line = [CurvePoint(float(value), mean.mean, mean.sd) for value, mean in spots if mean]
             if line:
-                series[row_label(one, searches)] = Curve(row_label(one, searches), tuple(line), method=_method(one.cell))
-            suffix = row_label(one, searches).removeprefix(one.cell.row.label)
-            for cells in one.lines:
-                if full := one.mean(cells):
+                series[row_label(search, searches)] = Curve(row_label(search, searches), tuple(line), method=_method(search.cell))
+            suffix = row_label(search, searches).removeprefix(search.cell.row.label)
+            for cells in search.lines:
+                if full := search.mean(cells):
                     label = cells[0].row.label + suffix
                     series[label] = Curve(label, (CurvePoint(None, full.mean, full.sd),), method=_method(cells[0]))
-            if one.line is not None:
-                label = f"{one.search.reference[0].row.label}{suffix}: {100 * one.search.share:.0f} % of it"
-                series[label] = Curve(label, (CurvePoint(None, one.line, None),))
+            if search.line is not None:
+                label = f"{search.search.reference[0].row.label}{suffix}: {100 * search.search.share:.0f} % of it"
+                series[label] = Curve(label, (CurvePoint(None, search.line, None),))
         task, score = task_label(group[0].cell), score_label(group[0].cell)
         run = sorted({spot.x for curve in series.values() for spot in curve.spots if spot.x is not None})
         ticks = tuple((x, f"{x:,.0f}") for x in run)
         plots.append(Plot(task, "d (log scale)", f"{score} (%)", tuple(series.values()), ticks))
-        if gaps := tuple(filter(None, (_gap(one, searches) for one in group))):
+        if gaps := tuple(filter(None, (_gap(search, searches) for search in group))):
             gap = f"{score}, train − test (points)"
             plots.append(Plot(f"{task}: generalisation gap", "d (log scale)", gap, gaps, ticks))
     paths = curves.save(plots, stem, title=_statement(searches), caption=caption.below_figure)
@@ -344,23 +352,23 @@ def _method(cell: Cell) -> str:
     return str(cell.asked["method"]["name"])
 
 
-def _gap(one: DimensionSearch, searches: Sequence[DimensionSearch]) -> Curve | None:
+def _gap(search: DimensionSearch, searches: Sequence[DimensionSearch]) -> Curve | None:
     """The gap over d of one row; None if no run's training rows were scored."""
-    gaps = [(value, one.gap(cells)) for value, cells in one.search.values.items()]
+    gaps = [(value, search.gap(cells)) for value, cells in search.search.values.items()]
     spots = tuple(CurvePoint(float(value), gap.mean, gap.sd) for value, gap in gaps if gap)
-    return Curve(row_label(one, searches), spots) if spots else None
+    return Curve(row_label(search, searches), spots) if spots else None
 
 
 def _by_size(searches: Sequence[DimensionSearch]) -> list[BracketPanel]:
     """One panel per task with several backbones: the bracket of d90 at each model's size, one row per row of the table."""
     panels = []
-    for group in grouped(searches, lambda one: one.cell.task):
+    for group in grouped(searches, lambda search: search.cell.task):
         rows = []
-        for row in grouped(group, lambda one: one.cell.row.name):
-            ends = [Bracket(float(one.moved), *one.bracket()) for one in sorted(row, key=lambda one: one.moved)]
-            if spans := tuple(one for one in ends if (one.low, one.high) != (None, None)):
+        for row in grouped(group, lambda search: search.cell.row.name):
+            ends = [Bracket(float(search.moved), *search.bracket()) for search in sorted(row, key=lambda search: search.moved)]
+            if spans := tuple(bracket for bracket in ends if (bracket.low, bracket.high) != (None, None)):
                 rows.append(BracketRow(row[0].cell.row.label, spans, _method(row[0].cell)))
-        sizes = sorted({one.x for row in rows for one in row.brackets})
+        sizes = sorted({bracket.x for row in rows for bracket in row.brackets})
         if len(sizes) > 1:
             ticks = tuple((size, f"{size / 1e6:.3g}") for size in sizes)
             label = "all values of the model (millions, log scale)"
@@ -370,7 +378,7 @@ def _by_size(searches: Sequence[DimensionSearch]) -> list[BracketPanel]:
 
 def _statement(searches: Sequence[DimensionSearch]) -> str:
     """The figure's title: d90 of every row and task that has one."""
-    highest = [(one, one.bracket()[1]) for one in searches]
+    highest = [(search, high) for search in searches if (high := search.bracket()[1]) is not None]
     share = f"{100 * searches[0].search.share:.0f} % of full fine-tuning"
-    values = [f"{row_label(one, searches)} {high:,} on {task_label(one.cell)}" for one, high in highest if high is not None]
+    values = [f"{row_label(search, searches)} {high:,} on {task_label(search.cell)}" for search, high in highest]
     return f"Random directions that reach {share}: {'; '.join(values)}" if values else f"No d that was run reaches {share}"

@@ -78,12 +78,13 @@ class Dimension(ClaimTest):
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
         searches = find_searches(cells, evidence.store)
-        readings = [self._reading(group, evidence) for group in grouped(searches, lambda one: (one.cell.task, one.backbone))]
+        groups = grouped(searches, lambda search: (search.cell.task, search.backbone))
+        readings = [self._reading(group, evidence) for group in groups]
         return readings + _not_run(cells, searches, f"d90 of {self.row}")
 
     def _reading(self, group: Sequence[DimensionSearch], evidence: Evidence) -> Reading:
-        ours, theirs = ([one for one in group if one.cell.row.name == name] for name in (self.row, self.over))
-        runs = {cell.signature: one.records[cell.folder] for one in [*ours, *theirs] for cell in one.cells}
+        ours, theirs = ([search for search in group if search.cell.row.name == name] for name in (self.row, self.over))
+        runs = {cell.signature: search.records[cell.folder] for search in [*ours, *theirs] for cell in search.cells}
         label = task_label(group[0].cell)
         facts = {
             "what": f"d90 of {self.row}" + (f" / {self.over}" if self.over else ""),
@@ -98,7 +99,7 @@ class Dimension(ClaimTest):
         if self.over and theirs[0].search.possible(theirs[0].records) is not True:
             short = f"{self.over} cannot reach the threshold: full fine-tuning of its weights falls short too, or was not run"
             return Reading(verdict=INCONCLUSIVE, notes=(short,), **facts)  # type: ignore[arg-type]
-        shares = [End(*(100 * end / ours[0].moved for end in one)) for one in ends(ours[0]).values()]
+        shares = [End(*(100 * end / ours[0].moved for end in pair)) for pair in ends(ours[0]).values()]
         quotients, notes = _quotients(ours[0], theirs[0]) if self.over else (shares, ())
         return _judged(quotients, self.region, facts, [*ours, *theirs], notes)
 
@@ -125,18 +126,18 @@ class DimensionBySize(ClaimTest):
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
-        searches = [one for one in find_searches(cells, evidence.store) if one.cell.row.name == self.row]
-        sizes = {(one.cell.task, backbone_name(one.cell)) for one in searches}
+        searches = [search for search in find_searches(cells, evidence.store) if search.cell.row.name == self.row]
+        sizes = {(search.cell.task, backbone_name(search.cell)) for search in searches}
         own = [cell for cell in cells if cell.row.name == self.row]
         # Without one of its backbones it is not known which is the next smaller one.
         gaps = {cell.task for cell in own if (cell.task, backbone_name(cell)) not in sizes}
-        groups = [sorted(group, key=lambda one: one.moved) for group in grouped(searches, lambda one: one.cell.task)]
+        groups = [sorted(group, key=lambda search: search.moved) for group in grouped(searches, lambda search: search.cell.task)]
         pairs = [pair for group in groups for pair in pairwise(group) if pair[0].cell.task not in gaps]
         readings = [self._reading(*pair, evidence) for pair in pairs]
         return readings + _not_run(cells, [small for small, _ in pairs], f"d90 of {self.row} by size")
 
     def _reading(self, small: DimensionSearch, large: DimensionSearch, evidence: Evidence) -> Reading:
-        runs = {cell.signature: one.records[cell.folder] for one in (small, large) for cell in one.cells}
+        runs = {cell.signature: search.records[cell.folder] for search in (small, large) for cell in search.cells}
         facts = {
             "what": f"d90 of {self.row}, {large.backbone} / {small.backbone}",
             "unit": f"quotient, {task_label(small.cell)}",
@@ -151,7 +152,7 @@ class DimensionBySize(ClaimTest):
 
 def _not_run(cells: Sequence[Cell], searches: Sequence[DimensionSearch], what: str) -> list[Reading]:
     """A reading `not run` for each task of these cells without a search."""
-    tasks = {one.cell.task for one in searches}
+    tasks = {search.cell.task for search in searches}
     absent = {cell.task: task_label(cell) for cell in cells if cell.task not in tasks}
     return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
 
@@ -177,20 +178,20 @@ def _quotients(one: DimensionSearch, other: DimensionSearch) -> tuple[list[End],
 def _judged(
     seeds: Sequence[End], region: Region, facts: Mapping[str, Any], behind: Sequence[DimensionSearch], notes: tuple[str, ...] = ()
 ) -> Reading:
-    values = [one.enough for one in seeds]
+    values = [seed.enough for seed in seeds]
     if short := values.count(math.inf):
         notes = (*notes, f"{short} of {len(values)} seeds reach the threshold at no d above the largest that fell short")
     if short or not values:
         return Reading(verdict=INCONCLUSIVE, notes=notes, **facts)
-    low, high = min(one.short for one in seeds), max(one.most for one in seeds)
+    low, high = min(seed.short for seed in seeds), max(seed.most for seed in seeds)
     ran = [cell for search in behind for cell in search.cells if search.records[cell.folder]]
     doubts = [Doubt(doubt, f"{cell.row.label}: {doubt}") for cell in ran if (doubt := cell.rate_doubt)]
     doubts = list(dict.fromkeys([*doubts, *(early for search in behind if (early := _unsettled(search)))]))
     verdict = INCONCLUSIVE if doubts else judge(region, low, high, len(values))
-    facts = {**facts, "notes": (*notes, *(one.note for one in doubts)), "reason": Doubt.reasons(doubts), "region": region,
+    facts = {**facts, "notes": (*notes, *(doubt.note for doubt in doubts)), "reason": Doubt.reasons(doubts), "region": region,
              "inside": inside(region, values)}  # fmt: skip
     value = statistics.median(values)
-    digits = max((two_digits(one) for one in (value, low, high) if 0 < one < math.inf), default=3)
+    digits = max((two_digits(number) for number in (value, low, high) if 0 < number < math.inf), default=3)
     return Reading(verdict=verdict, value=value, low=low, high=high, n=len(values), digits=digits, **facts)
 
 

@@ -94,8 +94,8 @@ def latency_tables(measurements: Mapping[str, dict[str, Any]]) -> list[Table]:
     tables = []
     for backbone in dict.fromkeys(entry["backbone"] for entry in first["latency"]):
         by_source = {
-            source: [entry for entry in one["latency"] if entry["backbone"] == backbone]
-            for source, one in measurements.items()
+            source: [entry for entry in measurement["latency"] if entry["backbone"] == backbone]
+            for source, measurement in measurements.items()
         }
         sizes = sizes_of(by_source[next(iter(measurements))])
         for start in range(0, len(sizes), COLUMNS):
@@ -140,7 +140,7 @@ def command(measurement: Mapping[str, Any]) -> str:
 def _facts(measurements: Mapping[str, dict[str, Any]], backbone: str) -> tuple[str, ...]:
     first = next(iter(measurements.values()))
     total = next(entry["total"] for entry in first["latency"] if entry["backbone"] == backbone)
-    devices = {source: one["where"]["device"] for source, one in measurements.items()}
+    devices = {source: measurement["where"]["device"] for source, measurement in measurements.items()}
     places = set(devices.values())
     hardware = places.pop() if len(places) == 1 else "; ".join(f"{source}: {device}" for source, device in devices.items())
     return (
@@ -225,8 +225,8 @@ def _statement(entries: Sequence[Entry]) -> str:
     """The figure's title: the largest slow-down of merged LoRA, of any adapter and of any method, as far as measured."""
 
     def widest(some: Sequence[Entry]) -> str:
-        one = max(some, key=lambda entry: entry["slowdown"]["median"])
-        return f"{one['label']} up to {signed(one['slowdown']['median'])} %"
+        slowest = max(some, key=lambda entry: entry["slowdown"]["median"])
+        return f"{slowest['label']} up to {signed(slowest['slowdown']['median'])} %"
 
     groups = [[e for e in entries if word in e["label"].lower()] for word in ("merged", "adapter", "")]
     groups[0] = [entry for entry in groups[0] if "not merged" not in entry["label"]]

@@ -43,9 +43,9 @@ def memory_tables(measurements: Mapping[str, dict[str, Any]]) -> list[Table]:
         lines: list[tuple[str, ...]] = []
         for row in dict.fromkeys(entry["row"] for entry in first["memory"] if entry["backbone"] == backbone):
             shown = True
-            for source, one in measurements.items():
+            for source, measurement in measurements.items():
                 own, steps = (
-                    {e["row"]: e for e in one.get(key, ()) if e["backbone"] == backbone} for key in ("memory", "steps")
+                    {e["row"]: e for e in measurement.get(key, ()) if e["backbone"] == backbone} for key in ("memory", "steps")
                 )
                 if row in own:
                     lines.append(_line(own[row], own.get(FULL), steps.get(row), source, shown))
@@ -229,11 +229,11 @@ class MeasuredMemory(ClaimTest):
         for path, measurement in evidence.measures("latency").items():
             peaks = {(entry["backbone"], entry["row"]): float(entry["peak_mib"]) for entry in measurement["memory"]}
             models = [b for b in dict.fromkeys(b for b, _ in peaks) if {(b, self.row), (b, self.other)} <= peaks.keys()]
-            each = [peaks[b, self.row] / peaks[b, self.other] for b in models]
-            if each:
+            ratios = [peaks[b, self.row] / peaks[b, self.other] for b in models]
+            if ratios:
                 notes = (str(measurement["where"]["device"]), *(str(measurement["backbones"][b]) for b in models))
-                verdict = judge(self.region, min(each), max(each), len(each), MODELS)
-                numbers = (float(np.median(each)), min(each), max(each), len(each), 2)
+                verdict = judge(self.region, min(ratios), max(ratios), len(ratios), MODELS)
+                numbers = (float(np.median(ratios)), min(ratios), max(ratios), len(ratios), 2)
                 what = f"{self.row} / {self.other}, measured"
                 readings.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,),
                                      region=self.region))  # fmt: skip

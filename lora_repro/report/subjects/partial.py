@@ -32,7 +32,7 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...]) -> list[Table]:
     groups = groups_of([run for run in runs if len(gain_kept(run, "scales"))])
     if not groups:
         return []
-    parts = [(name, part) for name in WORDS for part in sorted({float(one) for group in groups for one in _asked(group, name)})]
+    parts = [(name, part) for name in WORDS for part in sorted({float(item) for group in groups for item in _asked(group, name)})]
     header = ("Run", *(WORDS[name].format(f"{part:g}") for name, part in parts), "n")
     what = {"held-out gain kept, %": (_kept, 1), "rise of the loss on general text, nats per token": (_rise, 3)}
     tables = []
@@ -95,7 +95,7 @@ def _curve(name: str, x: Array, values: Sequence[Array]) -> Curve:
     """The curve over x of values (seeds, len(x)), as mean ± sd, where every seed has one."""
     columns = zip(x, np.array(values).T, strict=True)
     points = [(float(at), summarise(list(column))) for at, column in columns if np.isfinite(column).all()]
-    return Curve(name, tuple(CurvePoint(at, each.mean, each.sd) for at, each in points))
+    return Curve(name, tuple(CurvePoint(at, mean.mean, mean.sd) for at, mean in points))
 
 
 def _statement(groups: Sequence[Sequence[ProbedRun]]) -> str:

@@ -77,7 +77,7 @@ def of_values(
     The single values behind it are the means over the layers of each run or pair. There is no verdict at a learning rate that was
     not searched. versus: whether the values are differences between methods.
     """
-    by_group = [(group, layers[np.isfinite(layers)]) for group, each in values if len(layers := np.asarray(each, np.float64))]
+    by_group = [(group, layers[np.isfinite(layers)]) for group, arrays in values if len(layers := np.asarray(arrays, np.float64))]
     means = [(group, float(layers.mean())) for group, layers in by_group if len(layers)]
     if not means:
         return []
@@ -89,7 +89,7 @@ def of_values(
     limits = " to ".join(f"{end:.2f}" for end in spread[[0, 2]])
     of_layers = [f"layers: median {spread[1]:.2f}, middle 95 % {limits}".replace("-", "−")]
     all_notes = [*(of_layers if len(every) > len(means) else []), *notes]
-    if omissions := sum(len(each) for _, each in values) - len(every):
+    if omissions := sum(len(arrays) for _, arrays in values) - len(every):
         all_notes.append(f"{omissions} layers have fewer directions and are left out")
     keys = dict.fromkeys(str(run.record["signature"]) for run in runs)
     files = [path for key in keys for path in (evidence.source(key), f"{evidence.profile}/updates/{key}.safetensors")]
@@ -140,7 +140,7 @@ class Probing(ClaimTest):
         whose directions the probe measures W.
         """
         configs = [cell.asked for cell in evidence.cells(self.table)]
-        sizes = [(one["method"].get("rank"), (one.get("probe") or {}).get("directions", ())) for one in configs]
+        sizes = [(config["method"].get("rank"), (config.get("probe") or {}).get("directions", ())) for config in configs]
         ranks = sorted({int(rank) for rank, directions in sizes if rank and (not bases or rank in directions)})
         ends = {"smallest": ranks[:1], "largest": ranks[-1:]}
         selection = ranks if which == "each" else [rank for end in which.split("/") for rank in ends[end]]

@@ -205,11 +205,12 @@ def _drawn(
     full, near = (shape[0], shape[1]), (min(part, shape[0]), min(part, shape[1]))
     random, _ = beside_chance(full, d)
     _, level = beside_chance(near, d)
-    one = [panel(f"Δ{NAMES[kind]}", grid) for kind, grid in every.items()]
-    two = [panel(f"Δ{NAMES[kind]}, {zoom}", grid[: near[0], : near[1]]) for kind, grid in every.items()]
+    full_panels = [panel(f"Δ{NAMES[kind]}", grid) for kind, grid in every.items()]
+    near_panels = [panel(f"Δ{NAMES[kind]}, {zoom}", grid[: near[0], : near[1]]) for kind, grid in every.items()]
     caption = f"{caption} {PAPER[name]}"
     layer_caption = f"Layer {layer + 1} of {run.n_layers}. {caption}"
-    paths = save([[*one, random], [*two, level]], title, PHI, stem.with_name(f"{stem.name}_{name}"), 1.0, layer_caption)
+    panels = [[*full_panels, random], [*near_panels, level]]
+    paths = save(panels, title, PHI, stem.with_name(f"{stem.name}_{name}"), 1.0, layer_caption)
     layers = {kind: {at: grids(kind, at) for at in run.kept_layers} for kind in run.kinds}
     maps = [[panel(f"Δ{NAMES[kind]}, layer {at + 1}", grid) for at, grid in phis.items()] for kind, phis in layers.items()]
     value, at, kind = max((grid[dim - 1, dim - 1], at, kind) for kind, phis in layers.items() for at, grid in phis.items())

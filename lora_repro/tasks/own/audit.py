@@ -65,10 +65,10 @@ class Audit:
             more = f", {len(self.classes) - SHOWN} more" if len(self.classes) > SHOWN else ""
             always = f"always {self.classes[0][0][:30]}: accuracy {100 * (self.majority or 0):.1f} on test"
             lines.append(f"training rows by class: {listing}{more}; {always}")
-        for one in self.repeated:
-            leak = one.split != one.other
-            what = f"{one.rows:,} {one.split} rows {f'also stand in {one.other}' if leak else 'repeat an input'}"
-            lines.append(f"{'LEAK: ' if leak else ''}{what}{self._at(one.split, one.places, one.rows)}")
+        for repeat in self.repeated:
+            leak = repeat.split != repeat.other
+            what = f"{repeat.rows:,} {repeat.split} rows {f'also stand in {repeat.other}' if leak else 'repeat an input'}"
+            lines.append(f"{'LEAK: ' if leak else ''}{what}{self._at(repeat.split, repeat.places, repeat.rows)}")
         if self.contradicting:
             lines.append(f"{self.contradicting:,} training rows have an input that has another answer, too")
         for split, places in self.empty.items():
@@ -98,7 +98,7 @@ def audit(data: OwnData) -> Audit:
         data.columns.said,
         tuple(class_counts),
         sum(row.answer == class_counts[0][0] for row in data.parts.test) / len(data.parts.test) if class_counts else None,
-        tuple(one for pair in pairs if (one := _repeated(splits, *pair)).rows),
+        tuple(repeat for pair in pairs if (repeat := _repeated(splits, *pair)).rows),
         _contradicting(data.parts.train),
         {split: tuple(places) for split, places in data.empty.items() if places},
         tuple(sorted({row.answer for row in data.parts.test} - {label for label, _ in class_counts})) if of_classes else (),

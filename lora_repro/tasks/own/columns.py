@@ -71,8 +71,12 @@ def find(table: Table, column_names: Mapping[str, str | None], kind: str | None 
         raise UserError(f"{table.name} has no column {bad[0]!r}; it has {', '.join(table.header)}")
     plain = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in table.header}
     candidates = [_chat(plain, roles), *_texts(table, plain, roles), _labelled(plain, roles)]
-    fitting = [one for one in candidates if one and (kind is None or (one.kind in WRITTEN) == (kind in WRITTEN))]
-    fitting = [one for one in fitting if {*roles} <= {*one.roles}]  # a named column decides
+    fitting = [
+        candidate
+        for candidate in candidates
+        if candidate and (kind is None or (candidate.kind in WRITTEN) == (kind in WRITTEN))
+        and {*roles} <= {*candidate.roles}  # a named column decides
+    ]  # fmt: skip
     if len(fitting) != 1:
         raise UserError(_question(table, fitting, kind, roles))
     (columns,) = fitting
@@ -136,9 +140,9 @@ def _question(table: Table, fitting: Sequence[Columns], kind: str | None, column
     prompt_hint, label_hint = (f"--columns {one}=...,{other}=... (of run: task.columns.{one}=... task.columns.{other}=...)"
                                for one, other in roles)  # fmt: skip
     if fitting:
-        problem = f"could be read as {' or as '.join(one.said for one in fitting)}"
-        items = [item for one in fitting for item in one.roles.items()]
-        telling = [next((item for item in one.roles.items() if items.count(item) == 1), items[0]) for one in fitting]
+        problem = f"could be read as {' or as '.join(candidate.said for candidate in fitting)}"
+        items = [item for candidate in fitting for item in candidate.roles.items()]
+        telling = [next((item for item in candidate.roles.items() if items.count(item) == 1), items[0]) for candidate in fitting]
         how = " or ".join(f"--columns {role}={name} (of run: task.columns.{role}={name})" for role, name in telling)
     else:
         clause = f" beside {', '.join(column_names)}" if column_names else ""
@@ -153,8 +157,8 @@ def _of_labels(table: Table, columns: Columns, kind: str | None) -> Columns:
     values = [str(row.get(columns.answer, "")).strip() for row in table.rows]
     values = [value for value in values if value]
     different, numeric = set(values), all(map(is_number, values))
-    whole = numeric and all(float(value).is_integer() for value in different)
-    label_kind = kind or ("number" if numeric and (not whole or len(different) > CLASSES) else "class")
+    integers = numeric and all(float(value).is_integer() for value in different)
+    label_kind = kind or ("number" if numeric and (not integers or len(different) > CLASSES) else "class")
     if label_kind == "number" and not numeric:
         cells = [(place, str(row.get(columns.answer, "")).strip()) for place, row in zip(table.places, table.rows, strict=True)]
         place, bad = next((place, cell) for place, cell in cells if cell and not is_number(cell))
@@ -175,8 +179,8 @@ def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:
     """(the rows, the places of those without an input or an answer). Raises UserError for a cell that holds something else."""
     inputs = _parts(columns.input, table)
     names = [name for name in (*inputs, columns.second, columns.answer) if name]
-    if lacking := [name for name in names if name not in table.header]:
-        raise UserError(f"{table.name} has no column {lacking[0]!r}, as the training file has; it has {', '.join(table.header)}")
+    if missing := [name for name in names if name not in table.header]:
+        raise UserError(f"{table.name} has no column {missing[0]!r}, as the training file has; it has {', '.join(table.header)}")
     rows, empty = [], []
     for place, cells in zip(table.places, table.rows, strict=True):
         row = _read(cells, columns, inputs, place, table.at(place))

@@ -217,7 +217,7 @@ def _on_hub(source: str, split: str) -> Any:
 def _part(dataset: Any, split: str, name: str) -> Any:
     if not isinstance(dataset, dict):  # a `Dataset`; a `DatasetDict` is a dict
         return dataset
-    part = next((dataset[one] for one in SPLITS[split] if one in dataset), None)
+    part = next((dataset[name] for name in SPLITS[split] if name in dataset), None)
     if part is None:
         raise UserError(f"{name} has no split {' or '.join(SPLITS[split])} (it has {', '.join(dataset)}): save that split alone")
     return part

@@ -104,8 +104,8 @@ class OwnTask(AbstractTask):
         for path in (top, *top.glob("*")) if top else ():
             if path.is_file() or any((path / name).is_file() for name in SAVED):  # no other folder was a source
                 locations[str(content_hash(str(path)))] = str(path)
-        if lacking := [split for split, digest in digests.items() if digest and digest not in locations]:
-            raise UserError(f"the record knows its {lacking[0]} file by its content: name its folder with paths.data=DIR")
+        if missing := [split for split, digest in digests.items() if digest and digest not in locations]:
+            raise UserError(f"the record knows its {missing[0]} file by its content: name its folder with paths.data=DIR")
         return {split: locations[digest] if digest else None for split, digest in digests.items()}
 
     def example(self, row: Row, scored: bool) -> Example:

@@ -114,9 +114,12 @@ class OwnTexts(OwnTask):
                 line["exact_match"] = int(output.strip() in {text.strip() for text in group})
             values["exact_match"] = _mean(statistics, "exact_match")
         if "bleu" in self.metrics:
-            counts = [bleu.without_negatives(bleu.bleu_counts(*one)) for one in zip(outputs, references, strict=True)]
-            for line, one in zip(statistics, counts, strict=True):
-                line |= {"matches": list(one.matches), "totals": list(one.totals), "hyp_len": one.hyp_len, "ref_len": one.ref_len}
+            counts = [bleu.without_negatives(bleu.bleu_counts(*pair)) for pair in zip(outputs, references, strict=True)]
+            for line, of_text in zip(statistics, counts, strict=True):
+                line |= {
+                    "matches": list(of_text.matches), "totals": list(of_text.totals),
+                    "hyp_len": of_text.hyp_len, "ref_len": of_text.ref_len,
+                }  # fmt: skip
             values["bleu"] = bleu.bleu(counts)
         if "chrf" in self.metrics:
             chrf_counts = [chrf.counts(output, group) for output, group in zip(outputs, references, strict=True)]

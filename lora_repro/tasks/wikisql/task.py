@@ -48,8 +48,8 @@ def find_files(root: str | None, folder: str) -> dict[str, tuple[Path, Path]]:
         questions = find(place, [f"{split}.jsonl"])
         tables = find(place, [f"{split}.tables.jsonl", f"{split}.headers.jsonl"])
         if questions is None or tables is None:
-            lacking = f"{split}.jsonl" if questions is None else f"{split}.tables.jsonl"
-            raise UserError(f"no {lacking} (or .xz) in {place}; paths.data must hold {folder}/ with it")
+            missing = f"{split}.jsonl" if questions is None else f"{split}.tables.jsonl"
+            raise UserError(f"no {missing} (or .xz) in {place}; paths.data must hold {folder}/ with it")
         files[split] = (questions, tables)
     return files
 
