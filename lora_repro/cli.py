@@ -98,8 +98,8 @@ def apply_common_options(arguments: Sequence[str]) -> list[str]:
             value = value or next(words, "")
             folder = KEPT[name] == paths.OWN
             if not value or not (Path(value).is_dir() if folder else value.replace(".", "").replace(",", "").isidentifier()):
-                what = "a folder" if folder else "a package"
-                raise errors.UserError(f"{name} needs {what}{f', and {value} is not one' if value else ''}")
+                expected = "a folder" if folder else "a package"
+                raise errors.UserError(f"{name} needs {expected}{f', and {value} is not one' if value else ''}")
             os.environ[KEPT[name]] = str(Path(value).absolute()) if folder else value
         elif item in ("--quiet", "--verbose"):
             os.environ[console.VARIABLE] = item.removeprefix("--")

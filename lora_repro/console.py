@@ -53,8 +53,8 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 
 def report_interrupt(stop: KeyboardInterrupt) -> int:
     """Say which signal stopped the command; returns its exit code."""
-    what = "SIGTERM" if isinstance(stop, errors.Terminated) and not interrupted() else CTRL_C
-    message = f"stopped by {what}; run the same command again to resume"
+    cause = "SIGTERM" if isinstance(stop, errors.Terminated) and not interrupted() else CTRL_C
+    message = f"stopped by {cause}; run the same command again to resume"
     print(paint("error:", RED, sys.stderr), message, file=sys.stderr, flush=True)
     return int(getattr(stop, "exit_code", errors.INTERRUPTED))
 
@@ -91,10 +91,10 @@ def warn(text: str) -> None:
     _warned.add(text)
 
 
-def warn_ignored_tracker(arguments: Sequence[str], what: str) -> None:
+def warn_ignored_tracker(arguments: Sequence[str], subject: str) -> None:
     """If a tracker was asked for, say that `tracker=` has no effect on a command that starts no run."""
     if any(item.startswith("tracker=") and item != "tracker=none" for item in arguments):
-        say(f"tracker= has no effect here: {what} are not mirrored, only runs")
+        say(f"tracker= has no effect here: {subject} are not mirrored, only runs")
 
 
 def bar(total: int, label: str, unit: str, initial: int = 0, **options: Any) -> tqdm:

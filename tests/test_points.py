@@ -228,7 +228,7 @@ def test_a_title_says_the_numbers_and_its_backbone_stands_below() -> None:
     one = scores(result("full", 70, 134.5), result("lora", 71.5, 0.23), result("full", 68, 350, True))
     assert statement(one) == "E2E, BLEU: LoRA 71.5 with 230 k trained parameters, full fine-tuning 70.0 with 134 M"
     assert statement(scores(result("lora", 71.5, 0.23))) == "E2E: BLEU against trained parameters"
-    assert statement(one, of="RTE").startswith("E2E, RTE, BLEU: LoRA 71.5")
+    assert statement(one, panel="RTE").startswith("E2E, RTE, BLEU: LoRA 71.5")
     assert "SmolLM2-135M" in provenance(one) and "profile mini" in provenance(one)
     assert [*map(short, (230_400, 999_499, 999_700, 134_515_008, 999.7, 12))] == ["230 k", "999 k", "1 M", "135 M", "1 k", "12"]
     assert [*map(in_sentence, ("Prompt tuning", "DoRA", "FT-Top2", "LoRA"))] == ["prompt tuning", "DoRA", "FT-Top2", "LoRA"]

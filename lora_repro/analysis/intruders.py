@@ -52,5 +52,5 @@ def counts(adapter: Mapping[tuple[str, int], Factors], backbone: Backbone) -> Co
 def _said(intruder_counts: Counts, base: str) -> str:
     kinds = {kind: [count for (name, _), count in intruder_counts.items() if name == kind] for kind, _ in intruder_counts}
     means = ", ".join(f"{np.mean(counts):.2f} in {NAMES[kind]}" for kind, counts in kinds.items()) or "no matrix of attention"
-    what = "of the top 10 left singular vectors of W + ΔW, those that have no cosine of 0.5 with any of W's"
-    return f"Intruders: {what}. Mean over layers: {means}. W is that of {base}."
+    definition = "of the top 10 left singular vectors of W + ΔW, those that have no cosine of 0.5 with any of W's"
+    return f"Intruders: {definition}. Mean over layers: {means}. W is that of {base}."

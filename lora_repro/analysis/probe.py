@@ -92,8 +92,8 @@ class Observer:
         partly = bool(probe.scales or probe.top)
         if partly and any(isinstance(module, weights.StoredMatrix) for module in backbone.model.modules()):
             raise UserError("probe.scales and probe.top need a backbone in floats: leave them out, or backbone.quantise")
-        own = backbone.model.named_parameters() if partly else ()
-        self.before = {name: parameter.detach().clone() for name, parameter in own}
+        parameters = backbone.model.named_parameters() if partly else ()
+        self.before = {name: parameter.detach().clone() for name, parameter in parameters}
         self.places = {
             kind: [backbone.projections(layer, kind)[0] for layer in range(backbone.n_layers)] for kind in probe.kinds
         }
@@ -144,7 +144,7 @@ class Observer:
             measurements: dict[str, list[float]] = {}
             spectra, parts = [], []
             for layer, (place, weight) in enumerate(zip(places, self.weights[kind], strict=True)):
-                left, values, own = svd(weight)
+                left, values, right = svd(weight)
                 for name, value in self._constants(layer, weight, values).items():
                     measurements.setdefault(name, []).append(value)
                 change = update(place, weight)
@@ -157,8 +157,8 @@ class Observer:
                 pair = factors(place)
                 basis = (v if pair is None else svd(pair[1])[2])[:, : self.probe.keep]
                 arrays[f"{kind}.basis_{layer}"] = basis.astype(np.float16)
-                index = [i - 1 for i in arrays["weight_directions"] if i <= own.shape[1]]
-                arrays[f"{kind}.weight_similarity_{layer}"] = similarity(own, basis)[index].astype(np.float32)
+                index = [i - 1 for i in arrays["weight_directions"] if i <= right.shape[1]]
+                arrays[f"{kind}.weight_similarity_{layer}"] = similarity(right, basis)[index].astype(np.float32)
             arrays |= {f"{kind}.{name}": np.asarray(measurement, np.float32) for name, measurement in measurements.items()}
             arrays[f"{kind}.spectrum"] = np.asarray(spectra, np.float32)
             if self.probe.scales:

@@ -118,11 +118,11 @@ def scale_at(run: ProbedRun, loss: float) -> float:
     The loss with the whole update must be at most `loss`.
     """
     scales, losses = np.asarray(run.arrays["scales"], np.float64), losses_of_parts(run, "scales")
-    at = int(np.argmax(losses <= loss))
-    if at == 0:
+    index = int(np.argmax(losses <= loss))
+    if index == 0:
         return float(scales[0])
-    share = (losses[at - 1] - loss) / (losses[at - 1] - losses[at])
-    return float(scales[at - 1] + share * (scales[at] - scales[at - 1]))
+    share = (losses[index - 1] - loss) / (losses[index - 1] - losses[index])
+    return float(scales[index - 1] + share * (scales[index] - scales[index - 1]))
 
 
 def gap_at(run: ProbedRun, scale: float) -> float:

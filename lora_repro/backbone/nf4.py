@@ -26,11 +26,11 @@ BLOCK = 64  # values that share a scale
 SCALES = 256  # scales that share a scale of their own, with double quantisation
 
 
-def missing_package_error(what: str) -> NotAvailable | None:
-    """The error for something (`what`) that needs bitsandbytes; None if that is installed."""
+def missing_package_error(feature: str) -> NotAvailable | None:
+    """The error for a feature that needs bitsandbytes; None if that is installed."""
     if importlib.util.find_spec("bitsandbytes"):
         return None
-    return NotAvailable(f"{what} needs bitsandbytes: pip install -e '.[qlora]'")
+    return NotAvailable(f"{feature} needs bitsandbytes: pip install -e '.[qlora]'")
 
 
 @cache

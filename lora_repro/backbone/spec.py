@@ -208,11 +208,11 @@ class BackboneSpec:
             name = str(hub.model(str(self.hub_id), str(self.revision)))
         else:
             name = str(backbone_folder(self.name) if self.source == "wheel" else self.hub_id)
-        where: dict[str, Any] = {"local_files_only": True}
+        local_only: dict[str, Any] = {"local_files_only": True}
         try:
             hashes = self._checked(Path(name))
-            config = self._settings(AutoConfig.from_pretrained(name, trust_remote_code=False, **where))
-            tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+            config = self._settings(AutoConfig.from_pretrained(name, trust_remote_code=False, **local_only))
+            tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **local_only)
             self._tells_apart(tokenizer, name)
             if not self.pretrained:
                 label = f"{self.label}, its weights drawn at random"
@@ -233,7 +233,7 @@ class BackboneSpec:
                     weights_only=True,
                     # The user's model may have a trained head of another task; check_loading refuses all else.
                     ignore_mismatched_sizes=self.path is not None,
-                    **where,
+                    **local_only,
                 )
         except (OSError, SafetensorError, ImportError, *SHAPELESS) as error:
             raise unreadable(self, name, error) from error

@@ -214,28 +214,28 @@ def _product(message: memoryview) -> dict[str, str]:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """(field number, value) in order; a value is an integer, or the bytes of anything else."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
+    offset = 0
+    while offset < len(message):
+        key, offset = _varint(message, offset)
         if key & 7 == 0:
-            value, at = _varint(message, at)
+            value, offset = _varint(message, offset)
             yield key >> 3, value
             continue
-        size, at = _varint(message, at) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], at)
-        if at + size > len(message):
+        size, offset = _varint(message, offset) if key & 7 == 2 else ({1: 8, 5: 4}[key & 7], offset)
+        if offset + size > len(message):
             raise ValueError("cut off")
-        yield key >> 3, message[at : at + size]
-        at += size
+        yield key >> 3, message[offset : offset + size]
+        offset += size
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
+def _varint(message: memoryview, offset: int) -> tuple[int, int]:
     """An integer, stored as seven bits per byte, lowest first, and where the next value starts."""
     number = shift = 0
     while True:
-        number |= (message[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-        if message[at - 1] < 128:
-            return number, at
+        number |= (message[offset] & 127) << shift
+        offset, shift = offset + 1, shift + 7
+        if message[offset - 1] < 128:
+            return number, offset
 
 
 def _number(value: int | memoryview) -> int:

@@ -123,6 +123,6 @@ def main(arguments: Sequence[str]) -> int:
         missing += finding.kind == "missing"
         if finding.kind == "missing" or not console.quiet():
             print(shown(finding), flush=True)
-    what = f"{missing} thing{'s' if missing > 1 else ''} missing; the fix is below each" if missing else "ready"
-    console.say(what)
+    summary = f"{missing} thing{'s' if missing > 1 else ''} missing; the fix is below each" if missing else "ready"
+    console.say(summary)
     return 1 if missing else 0

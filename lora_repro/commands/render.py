@@ -62,15 +62,15 @@ def main(arguments: Sequence[str], root: Path = ROOT) -> int:
     return 0
 
 
-def unless_done(root: Path, what: str | None = None) -> int:
-    """All parts, or the part `what`, unless nothing that they read or write has changed since all were last rendered here."""
+def unless_done(root: Path, part_name: str | None = None) -> int:
+    """All parts, or the named one, unless nothing that they read or write has changed since all were last rendered here."""
     mark, before = CACHE / "rendered", state(root)
     if mark.is_file() and mark.read_text(encoding="utf-8", errors="replace") == _digest(before):
         console.say("nothing that render reads has changed since it last ran here, and neither has what it wrote")
         return 0
-    for part in [PARTS[what]] if what else PARTS.values():
+    for part in [PARTS[part_name]] if part_name else PARTS.values():
         part((), root)
-    if what:
+    if part_name:
         return 0
     after = state(root)
     changes = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}

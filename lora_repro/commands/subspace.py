@@ -177,10 +177,10 @@ def draw(checkpoint: Checkpoint, other: Checkpoint | None, caption: str, folder:
             if layers:
                 panels = [_grid(f"{name}, layer {n + 1}", checkpoint[kind, n], other[kind, n]) for n in _chosen(layers)]
                 rows += _with_chance(panels, checkpoint[kind, layers[0]].A.shape[1])
-    what = "A_q and A_v" if other is None else "The A of two checkpoints"
+    subject = "A_q and A_v" if other is None else "The A of two checkpoints"
     highest = max((panel.values[-1, -1] for row in rows for panel in row if "layer" in panel.title), default=0.0)
-    where = "any layer" if other is None else "the layers shown"
-    title = f"{what} share at most φ = {highest:.2f} of all their directions in {where}"
+    layers_text = "any layer" if other is None else "the layers shown"
+    title = f"{subject} share at most φ = {highest:.2f} of all their directions in {layers_text}"
     return [*paths, *(save(rows, title, PHI, folder / "subspace_phi", 1.0, caption) if rows else [])]
 
 

@@ -29,17 +29,17 @@ def advice(answer: Answer) -> list[str]:
             else "the untuned model"
         )
         labels = answer.constant is not None
-        what = "labels may not follow from the texts" if labels else "completions may not follow from the prompts"
+        rest = "labels may not follow from the texts" if labels else "completions may not follow from the prompts"
         return [f"Nothing is learnt: no method is shown to do better than {least}. "
-                f"The {what}, or the rows, epochs or seeds are too few.", *doubts(answer)]  # fmt: skip
+                f"The {rest}, or the rows, epochs or seeds are too few.", *doubts(answer)]  # fmt: skip
     others = [row for row in answer.row_trained if row is not best]
     if not others:
         return [f"Only {best.label} was trained, so nothing is compared."]
     single = min(len(row.runs) for row in answer.row_trained) == 1
     sentences = []
     if not rivals:
-        what = "all others" if len(others) > 1 else others[0].label
-        sentences.append(f"Best is {best.label}: {metric} {best.mean.text(1)}, better than {what}.")
+        rest = "all others" if len(others) > 1 else others[0].label
+        sentences.append(f"Best is {best.label}: {metric} {best.mean.text(1)}, better than {rest}.")
     else:
         names = ", ".join(row.label for row in rivals)
         sentences.append(

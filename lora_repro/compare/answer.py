@@ -318,8 +318,8 @@ def decided_by(answer: Answer, ours: Row, theirs: Row) -> str:
     if gap is None or not gap.mean:
         return ""
     bootstrap = resampled(list(zip(*both, strict=True)), ours.cell.score, 0)
-    shared, own = InputVariance.of(bootstrap.each)
-    inputs = InputVariance(100**2 * shared, 100**2 * own)
+    shared, seed_variance = InputVariance.of(bootstrap.each)
+    inputs = InputVariance(100**2 * shared, 100**2 * seed_variance)
     by_rows = float(ndtri(1 - LEVEL / 2)) * math.sqrt(inputs.shared)
     if by_rows >= abs(gap.mean):
         rows = math.ceil(answer.test_rows * (by_rows / gap.mean) ** 2 / 100) * 100

@@ -85,7 +85,7 @@ class Plan:
             else "no rate is to be chosen",
             f"about {clock(self.seconds)} on this machine, at most {size(memory)} of memory, {size(disk)} of disk",
         ]
-        return "\n".join([*summary, *(f"given up for the budget: {what}" for what in self.given_up)])
+        return "\n".join([*summary, *(f"given up for the budget: {item}" for item in self.given_up)])
 
 
 def plan(request: Request, arguments: Sequence[str]) -> Plan:

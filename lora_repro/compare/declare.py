@@ -68,8 +68,8 @@ def guess(request: Request, variant: Variant) -> Guess:
     if ratios:
         factor = statistics.median(ratios)
         return Guess(_rounded(full * factor), factor, len(ratios))
-    own = declared_guess(variant.table, variant.method) if variant.table else declared_guess(first, "lora")
-    return Guess(_rounded(own))
+    rate = declared_guess(variant.table, variant.method) if variant.table else declared_guess(first, "lora")
+    return Guess(_rounded(rate))
 
 
 def width(request: Request) -> int:

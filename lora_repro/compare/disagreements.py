@@ -57,7 +57,7 @@ def disagreements(answer: Answer, request: Request) -> Disagreements | None:
     if not all(runs) or not same_inputs([run for row_runs in runs for run in row_runs]):
         return None
     predictions = [[load_predictions(run.predictions) for run in row_runs] for row_runs in runs]
-    what = _measured(predictions[0][0][0], best.cell.score)
+    measure = _measured(predictions[0][0][0], best.cell.score)
     ours, theirs = (
         np.mean([_scores(lines, best.cell.score) for lines in of_runs], axis=0) for of_runs in predictions
     )
@@ -66,7 +66,7 @@ def disagreements(answer: Answer, request: Request) -> Disagreements | None:
     places = _places(keys, request)
     differ = [place for place in np.argsort(-np.abs(gap), kind="stable") if abs(gap[place]) > 1e-9]
     summary = (
-        f"{what}, the mean over seeds, differs on {len(differ):,} of {len(gap):,} test rows: {best.label} is better on "
+        f"{measure}, the mean over seeds, differs on {len(differ):,} of {len(gap):,} test rows: {best.label} is better on "
         f"{int((gap > 1e-9).sum()):,}, {rival.label} on {int((gap < -1e-9).sum()):,}."
     )
     top_rows = differ[:SHOWN]

@@ -146,7 +146,7 @@ def _spots(looks: Sequence[Sequence[float]], scale: float) -> tuple[CurvePoint, 
     return tuple(CurvePoint(step, scale * value, None) for step, value in looks if value is not None)
 
 
-def _last_change(answer: Answer, runs: Mapping[str, Any], what: str, scale: float) -> str:
+def _last_change(answer: Answer, runs: Mapping[str, Any], measure: str, scale: float) -> str:
     """How the best row's curve goes from its first evaluation to its last; of a single evaluation its value."""
     method = answer.best if _spots(runs[answer.best.name], scale) else next(
         row for row in answer.row_trained if _spots(runs[row.name], scale)
@@ -154,9 +154,9 @@ def _last_change(answer: Answer, runs: Mapping[str, Any], what: str, scale: floa
     looks, digits = _spots(runs[method.name], scale), 1 if scale > 1 else 3
     first, last = looks[0], looks[-1]
     if len(looks) == 1:
-        return f"{method.label}: held-out {what} {last.y:.{digits}f} at step {last.x:,.0f}"
+        return f"{method.label}: held-out {measure} {last.y:.{digits}f} at step {last.x:,.0f}"
     return (
-        f"{method.label}: held-out {what} from {first.y:.{digits}f} at step {first.x:,.0f} "
+        f"{method.label}: held-out {measure} from {first.y:.{digits}f} at step {first.x:,.0f} "
         f"to {last.y:.{digits}f} at step {last.x:,.0f}"
     )
 
@@ -224,8 +224,8 @@ def _search(search: Tried, values: Sequence[float]) -> Figure:
     """values: of all methods, which decide the scale."""
     figure = blank(NARROW, LOW)
     axis = figure.subplots()
-    what = "loss" if search.by == "loss" else _held_out_score(search.row)
-    axis.set(xlabel="learning rate, log scale", ylabel=f"held-out {plain(what)}", xscale="log")
+    measure = "loss" if search.by == "loss" else _held_out_score(search.row)
+    axis.set(xlabel="learning rate, log scale", ylabel=f"held-out {plain(measure)}", xscale="log")
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.6, zorder=0)
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if search.by == "loss" and low > 0 and high > SPREAD * low:

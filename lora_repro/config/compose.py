@@ -153,12 +153,12 @@ def sweep_jobs(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         constants = [str(item.input_line) for item in overrides if not item.is_sweep_override()]
         params = _axes(_folders(), tuple(constants))
         axes = hydra_internals.parse([f"{key}={value}" for key, value in params.items()], loader)
-        own = [item for item in overrides if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
-        jobs = hydra_internals.split_jobs([*axes, *own])
-    for item in own:  # with a + Hydra takes the key for another one than the axis, and the axis wins
+        job_overrides = [item for item in overrides if not str(item.key_or_group).startswith(("hydra.", "hydra/"))]
+        jobs = hydra_internals.split_jobs([*axes, *job_overrides])
+    for item in job_overrides:  # with a + Hydra takes the key for another one than the axis, and the axis wins
         if str(item.key_or_group) in params and str(item.input_line).startswith("+"):
             raise UserError(f"{item.input_line}: the experiment already sets it; write {str(item.input_line).lstrip('+')}")
-    swept = [*params, *(item.get_key_element() for item in own if item.is_sweep_override())]
+    swept = [*params, *(item.get_key_element() for item in job_overrides if item.is_sweep_override())]
 
     def place(item: str) -> tuple[int, int]:
         key = item.partition("=")[0]
@@ -192,8 +192,8 @@ def hydra_program(job: Callable[[DictConfig], Any]) -> None:
     check_options(arguments)
     settings = [item for item in arguments if not item.startswith("-") and ("=" in item or item.startswith("~"))]
     # Hydra's parser accepts no settings after an option that stands between settings.
-    own = ["--config-dir", paths.own()] if paths.own() else []
-    sys.argv[1:] = [*own, *(item for item in arguments if item not in settings), *settings]
+    config_dir = ["--config-dir", paths.own()] if paths.own() else []
+    sys.argv[1:] = [*config_dir, *(item for item in arguments if item not in settings), *settings]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors leave Hydra as they are: it would print and swallow them
     try:
         hydra_main(config_path=str(CONF), config_name="config", version_base=hydra_internals.BASE)(job)()
@@ -279,15 +279,15 @@ def starts_of(config: DictConfig, overrides: Sequence[str]) -> list[tuple[DictCo
     for item in config.get("starts") or ():
         if not isinstance(item, DictConfig):
             raise UserError(f"starts must be a list of each start's own settings, such as [{{task: mnli}}], not of {item!r}")
-        own: Any = OmegaConf.to_container(item, resolve=True)
-        pairs = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*own, "starts"}]
-        pairs = [pair for pair in pairs if "method" not in own or not pair[0].startswith("method.")]
+        row_settings: Any = OmegaConf.to_container(item, resolve=True)
+        pairs = [pair for pair in (text.split("=", 1) for text in overrides) if pair[0] not in {*row_settings, "starts"}]
+        pairs = [pair for pair in pairs if "method" not in row_settings or not pair[0].startswith("method.")]
         # Setting these after composing gives the same result in a fraction of the time.
-        late = {"seed": config.seed} if "seed" not in own else {}
+        late = {"seed": config.seed} if "seed" not in row_settings else {}
         late |= {key: OmegaConf.select(config, key) for key, *_ in pairs if key.startswith("row.")}
         settings = {key: value for key, *value in pairs if key not in late}
         words = tuple("=".join((key, *value)) for key, value in settings.items())
-        words += tuple(f"{key}={override_value(value)}" for key, value in ({"starts": None} | own).items())
+        words += tuple(f"{key}={override_value(value)}" for key, value in ({"starts": None} | row_settings).items())
         start = compose_cached(words).copy()
         for key, value in late.items():
             OmegaConf.update(start, key, value)

@@ -64,9 +64,9 @@ def one_line(error: Exception, config: DictConfig | None = None) -> str:
         return f"{match['text']!r} is not a setting: write KEY=VALUE, such as profile=mini"
     if UNREAD.match(message):
         fragment = message.rpartition("Exception: ")[2].removesuffix(" ^")
-        where = fragment if fragment != message else f"the settings ({message})"
+        unreadable = fragment if fragment != message else f"the settings ({message})"
         example = "\"paths.data='/my data'\""
-        return f"cannot read {where}; put a value with spaces, ~, brackets or non-ASCII letters in quotes: {example}"
+        return f"cannot read {unreadable}; put a value with spaces, ~, brackets or non-ASCII letters in quotes: {example}"
     return message
 
 

@@ -55,31 +55,31 @@ def _read(path: Path) -> tuple[Line, ...]:
     if len({*titles}) != len(titles):
         raise UserError(f"{_shown(path)}: two columns have the same title")
     for cells in reader:
-        where = f"{_shown(path)}, {','.join(filter(None, [cells.get('row'), cells.get('backbone'), cells.get('at')]))}"
-        line = _line(cells, where)
+        location = f"{_shown(path)}, {','.join(filter(None, [cells.get('row'), cells.get('backbone'), cells.get('at')]))}"
+        line = _line(cells, location)
         for other in lines:
             if (other.row, other.backbone, other.task) == (line.row, line.backbone, line.task):
                 alike = {"source"} if line.values["source"] == other.values["source"] else set()
                 if twice := sorted((line.values.keys() & other.values.keys()) - alike):
-                    raise UserError(f"{where}: {twice[0]} is given twice")
+                    raise UserError(f"{location}: {twice[0]} is given twice")
         lines.append(line)
     return tuple(lines)
 
 
-def _line(cells: dict[str, str], where: str) -> Line:
+def _line(cells: dict[str, str], location: str) -> Line:
     if None in cells or None in cells.values() or "" in cells:
-        raise UserError(f"{where}: as many cells as titles, please; a cell with a comma stands in quotes")
+        raise UserError(f"{location}: as many cells as titles, please; a cell with a comma stands in quotes")
     columns = [*NEEDED, *({"task"} & {*cells})]
     if missing := [name for name in columns if not cells.get(name)]:
-        raise UserError(f"{where}: no {missing[0]}")
+        raise UserError(f"{location}: no {missing[0]}")
     values: dict[str, Any] = {"source": cells["source"]}
     for title, cell in cells.items():
         if title in (*columns, "at") or not cell:
             continue
         if not (match := CELL.fullmatch(cell)):
-            raise UserError(f"{where}: {title} must be a number, or a value with its sd as 70.4 ± 0.1, not {cell!r}")
+            raise UserError(f"{location}: {title} must be a number, or a value with its sd as 70.4 ± 0.1, not {cell!r}")
         if "{at}" in title and not cells.get("at"):
-            raise UserError(f"{where}: {title} needs a cell in column `at`")
+            raise UserError(f"{location}: {title} needs a cell in column `at`")
         key = title.replace("{at}", cells.get("at", ""))
         values |= {name: _number(text) for name, text in ((key, match[1]), (f"{key}_sd", match[2])) if text}
     return Line(cells["row"], cells["backbone"], cells.get("task", ""), values)

@@ -76,10 +76,10 @@ def _blocks(file: Path) -> list[str]:
     return [key for key, value in values.items() if isinstance(value, dict)] if isinstance(values, dict) else []
 
 
-def checkout_root(what: str) -> Path:
+def checkout_root(action: str) -> Path:
     """The root of the checkout. Raises UserError if the package is installed without one, or with the user's own folder."""
     if INSTALLED:
-        raise UserError(f"{what} needs a clone of the repository, which holds the published results: run the command there")
+        raise UserError(f"{action} needs a clone of the repository, which holds the published results: run the command there")
     if own():
-        raise UserError(f"{what} is for what conf/ declares: leave out --config-dir and {OWN}")
+        raise UserError(f"{action} is for what conf/ declares: leave out --config-dir and {OWN}")
     return ROOT

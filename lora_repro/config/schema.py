@@ -77,8 +77,8 @@ def _class(target: str) -> ast.ClassDef:
     tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
     definition = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     if definition is None:
-        where = "" if source else f": module {module} is neither installed nor in a folder of PYTHONPATH"
-        raise UserError(f"_target_ {target} is not a class{where}")
+        reason = "" if source else f": module {module} is neither installed nor in a folder of PYTHONPATH"
+        raise UserError(f"_target_ {target} is not a class{reason}")
     return definition
 
 

@@ -220,10 +220,10 @@ def documented(config: DictConfig) -> Lengths:
 def counted(config: DictConfig, frame: MetaModel, splits: Splits) -> Lengths:
     """Mean lengths of a sample of each split, encoded and batched as the run will."""
     objective, settings = objective_of(config), build(config.train)
-    how = (frame.backbone, build(config.method).virtual_tokens, config.data.max_length)
-    train, dev = (objective.encode(_sample(examples), *how)[0] for examples in (splits.train, splits.dev))
+    encoding = (frame.backbone, build(config.method).virtual_tokens, config.data.max_length)
+    train, dev = (objective.encode(_sample(examples), *encoding)[0] for examples in (splits.train, splits.dev))
     shots = subset(splits.train, config.data.shots, config.seed)
-    prompts: list[Encoded] = objective.ask(_sample(splits.test), *how, shots)[0]
+    prompts: list[Encoded] = objective.ask(_sample(splits.test), *encoding, shots)[0]
     lengths = [len(row.ids) for row in train]
     order = epoch_order(len(train), settings.batch_size, 0, 0, lengths if settings.group_by_length else None)
     positions = sum(len(places) * max(lengths[i] for i in places) for places in order)

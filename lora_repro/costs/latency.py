@@ -46,10 +46,10 @@ def adapted(plain: Backbone, method: AbstractMethod, bench: Bench) -> tuple[Back
     backbone = copy.deepcopy(plain, {id(thing): thing for thing in shared_parts})
     trainable = method.apply(backbone)
     backbone.model.requires_grad_(False)
-    own = set(map(id, trainable.method.values()))
+    method_ids = set(map(id, trainable.method.values()))
     for module in updates(backbone.model):
         for parameter in module.parameters():
-            if id(parameter) in own and not parameter.any():
+            if id(parameter) in method_ids and not parameter.any():
                 torch.nn.init.normal_(parameter, 0.0, 0.02)
     if bench.merged:
         if not any(updates(backbone.model)):

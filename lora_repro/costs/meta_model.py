@@ -97,10 +97,10 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
         trainable = method.apply(backbone)
     if (name := repr(spec)) not in _tokenizers:
         _tokenizers[name] = availability.local_tokenizer(spec)
-    own = _tokenizers[name]
-    if own is not None:
+    tokenizer = _tokenizers[name]
+    if tokenizer is not None:
         compares = backbone.compares
-        backbone = spec.assembled(backbone.model, own)
+        backbone = spec.assembled(backbone.model, tokenizer)
         backbone.compares = compares
     trainable_ids = set(map(id, trainable.parameters()))
     outline = _outline(backbone, sizes, old, trainable.method, trainable_ids)
@@ -109,7 +109,7 @@ def _frame(spec: BackboneSpec, method: AbstractMethod) -> MetaModel:
     if spec.quantise:  # every matrix of the blocks: `nf4.quantise`
         bits = NF4_BITS if spec.double_quantise else NF4_SINGLE_BITS
         outline = replace(outline, quantised=outline.layers * outline.block, bits=bits)
-    return MetaModel(backbone, outline, shape, own is not None)
+    return MetaModel(backbone, outline, shape, tokenizer is not None)
 
 
 def _outline(

@@ -73,8 +73,8 @@ def plan_runs(cells: Sequence[Cell], card: Card | None = None) -> list[Line]:
             forecasts[key] = config, forecast(config, splits[data], card)
         config, estimate = forecasts[key]
         kind, name = ("cuda", card.name) if card else _device(str(config.device))
-        seconds, how = _time(estimate, records.get(cell.folder.name), name)
-        lines.append(Line(cell, estimate, config, kind, _state(cell), seconds, how))
+        seconds, basis = _time(estimate, records.get(cell.folder.name), name)
+        lines.append(Line(cell, estimate, config, kind, _state(cell), seconds, basis))
     return lines
 
 

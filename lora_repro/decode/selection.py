@@ -71,8 +71,8 @@ def top_entries(logp: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns = torch.arange(logp.shape[1], device=logp.device)
     ids = (best[..., None] * BLOCK + columns[:BLOCK]).flatten(1) if n else best
     ids = torch.cat([ids, columns[n * BLOCK :].expand(len(logp), -1)], 1)
-    values, at = logp.gather(1, ids).topk(k)
-    return values, ids.gather(1, at)
+    values, places = logp.gather(1, ids).topk(k)
+    return values, ids.gather(1, places)
 
 
 def top_per_row(logits: Tensor, k: int, sums: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:

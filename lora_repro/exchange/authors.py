@@ -131,8 +131,8 @@ def evaluate(path: str, overrides: list[str]) -> str:
     middle = len(set(map(id, test)) & set(map(id, splits.test[: task.rows["matched"]])))
     backbone = spec.load()
     load_into(backbone, method.apply(backbone), tensors)
-    how = (config.data.max_length, config.train.precision, label_of(config))
-    outputs = answer(backbone.to(Ranks.here(config.device).device), method, objective, *how, test).outputs
+    settings = (config.data.max_length, config.train.precision, label_of(config))
+    outputs = answer(backbone.to(Ranks.here(config.device).device), method, objective, *settings, test).outputs
     origin = backbone.sha256 or "random weights: the numbers mean nothing"
     table = f"{splits.caption}; {backbone.label} ({origin})\naccuracy, %     here    rows    authors' README"
     for name, part in zip(README, (slice(middle), slice(middle, None)), strict=True):

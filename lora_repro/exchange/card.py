@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 def card(run: Restored, form: str, made_by: Command) -> str:
     """The README.md of a run exported as `form` (peft or merged). `made_by`: the command that trains it again."""
     record, backbone = run.record, run.backbone
-    config, measurements, where = record["asked"], record["measured"], record["where"]
-    name, base = record["row"]["label"] or config["method"]["name"], where["backbone"]["label"]
+    config, measurements, environment = record["asked"], record["measured"], record["where"]
+    name, base = record["row"]["label"] or config["method"]["name"], environment["backbone"]["label"]
     count = measurements["parameters"]
     facts = {
         "Base model": f"{base}: {base_of(config['backbone'])}",
         "Method": _named(config["method"]),
         "Trained values": f"{count['method']:,}" + (f", and {count['head']:,} in the head" if count["head"] else ""),
         "Training": settings(config["train"]),
-        "Data": where["data"]["caption"],
+        "Data": environment["data"]["caption"],
         "Profile, seed": f"{run.profile}, {config['seed']}",
-        "Run": f"{record['signature']}, {record['status']}, {where['finished_at'][:10]}, commit {_commit(where)}",
+        "Run": f"{record['signature']}, {record['status']}, {environment['finished_at'][:10]}, commit {_commit(environment)}",
     }
     # An export is opened without its method's class.
     answer = " ".join(["lora-repro generate FOLDER", *trust({**config, "method": {}})])
-    source = "" if "synthetic" in where["data"]["caption"] else run.task.attribution
+    source = "" if "synthetic" in environment["data"]["caption"] else run.task.attribution
     return "\n".join(
         [
             *_head(config, form),
@@ -40,13 +40,13 @@ def card(run: Restored, form: str, made_by: Command) -> str:
             "",
             "## Scores",
             "",
-            *_scores(measurements, where),
+            *_scores(measurements, environment),
             "",
             "## Training command",
             "",
             f"    {made_by.text}",
             "",
-            *([f"At commit {where['git_sha'] or 'unknown'}; {made_by.problem}.", ""] if made_by.problem else []),
+            *([f"At commit {environment['git_sha'] or 'unknown'}; {made_by.problem}.", ""] if made_by.problem else []),
             "## Use",
             "",
             f"`{answer} {snippets.example(config['task']['name'], backbone)}` answers as the run did"
@@ -102,22 +102,22 @@ def _named(node: Mapping[str, Any]) -> str:
     return f"{node['name']} ({details})" if (details := settings(node)) else str(node["name"])
 
 
-def _scores(measurements: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
+def _scores(measurements: Mapping[str, Any], environment: Mapping[str, Any]) -> list[str]:
     scores = measurements.get("scores") or {}
     if not scores:
         return ["Not scored."]
     rows = [f"| {name} | {'—' if value is None else f'{value:.4f}'} |" for name, value in scores.items()]
     note = (
         f"One run (n = 1): no spread over seeds, so these scores support no conclusion about the method. Scores are fractions"
-        f" (NIST has its own unit), measured in {where['precision']} on the data named above."
+        f" (NIST has its own unit), measured in {environment['precision']} on the data named above."
     )
     return ["| metric | value |\n|---|---|", *rows, "", note]
 
 
-def _commit(where: Mapping[str, Any]) -> str:
-    if not where["git_sha"]:
+def _commit(environment: Mapping[str, Any]) -> str:
+    if not environment["git_sha"]:
         return "unknown"  # an installed package
-    return f"{where['git_sha']}{' with uncommitted changes' if where['dirty'] else ''}"
+    return f"{environment['git_sha']}{' with uncommitted changes' if environment['dirty'] else ''}"
 
 
 def _cell(text: str) -> str:

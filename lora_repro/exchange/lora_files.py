@@ -117,10 +117,10 @@ def _file(path: Path, scaling: float | None) -> tuple[Path, Callable[[str, int],
         method: dict[str, Any] = record.of_run(folder, [path.name])["asked"]["method"]
         if not str(method.get("_target_", "Lora")).endswith("Lora"):
             raise UserError(f"{path} is an adapter of {method.get('name')}, not of LoRA (alpha / rank B A): give a LoRA's")
-        own = scaling_of(method)
-        if not math.isfinite(own):
-            raise ValueError(own)
-        return path, lambda name, rank: own
+        scale = scaling_of(method)
+        if not math.isfinite(scale):
+            raise ValueError(scale)
+        return path, lambda name, rank: scale
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"{path} needs record.json or adapter_config.json beside it, for its alpha and rank") from error
 

@@ -63,7 +63,7 @@ def allow_biases(model: Any) -> None:
 
 def load(folder: Path, spec: BackboneSpec) -> Backbone:
     """The backbone of `spec` (its special tokens, its head) with the model in `folder`. Raises UserError if it does not fit."""
-    own: dict[str, Any] = {"source": "folder", "hub_id": str(folder), "path": None, "sha256": None, "files": {}}
-    backbone = replace(spec, **own, quantise=None, pretrained=True).load()
+    source_fields: dict[str, Any] = {"source": "folder", "hub_id": str(folder), "path": None, "sha256": None, "files": {}}
+    backbone = replace(spec, **source_fields, quantise=None, pretrained=True).load()
     pooling.load_head(folder, backbone)
     return backbone

@@ -43,8 +43,8 @@ class Opened:
         """One output per example, in order."""
         require(not self.config.data.shots, "a few-shot run cannot be opened without its training data: run it again instead")
         config, backbone = self.config, self.backbone.to(Ranks.here(self.config.device).device)
-        how = (config.data.max_length, config.train.precision, label_of(config))
-        return answer(backbone, self.method, objective_of(config), *how, examples).outputs
+        settings = (config.data.max_length, config.train.precision, label_of(config))
+        return answer(backbone, self.method, objective_of(config), *settings, examples).outputs
 
 
 def open_checkpoint(

@@ -166,13 +166,13 @@ def patterned(name: str, config: dict[str, Any], patterns: str, default: str) ->
 
     Raises UserError if that is no positive finite number, or if a pattern is not safe to match (`_TAME`).
     """
-    own = config.get(patterns) or {}
-    require(isinstance(own, dict), f"adapter_config.json: {patterns} must map modules to numbers, not be {own!r:.60}")
-    for pattern in own:
+    numbers = config.get(patterns) or {}
+    require(isinstance(numbers, dict), f"adapter_config.json: {patterns} must map modules to numbers, not be {numbers!r:.60}")
+    for pattern in numbers:
         tame = len(pattern) <= 200 and _TAME.fullmatch(pattern) and len(re.findall(r"(?<!\\)[*+]", pattern)) <= 2
         require(bool(tame), f"adapter_config.json: {patterns} has {pattern!r:.60}; write names of modules, or simple patterns")
     try:
-        number = next((value for key, value in own.items() if re.match(rf"(.*\.)?({key})$", name)), config.get(default))
+        number = next((value for key, value in numbers.items() if re.match(rf"(.*\.)?({key})$", name)), config.get(default))
     except re.error as error:
         raise UserError(f"adapter_config.json: {patterns} has an invalid regular expression: {error}") from None
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= sys.float_info.max:

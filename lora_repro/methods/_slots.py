@@ -106,9 +106,9 @@ class Slots:
         numbers = virtual.cpu().numpy()
         late = (numbers >= infix_start) & (numbers < infix_start + self.infix)
         row, column = (late | ((numbers >= first) & (numbers < first + self.prefix))).nonzero()
-        own = numbers[row, column] - first
-        own[late[row, column]] += first + self.prefix - infix_start
-        rows, columns, self.slot = (_moved(torch.from_numpy(places), device) for places in (row, column, own))
+        positions = numbers[row, column] - first
+        positions[late[row, column]] += first + self.prefix - infix_start
+        rows, columns, self.slot = (_moved(torch.from_numpy(places), device) for places in (row, column, positions))
         self.where = rows, columns
 
     def put(self, hidden: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -99,10 +99,10 @@ class AdapterFusion(AbstractMethod):
         width, device = backbone.hidden_size, backbone.device
         parts: list[Fused] = []
         for module in after_mlp(backbone, 0):
-            own = [Bottleneck(width, self.bottleneck, self.activation, "zero_up", 1.0, device=device) for _ in self.sources]
-            for parameter in (p for adapter in own for p in adapter.parameters()):
+            adapters = [Bottleneck(width, self.bottleneck, self.activation, "zero_up", 1.0, device=device) for _ in self.sources]
+            for parameter in (p for adapter in adapters for p in adapter.parameters()):
                 nn.init.zeros_(parameter)
-            part = Fused(width, own, device)
+            part = Fused(width, adapters, device)
             module.add_module("adapter", part)
             module.register_forward_hook(adapt_output)
             parts.append(part)
@@ -122,14 +122,14 @@ class AdapterFusion(AbstractMethod):
         """Fill the frozen adapters. Raises UserError if those of a run have another shape or were never trained."""
         self.check_starts(len(starts))
         for number, (source, tensors) in enumerate(zip(self.sources, starts, strict=True)):
-            own = {n: p for n, p in trainable.kept.items() if f".adapter.adapters.{number}." in n}
-            theirs = {name: name.replace(f".adapter.adapters.{number}.", ".adapter.") for name in own}
-            wrong = [theirs[n] for n, p in own.items() if theirs[n] not in tensors or tensors[theirs[n]].shape != p.shape]
+            parameters = {n: p for n, p in trainable.kept.items() if f".adapter.adapters.{number}." in n}
+            theirs = {name: name.replace(f".adapter.adapters.{number}.", ".adapter.") for name in parameters}
+            wrong = [theirs[n] for n, p in parameters.items() if theirs[n] not in tensors or tensors[theirs[n]].shape != p.shape]
             require(not wrong, f"the run of {source} has no adapter_p of bottleneck {self.bottleneck} ({(wrong or [''])[0]})")
             moved = biases_moved({name: tensors[name] for name in theirs.values()})
             require(moved, f"the adapters of {source} were never trained: their biases are all zero; train that run first")
             with torch.no_grad():
-                for name, parameter in own.items():
+                for name, parameter in parameters.items():
                     parameter.copy_(tensors[theirs[name]])
 
     def count(self, shape: Shape) -> int:

@@ -42,8 +42,8 @@ def named(model: nn.Module, parameters: Iterable[nn.Parameter]) -> dict[str, nn.
 
 def biases(module: nn.Module) -> list[nn.Parameter]:
     """The bias vectors of all linear, convolution and normalisation modules inside `module`."""
-    own = (getattr(part, "bias", None) for part in module.modules())
-    return [bias for bias in own if isinstance(bias, nn.Parameter)]
+    biases = (getattr(part, "bias", None) for part in module.modules())
+    return [bias for bias in biases if isinstance(bias, nn.Parameter)]
 
 
 def size(parameters: Iterable[torch.Tensor]) -> int:
@@ -152,9 +152,9 @@ class AbstractMethod(abc.ABC):
 
     def __post_init__(self) -> None:
         """Raise UserError for a setting that its annotation does not allow: `rank: Annotated[int, Range(1)] = 4`."""
-        own = type(self)
-        if own.__module__.startswith("lora_repro."):  # else what builds it from a configuration has checked it
-            check(f"{own.__module__}.{own.__qualname__}", vars(self), "method")
+        cls = type(self)
+        if cls.__module__.startswith("lora_repro."):  # else what builds it from a configuration has checked it
+            check(f"{cls.__module__}.{cls.__qualname__}", vars(self), "method")
 
     @property
     def virtual_tokens(self) -> tuple[int, int]:
@@ -218,15 +218,15 @@ class AbstractMethod(abc.ABC):
         the weights do not fit, or if that run trained nothing, where its weights show it (`trained`).
         """
         self.check_starts(len(starts))
-        tensors, own = starts[0], {**trainable.method, **trainable.kept}
-        wrong = [name for name, p in own.items() if name not in tensors or tensors[name].shape != p.shape]
-        if wrong or not own:
+        tensors, parameters = starts[0], {**trainable.method, **trainable.kept}
+        wrong = [name for name, p in parameters.items() if name not in tensors or tensors[name].shape != p.shape]
+        if wrong or not parameters:
             name = min(wrong, default="nothing to start from")
             raise UserError(f"its weights do not fit this run's method ({name}): give both runs the same method settings")
         with torch.no_grad():
-            for name, parameter in own.items():
+            for name, parameter in parameters.items():
                 parameter.copy_(tensors[name])
-        require(self.trained(own), "its trained weights are all zero where training moves first: that run trained nothing")
+        require(self.trained(parameters), "its trained weights are all zero where training moves first: that run trained nothing")
 
     def watch(self, backbone: AddressedModel) -> Callable[[], dict[str, Any]]:
         """Start observing the model while it answers; the returned function gives the observations, for the record. By default

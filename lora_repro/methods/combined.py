@@ -49,23 +49,23 @@ class Combined(AbstractMethod):
 
     def insert(self, backbone: Backbone) -> Trainable:
         require(len(self.methods) > 1, "combined needs two methods or more in method.methods")
-        own: dict[int, nn.Parameter] = {}
+        params: dict[int, nn.Parameter] = {}
         head: dict[int, nn.Parameter] = {}
         rates: dict[int, float] = {}
         for method in self.methods:
             part = method.insert(backbone)
             require(not part.kept, f"{method.name} starts from other runs, which combined cannot: leave it out")
-            twice = [name for name, parameter in part.method.items() if id(parameter) in own]
+            twice = [name for name, parameter in part.method.items() if id(parameter) in params]
             require(not twice, f"{method.name} and a method before it both train {(twice or [''])[0]}: name {method.name} first")
             for parameter in part.named.values():
                 parameter.requires_grad_(True)  # a later method leaves alone what this one trains; `apply` sets all of them anew
-            own |= {id(parameter): parameter for parameter in part.method.values()}
+            params |= {id(parameter): parameter for parameter in part.method.values()}
             head |= {id(parameter): parameter for parameter in part.head.values()}
             rates |= {id(part.named[name]): rate for name, rate in part.rates.items()}
             ids = {id(parameter) for parameter in backbone.model.parameters()}
-            require(own.keys() | head.keys() <= ids, f"{method.name} replaces the module of a method before it: leave one out")
+            require(params.keys() | head.keys() <= ids, f"{method.name} replaces the module of a method before it: leave one out")
         # Names are taken only now: a later method may have wrapped an earlier one's module, which renames its parameters.
-        union = Trainable(named(backbone.model, own.values()), named(backbone.model, head.values()))
+        union = Trainable(named(backbone.model, params.values()), named(backbone.model, head.values()))
         return Trainable(union.method, union.head, {n: rates[id(p)] for n, p in union.named.items() if id(p) in rates})
 
     def count(self, shape: Shape) -> int:

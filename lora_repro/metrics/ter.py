@@ -102,7 +102,7 @@ def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], alignmen
     wrong, reference_wrong, place = alignment
     shifts: list[list[Shift]] = [[] for _ in range(LONGEST)]
     for start, word in enumerate(words):
-        near = (place[at] for at in places.get((word,), ()))
+        near = (place[position] for position in places.get((word,), ()))
         if not any(to != start and -FARTHEST - 1 <= to - start <= FARTHEST for to in near):
             continue
         for end in range(start, min(start + LONGEST, len(words))):
@@ -110,25 +110,25 @@ def _shifts(words: list[str], places: dict[tuple[str, ...], list[int]], alignmen
             ats = places.get(tuple(words[start : end + 1]))
             if ats is None:
                 break
-            for at in [] if longer else ats:
-                if start <= place[at] <= end or abs(place[at] - start) > FARTHEST:
+            for position in [] if longer else ats:
+                if start <= place[position] <= end or abs(place[position] - start) > FARTHEST:
                     continue
                 longer = True
-                if any(reference_wrong[at : at + length]):
-                    shifts[length - 1] += _targets(start, end, at, place)
+                if any(reference_wrong[position : position + length]):
+                    shifts[length - 1] += _targets(start, end, position, place)
             if not longer:
                 break
     return shifts
 
 
-def _targets(start: int, end: int, at: int, place: list[int]) -> list[Shift]:
-    """The shifts of start..end to the reference words from `at` on: before the first one, and behind each."""
+def _targets(start: int, end: int, target: int, place: list[int]) -> list[Shift]:
+    """The shifts of start..end to the reference words from `target` on: before the first one, and behind each."""
     shifts = []
     for offset in range(-1, end - start + 1):
-        if offset == -1 and at == 0:
+        if offset == -1 and target == 0:
             shifts.append(Shift(start, end, -1))
-        elif place[at + offset] != start and (offset == 0 or place[at + offset] != place[at]):
-            shifts.append(Shift(start, end, place[at + offset]))
+        elif place[target + offset] != start and (offset == 0 or place[target + offset] != place[target]):
+            shifts.append(Shift(start, end, place[target + offset]))
     return shifts
 
 

@@ -130,8 +130,8 @@ class Classification(Objective):
     @classmethod
     def of(cls, task: AbstractTask, decoder: object, select_by: str) -> Self:
         if not isinstance(decoder, Labeller):
-            what = f"a {task.kind}, which {type(decoder).__name__} does not give"
-            raise UserError(f"task {task.name} answers with {what}: set decode=labels")
+            answer_form = f"a {task.kind}, which {type(decoder).__name__} does not give"
+            raise UserError(f"task {task.name} answers with {answer_form}: set decode=labels")
         digits = ".5g" if getattr(task, "source", "") == "own" else ".4f"
         return cls(tuple(task.labels), task.quality if select_by == "score" else None, decoder, digits)
 
@@ -142,8 +142,8 @@ class Classification(Objective):
     def fit(self, spec: BackboneSpec) -> BackboneSpec:
         outputs = len(self.labels) or 1
         if spec.n_labels is not None and spec.n_labels != outputs:
-            what = "one number" if self.regression else f"{outputs} classes"
-            raise UserError(f"backbone.n_labels={spec.n_labels}, but this task has {what}: leave backbone.n_labels out")
+            answer_form = "one number" if self.regression else f"{outputs} classes"
+            raise UserError(f"backbone.n_labels={spec.n_labels}, but this task has {answer_form}: leave backbone.n_labels out")
         return replace(spec, head="classification", n_labels=outputs)
 
     @property

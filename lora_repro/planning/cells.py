@@ -222,10 +222,10 @@ class _Run:
 
     def cell(self, seed: int, axes: dict[str, Any]) -> Cell:
         starts = tuple(start.cell(seed if other is None else other, {}) for start, other in self.starts)
-        own: dict[str, Any] = {"seed": seed}
+        extra: dict[str, Any] = {"seed": seed}
         if starts:
-            own["starts_from"] = [start.signature for start in starts]
-        config, name = {**self.asked, **own}, signature.digest({**self.named, **own})
+            extra["starts_from"] = [start.signature for start in starts]
+        config, name = {**self.asked, **extra}, signature.digest({**self.named, **extra})
         folder = Path(config["paths"]["runs"]) / config["profile_name"] / name
         return Cell(self.row, seed, axes, (*self.command, f"seed={seed}"), name, config, folder, starts, self.guess)
 
@@ -292,8 +292,8 @@ def _check_named(config: DictConfig) -> None:
     table = config.row.table
     if table and not config.row.label:
         timed = "bench" in config  # a table of measurements
-        how = f"trains nothing: use its verb {table}" if timed else f"needs its rows: run it as experiment={table}, without -m"
-        raise UserError(f"experiment {table} {how}")
+        advice = f"trains nothing: use its verb {table}" if timed else f"needs its rows: run it as experiment={table}, without -m"
+        raise UserError(f"experiment {table} {advice}")
 
 
 def _check_rows(overrides: Sequence[str]) -> None:

@@ -88,8 +88,8 @@ def _targets(node: Any) -> Iterator[str]:
 def _options(config: Mapping[str, Any], table: str | None) -> tuple[str, ...]:
     """The options with which `run` finds a record's classes and yaml files outside this project."""
     choices = [(group, config[group]["name"]) for group in GROUPS] + [("experiment", table)]
-    own = paths.own() and any((Path(paths.own()) / group / f"{name}.yaml").is_file() for group, name in choices)
-    return (*(("--config-dir", "/path/to/yours") if own else ()), *trust(config))
+    outside = paths.own() and any((Path(paths.own()) / group / f"{name}.yaml").is_file() for group, name in choices)
+    return (*(("--config-dir", "/path/to/yours") if outside else ()), *trust(config))
 
 
 NO_STARTS: dict[str, Any] = {"starts": None}  # no record keeps this key

@@ -243,8 +243,8 @@ def lock(folder: Path) -> Iterator[None]:
         raise Busy(f"another process ({who}) is already running {folder.name}: wait for it to end") from None
     except OSError as error:
         lockless = error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-        what = f"no file can be locked in {folder}" if lockless else f"cannot write in {folder}"
-        raise UserError(f"{what}: {error.strerror or error}; choose another folder with paths.runs=/path") from error
+        problem = f"no file can be locked in {folder}" if lockless else f"cannot write in {folder}"
+        raise UserError(f"{problem}: {error.strerror or error}; choose another folder with paths.runs=/path") from error
     with file_lock:
         for path in folder.iterdir():
             if path.is_symlink() or not (path.is_file() or path.is_dir()):

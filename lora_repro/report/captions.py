@@ -149,8 +149,8 @@ def of_table(
     first = [run for run in runs if run.source == runs[0].source]
     seeds = grouped(first, lambda run: (run.cell.task, run.cell.seed))
     places = [[run.record["where"] for run in group] for group in seeds]
-    if hosts := [where for group in places if len(machines(group)) > 1 for where in group]:
-        low = any(str(where.get("precision", "")).startswith(("bf16", "fp16")) for where in hosts)
+    if hosts := [environment for group in places if len(machines(group)) > 1 for environment in group]:
+        low = any(str(environment.get("precision", "")).startswith(("bf16", "fp16")) for environment in hosts)
         names = "; ".join(machines(hosts))
         notes.append(f"Rows of one seed come from several machines ({names}). {MOVED if low else ROUNDED}")
     if versus := [result.differences[main.key] for result in ours if main.key in result.differences]:
@@ -257,10 +257,10 @@ def _counts(runs: Sequence[Run]) -> str:
     return " and ".join(parts)
 
 
-def machine(where: Mapping[str, Any]) -> str:
-    """Processor without its thread count, and its instruction set: `AMD EPYC, x86_64 AVX512 BF16`. where: from a record."""
-    processor, _, threads = str(where.get("device", "")).rpartition(", ")
-    parts = [processor or threads, str(where.get("kernels") or "")]
+def machine(environment: Mapping[str, Any]) -> str:
+    """Processor without its thread count, and its instruction set: `AMD EPYC, x86_64 AVX512`. environment: a record's `where`."""
+    processor, _, threads = str(environment.get("device", "")).rpartition(", ")
+    parts = [processor or threads, str(environment.get("kernels") or "")]
     return ", ".join(filter(None, parts)) or "an unknown device"
 
 
@@ -271,5 +271,5 @@ def alike(one: str, other: str) -> bool:
 
 def machines(places: Iterable[Mapping[str, Any]]) -> list[str]:
     """Each machine once. A description is dropped if a longer one that begins with it is listed."""
-    names = sorted({machine(where) for where in places})
+    names = sorted({machine(environment) for environment in places})
     return [name for name in names if not any(other.startswith(f"{name} ") for other in names)]

@@ -92,8 +92,8 @@ class Pivot:
 
     def parts(self, ask: ReportRequest) -> list[tuple[str, Pivot, list[Cell]]]:
         """(the exhibit's stem, its pivot, its cells) for the whole table, and for that of each task of `each`."""
-        own = [(task, pivot, [cell for cell in ask.cells if cell.task == task]) for task, pivot in self.each.items()]
-        return [(ask.name, self, [*ask.cells]), *((f"{ask.name}_{task}", pivot, cells) for task, pivot, cells in own if cells)]
+        parts = [(task, pivot, [cell for cell in ask.cells if cell.task == task]) for task, pivot in self.each.items()]
+        return [(ask.name, self, [*ask.cells]), *((f"{ask.name}_{task}", pivot, cells) for task, pivot, cells in parts if cells)]
 
     def scores(self, ask: ReportRequest, cells: Sequence[Cell], stores: Sequence[Store]) -> list[Scores]:
         """The contents of each table: one per backbone (and task, unless tasks are the columns), then those of further metrics.

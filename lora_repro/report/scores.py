@@ -253,6 +253,6 @@ def _averaged(result: Result, columns: Sequence[Column]) -> Result:
     average = cells.pop(AVERAGE, None)
     means = [cells[column.key].mean for column in columns if column.key in cells]
     if len(means) == len(columns) - 1:
-        own = Mean(statistics.fmean(means), None, result.n)
-        cells[AVERAGE] = average if average and abs(average.mean - own.mean) < 0.1 else own
+        plain_mean = Mean(statistics.fmean(means), None, result.n)
+        cells[AVERAGE] = average if average and abs(average.mean - plain_mean.mean) < 0.1 else plain_mean
     return replace(result, cells=cells)

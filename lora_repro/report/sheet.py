@@ -177,11 +177,11 @@ def in_words(scores: Scores) -> list[str]:
         return []
     if not several:
         return ["One seed cannot rank methods. Give more: seed=0,1,2"]
-    what = scores.compared.metric.label
+    metric = scores.compared.metric.label
     unit = " points" if scores.compared.metric.scale == 100 else ""
     counts = sorted({difference.n for _, difference in several})
     seeds = "-".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
-    opening = f"In words ({what}; {seeds} seeds; 95 of 100 such intervals hold the true difference on these data):"
+    opening = f"In words ({metric}; {seeds} seeds; 95 of 100 such intervals hold the true difference on these data):"
     return [opening, *(_sentence(result, difference, reference, unit, scores) for result, difference in several)]
 
 

@@ -138,8 +138,8 @@ def show(name: str, overrides: Sequence[str], root: Path = ROOT, rows: Sequence[
         if count := sum(cell.signature in ours.records for cell in unique(ask.cells)):
             console.say(f"no table of {name} yet: it shows these runs ({count} recorded) only beside runs of its other rows")
             return
-        how = getattr(experiment, "command", lambda ask: ask.command(ask.cells[0]))(ask)
-        raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {how}")
+        command = getattr(experiment, "command", lambda ask: ask.command(ask.cells[0]))(ask)
+        raise UserError(f"nothing is measured for {name} at profile {profile} yet; run: {command}")
     wrote: list[Path] = []
     # A selection of cells must not overwrite the whole table; paths.* and launch.* select nothing.
     if all(item.startswith(("paths.", "launch.")) for item in extra):
@@ -172,8 +172,8 @@ def stale(folder: Path, name: str, wrote: Sequence[Path]) -> list[Path]:
     `rank_paper` belongs to the experiment rank, `rank_e2e` to another one.
     """
     files = [path for kind, suffixes in RENDERED.items() for suffix in suffixes for path in (folder / kind).glob(f"*{suffix}")]
-    own = belonging(sorted({*names(), *paths.choices("experiment"), name}), [path.stem for path in files])[name]
-    return [path for path in files if path.stem in own and path not in wrote]
+    stems = belonging(sorted({*names(), *paths.choices("experiment"), name}), [path.stem for path in files])[name]
+    return [path for path in files if path.stem in stems and path not in wrote]
 
 
 def _wrote(paths: Sequence[Path], root: Path) -> str:

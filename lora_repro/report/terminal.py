@@ -51,8 +51,8 @@ def _one(table: Table, full_table: str, width: int) -> str:
     below = [textwrap.fill(note, prose) for note in table.footnotes]
     if omissions:
         full_width = _width([list(table.header), *map(list, table.rows)])
-        where = f"the whole table: {full_table}" if full_table else f"COLUMNS={full_width} shows it"
-        below.insert(0, textwrap.fill(f"Left out at {width} columns: {', '.join(omissions)}; {where}", prose))
+        hint = f"the whole table: {full_table}" if full_table else f"COLUMNS={full_width} shows it"
+        below.insert(0, textwrap.fill(f"Left out at {width} columns: {', '.join(omissions)}; {hint}", prose))
     return "\n".join([*above, "", "\n\n".join(panels), "", *below])
 
 

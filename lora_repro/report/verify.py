@@ -196,8 +196,8 @@ def machines(ours: Sequence[Run], theirs: Sequence[Run]) -> list[str]:
 
 
 def _arithmetic(run: Run) -> tuple[str, str]:
-    where = run.record["where"]
-    return machine(where), str(where.get("precision", "unknown precision"))
+    environment = run.record["where"]
+    return machine(environment), str(environment.get("precision", "unknown precision"))
 
 
 def _within(some: Set[tuple[str, str]], others: Set[tuple[str, str]]) -> bool:

@@ -82,8 +82,8 @@ def _download(hub_id: str, revision: str, kind: str, choose: Callable[[Sequence[
     names = _asked(lambda: HfApi().list_repo_files(hub_id, revision=revision, repo_type=kind), hub_id, revision)
     early, last = choose(names)
     if not last:
-        what = "weights" if kind == "model" else "data"
-        raise UserError(f"{hub_id} at {revision[:8]} holds no {what} in a format that can be read here")
+        content = "weights" if kind == "model" else "data"
+        raise UserError(f"{hub_id} at {revision[:8]} holds no {content} in a format that can be read here")
     for name in (*early, *last):
         got = _asked(partial(hf_hub_download, hub_id, name, revision=revision, repo_type=kind), hub_id, revision)
     return Path(got).parents[name.count("/")]

@@ -82,15 +82,15 @@ def pocock(level: float, looks: int) -> float:
 def _stays(critical: float, looks: int) -> float:
     """P(|S_i| <= critical sqrt(i) for i = 1..looks), by Gauss-Legendre quadrature of the density of S_i without those stopped."""
     points, weights = np.polynomial.legendre.leggauss(NODES)
-    at, density = critical * points, _density(critical * points)
+    previous, density = critical * points, _density(critical * points)
     for look in range(2, looks + 1):
         wider = critical * np.sqrt(look) * points
-        step = _density(wider[:, None] - at[None, :])
+        step = _density(wider[:, None] - previous[None, :])
         density = step @ (density * weights * critical * np.sqrt(look - 1))
-        at = wider
+        previous = wider
     return float(density @ weights * critical * np.sqrt(looks))
 
 
-def _density(at: NDArray[np.float64]) -> NDArray[np.float64]:
+def _density(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The standard normal density."""
-    return np.asarray(np.exp(-(at**2) / 2.0) / np.sqrt(2 * np.pi), np.float64)
+    return np.asarray(np.exp(-(x**2) / 2.0) / np.sqrt(2 * np.pi), np.float64)

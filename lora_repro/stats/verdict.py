@@ -69,12 +69,12 @@ def judge(region: Region, low: float, high: float, n: int, least: int = LEAST) -
     return REFUTED if high < region.floor or low > region.ceiling else INCONCLUSIVE
 
 
-def inside(region: Region, each: Sequence[float], what: str = "seeds") -> str:
+def inside(region: Region, each: Sequence[float], unit: str = "seeds") -> str:
     """`4 of 5 seeds inside`: how many single values lie in the region. They enter no verdict; of a single one nothing is said."""
-    return f"{sum(map(region.holds, each))} of {len(each)} {what} inside" if len(each) > 1 else ""
+    return f"{sum(map(region.holds, each))} of {len(each)} {unit} inside" if len(each) > 1 else ""
 
 
-def combined(verdicts: Sequence[str], how: str) -> str:
+def combined(verdicts: Sequence[str], rule: str) -> str:
     """The verdict of a claim that makes several comparisons.
 
     all: replicated if every comparison is; not replicated if one is not replicated. any: replicated if one is; not replicated if
@@ -86,11 +86,11 @@ def combined(verdicts: Sequence[str], how: str) -> str:
     if len(set(verdicts)) == 1:
         return verdicts[0]
     yes, no = verdicts.count(REPLICATED), verdicts.count(REFUTED)
-    if how == "all":
+    if rule == "all":
         return REFUTED if no else INCONCLUSIVE
-    if how == "agree":
+    if rule == "agree":
         return INCONCLUSIVE
-    if how == "any":
+    if rule == "any":
         return REPLICATED if yes else INCONCLUSIVE
     if 2 * yes > len(verdicts):
         return REPLICATED

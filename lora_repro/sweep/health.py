@@ -64,8 +64,8 @@ def packages() -> Finding:
             importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             absent.append(name)
-    what = f"packages: {', '.join(absent)} missing" if absent else f"packages: all {len(names)} installed"
-    return Finding(not absent, what, SETUP)
+    text = f"packages: {', '.join(absent)} missing" if absent else f"packages: all {len(names)} installed"
+    return Finding(not absent, text, SETUP)
 
 
 def device(profile: str) -> Finding:
@@ -81,11 +81,11 @@ def device(profile: str) -> Finding:
         name = f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
     else:
         name = f"CPU, {torch.get_num_threads()} thread(s)"
-    what = f"torch {torch.__version__} on {name}, {arithmetic}"
+    text = f"torch {torch.__version__} on {name}, {arithmetic}"
     if profile == "paper" and not gpu:
         plan = "make plan EXPERIMENT=e2e PROFILE=paper"
-        return Finding(False, f"{what}: profile paper is meant for a GPU; to see how long it takes here:", plan, needed=False)
-    return Finding(True, what)
+        return Finding(False, f"{text}: profile paper is meant for a GPU; to see how long it takes here:", plan, needed=False)
+    return Finding(True, text)
 
 
 def meteor(texts: bool) -> Finding:

@@ -119,8 +119,8 @@ def _start(cell: Cell, overrides: Sequence[str]) -> None:
         _progress.began(cell)
     try:
         with supervise.stoppable():
-            how = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
-            code = supervise.start("lora_repro.run", overrides, cell.folder, *how)
+            limits = (launch["tries"], launch["processes"], launch["per_gpu"], cell.asked["device"])
+            code = supervise.start("lora_repro.run", overrides, cell.folder, *limits)
         if _progress:
             _progress.ended(cell, failed=bool(code))
     except UserError as error:
@@ -360,13 +360,13 @@ def _search(arguments: Sequence[str], hydra_node: DictConfig) -> int:
 
 def _halve(arguments: Sequence[str], runs: Sequence[Cell], rule: bisection.Rule, slots: int = 1) -> int:
     """Let Hydra run a bisection, round by round; returns the last exit code that is not 0."""
-    how = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
+    for_hydra = [item for item in arguments if item.startswith(("hydra.", "hydra/", "-"))]
     code = 0
     for round_cells in bisection.rounds(runs, rule):
         for cells_of_row in grouped(round_cells, lambda cell: cell.overrides[:-1]):  # the last one is the seed
             if not (unrecorded := _without_record(cells_of_row)):
                 continue
-            sys.argv[1:] = [*how, *unrecorded[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in unrecorded)}"]
+            sys.argv[1:] = [*for_hydra, *unrecorded[0].overrides[:-1], f"seed={','.join(str(cell.seed) for cell in unrecorded)}"]
             code = _launch(slots) or code
             if code == INTERRUPTED or supervise.stopping():
                 return code

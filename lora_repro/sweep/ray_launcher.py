@@ -78,11 +78,11 @@ class RayLauncher(Launcher):
     def _connect(self, ray: Any) -> None:
         """Start a local Ray or connect to the cluster, once. Raises UserError if this machine lacks the GPUs that a run needs."""
         if not ray.is_initialized():
-            own: dict[str, Any] = {}
+            resources: dict[str, Any] = {}
             if self.address is None:
                 room = max(parallel.cores(), math.ceil(self.n_jobs * self.num_cpus))
-                own = {"num_cpus": room, "object_store_memory": STORE, "include_dashboard": False}
-            ray.init(address=self.address or "local", logging_level="ERROR", **own)
+                resources = {"num_cpus": room, "object_store_memory": STORE, "include_dashboard": False}
+            ray.init(address=self.address or "local", logging_level="ERROR", **resources)
         n_gpus = ray.cluster_resources().get("GPU", 0)
         if self.address is None and n_gpus < self.num_gpus:  # a cluster may grow, this machine does not
             raise UserError(f"hydra.launcher.num_gpus={self.num_gpus:g}, but Ray finds {n_gpus:g} GPUs on this machine")

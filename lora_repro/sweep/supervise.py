@@ -140,8 +140,8 @@ def start(
         card: AbstractContextManager[dict[str, str]] = own_gpu(per_gpu, device, stopping) if processes == 1 else nullcontext({})
         try:
             with card as gpu_env:
-                own = {attempts.SUPERVISED: str(folder), attempts.ATTEMPT: str(before + 1)}
-                code = _once(module, arguments, {**os.environ, **gpu_env, **own})
+                attempt_env = {attempts.SUPERVISED: str(folder), attempts.ATTEMPT: str(before + 1)}
+                code = _once(module, arguments, {**os.environ, **gpu_env, **attempt_env})
         except Busy:  # stopped while it waited for a card
             return STOPPED
         if processes > 1:

@@ -167,8 +167,8 @@ def resolve_starts(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if record.find(folder, config_dict) is None:
             console.say(f"a trial starts from this run, made first: {start.row.name or start.method.name} on {start.task.name}")
             with supervise.stoppable():
-                how = (start.launch.tries, 1, start.launch.per_gpu, start.device)
-                code = supervise.start("lora_repro.run", list(words), folder, *how)
+                limits = (start.launch.tries, 1, start.launch.per_gpu, start.device)
+                code = supervise.start("lora_repro.run", list(words), folder, *limits)
             if code == STOPPED:
                 raise Terminated if supervise.stopping() else Busy(f"a trial needs {folder}, which another process is running")
         run_record = record.find(folder, config_dict)

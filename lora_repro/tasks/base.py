@@ -151,8 +151,8 @@ class AbstractTask(abc.ABC):
 
     def too_long(self, example: Example) -> str:
         """The error for an example of which no form fits."""
-        what = f"only {self.cut} may be cut" if self.cut else "nothing of it may be cut"
-        return f"input {example.key} is too long, and {what}: raise data.max_length"
+        rule = f"only {self.cut} may be cut" if self.cut else "nothing of it may be cut"
+        return f"input {example.key} is too long, and {rule}: raise data.max_length"
 
     def remark(self, example: Example, output: str) -> str:
         """A remark on one output that needs no reference; empty for most tasks."""

@@ -41,8 +41,8 @@ class Ending:
         The predictions are left out if the run has no model, since its answers are the data's own texts, or if the data's licence
         forbids publishing even a model's outputs.
         """
-        where = {key: record["where"].get(key) for key in ("git_sha", "dirty", "device", "precision")}
-        numbers = dict(flat({**record["measured"], "where": where}))
+        environment = {key: record["where"].get(key) for key in ("git_sha", "dirty", "device", "precision")}
+        numbers = dict(flat({**record["measured"], "where": environment}))
         private = not record["where"]["backbone"]["sha256"] or record["where"].get("data", {}).get("outputs_private")
         lines = [] if private else predictions
         return cls(record["status"], numbers, lines, tuple(record["measured"].get("started_from", ())))

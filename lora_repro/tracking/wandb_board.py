@@ -107,8 +107,8 @@ def panel(data: dict[str, Any]) -> Any:
     if kind == "parallel":
         keys: dict[str, Any] = {"config": reports.Config, "summary": reports.SummaryMetric}
         columns = [
-            reports.ParallelCoordinatesPlotColumn(keys[at["where"]](key := at["key"]), display_name=key, log=key == "train.lr")
-            for at in data["columns"]
+            reports.ParallelCoordinatesPlotColumn(keys[col["where"]](key := col["key"]), display_name=key, log=key == "train.lr")
+            for col in data["columns"]
         ]
         return reports.ParallelCoordinatesPlot(columns=columns, title=title)
     if kind == "image":

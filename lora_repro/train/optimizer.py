@@ -28,12 +28,12 @@ def adamw(parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float], co
         groups.setdefault(rates.get(name, 1.0), []).append(parameter)
     members = [{"params": group, "factor": factor} for factor, group in groups.items()]
     betas = (float(config.beta1), float(config.beta2))  # torch refuses a whole number, as yaml reads 0
-    how: Any = {"lr": config.lr, "betas": betas, "eps": config.eps, "weight_decay": config.weight_decay}
+    settings: Any = {"lr": config.lr, "betas": betas, "eps": config.eps, "weight_decay": config.weight_decay}
     if config.paged:
         warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU")  # see above; comes with the first step
-        optimizer: torch.optim.Optimizer = bitsandbytes().optim.PagedAdamW(members, **how)
+        optimizer: torch.optim.Optimizer = bitsandbytes().optim.PagedAdamW(members, **settings)
         return optimizer
-    return torch.optim.AdamW(members, **how, fused=True)
+    return torch.optim.AdamW(members, **settings, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

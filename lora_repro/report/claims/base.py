@@ -173,8 +173,8 @@ class AllOf(ClaimTest):
         return all_readings
 
     def verdict(self, readings: Sequence[Reading]) -> str:
-        own = [[reading for reading in readings if reading.part == index] for index in range(len(self.parts))]
-        return combined([part.verdict(its_readings) for part, its_readings in zip(self.parts, own, strict=True)], "all")
+        by_part = [[reading for reading in readings if reading.part == index] for index in range(len(self.parts))]
+        return combined([part.verdict(its_readings) for part, its_readings in zip(self.parts, by_part, strict=True)], "all")
 
 
 def has_test(test: str) -> bool:

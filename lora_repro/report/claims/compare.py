@@ -112,8 +112,8 @@ class Compare(ClaimTest):
         breaks = f"; below {plain(self.region.floor)} it breaks the training, which decides nothing" if self.breaks else ""
         rate = f", at the rate of `{self.rate_of.name}`" if self.rate_of else ""
         needs = f"at least {self.least} seeds, {INPUTS} test inputs, searched rates and settled cells"
-        where = f"the 95 % interval lies {self.region.words} points of the score"
-        return f"{names}{rate}, {over}: {where}; {several} must hold, with {needs}{better}{breaks}{metrics}"
+        rule = f"the 95 % interval lies {self.region.words} points of the score"
+        return f"{names}{rate}, {over}: {rule}; {several} must hold, with {needs}{better}{breaks}{metrics}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         comparisons = []
@@ -322,9 +322,9 @@ def _shared_seeds(places: Sequence[Sequence[Place]]) -> list[int]:
     return seeds if any_finished else []
 
 
-def _drawn(cells: Sequence[Place], seeds: Sequence[int], at: int, metric: str | None) -> Draws:
-    """The resamples of one task, drawn by the seed `at`."""
-    return resampled([[place.runs[seed] for seed in seeds] for place in cells], metric or cells[0].cell.score, at)
+def _drawn(cells: Sequence[Place], seeds: Sequence[int], draw_seed: int, metric: str | None) -> Draws:
+    """The resamples of one task, drawn by `draw_seed`."""
+    return resampled([[place.runs[seed] for seed in seeds] for place in cells], metric or cells[0].cell.score, draw_seed)
 
 
 def _of_seed(cells: Sequence[Place], seed: int, metric: str | None) -> float:

@@ -75,11 +75,11 @@ def load(folder: Path = CONF / "claim") -> list[Claim]:
             _look(f"{path.name}: {name}", test, node.get("looks") or {})
             number = _printed(node.get("printed"), test)
             claims.append(Claim(name, int(node.order), node.statement, node.figure, node.source, test, after, number))
-    for what in ("id", "order"):
-        ordered = sorted(claims, key=lambda claim: getattr(claim, what))
+    for field in ("id", "order"):
+        ordered = sorted(claims, key=lambda claim: getattr(claim, field))
         for one, other in itertools.pairwise(ordered):
-            if getattr(one, what) == getattr(other, what):
-                raise UserError(f"claims {one.id} and {other.id} have the same {what} {getattr(one, what)}")
+            if getattr(one, field) == getattr(other, field):
+                raise UserError(f"claims {one.id} and {other.id} have the same {field} {getattr(one, field)}")
     return ordered
 
 

@@ -72,9 +72,9 @@ def unsettled(label: str, records: Sequence[Record]) -> Doubt | None:
     gain, error = float(np.mean([rise.gain for rise in rises])), float(np.mean([rise.error for rise in rises]))
     if gain <= error:
         return None
-    what = rises[0].what
-    sign, scale, digits = (1, 100, 1) if what == SCORE else (-1, 1, 3)
-    text = f"{what} {signed(sign * scale * gain, digits)} in the last third (standard error {scale * error:.{digits}f})"
+    measure = rises[0].what
+    sign, scale, digits = (1, 100, 1) if measure == SCORE else (-1, 1, 3)
+    text = f"{measure} {signed(sign * scale * gain, digits)} in the last third (standard error {scale * error:.{digits}f})"
     return _doubt("still rising", f"{label}, {text}")
 
 

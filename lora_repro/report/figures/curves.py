@@ -169,8 +169,8 @@ def _placed(axis: Axes, spots: Sequence[CurvePoint], label: str, style: dict[str
             xs = [spot.x for other in plot.curves for spot in other.spots if spot.x is not None]
             side = "left" if spot.x == min(xs, default=0) else "right" if spot.x == max(xs, default=0) else "center"
             offset = {"left": (6, -3), "center": (0, 6), "right": (-6, -3)}[side]  # within the axes, off their numbers
-            at: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": offset, "textcoords": "offset points", "ha": side}
-            axis.annotate(spot.mark, fontsize=7, color=GREY, zorder=5, **at)
+            position: Any = {"xy": (spot.x or 0.0, spot.y), "xytext": offset, "textcoords": "offset points", "ha": side}
+            axis.annotate(spot.mark, fontsize=7, color=GREY, zorder=5, **position)
 
 
 def _note(plot: Plot) -> str:
@@ -252,6 +252,6 @@ def _mean_losses(runs: Sequence[Run], key: str) -> tuple[CurvePoint, ...]:
     losses = [{step: float(loss) for step, loss in run.record["measured"].get(key) or ()} for run in runs]
     spots = []
     for step in sorted(set.intersection(*map(set, losses))):
-        values = [own[step] for own in losses]
+        values = [seed_losses[step] for seed_losses in losses]
         spots.append(CurvePoint(step, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None))
     return tuple(spots)

@@ -122,12 +122,12 @@ def _panel(axis: Axes, name: str, rows: Sequence[Row], labels: Sequence[str]) ->
         axis.set_xscale("log")
     low, high = span or _range(rows, name == TIMES)
     axis.set_xlim(low, high)
-    places, at = [], 0.0
+    places, top = [], 0.0
     for label in labels:
         tall = _lines(label) * LINE + 0.06
-        places.append((at + tall / 2, tall))
-        at += tall
-    axis.set_ylim(at, 0)
+        places.append((top + tall / 2, tall))
+        top += tall
+    axis.set_ylim(top, 0)
     axis.set_yticks([place for place, _ in places], labels, fontsize=7.5)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=8)

@@ -203,11 +203,11 @@ def _label(axis: Axes, panel: Panel) -> None:
     for point in sorted(points, key=lambda point: -point.y):  # labels of marks with one x keep the order of the marks
         if point in low or (point.quoted and point.label in ours):
             continue
-        at: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
+        position: Any = {"xy": (point.x, point.y), "xytext": (0, 0), "textcoords": "offset points"}
         words = list(dict.fromkeys(to_mathtext(wrapped(point.label, inches, size=8)) for inches in WIDTHS))
         bold: Any = {"fontsize": 9, "weight": "bold", "color": style_of(LORA).colour}
         font: Any = bold if point.method == LORA else {"fontsize": 8}
-        box = _place(axis, axis.annotate(words[0], **font, **at), words, boxes, marks, above.get(point.x, float("inf")))
+        box = _place(axis, axis.annotate(words[0], **font, **position), words, boxes, marks, above.get(point.x, float("inf")))
         boxes.append(_rectangle(box.x0 - APART, box.y0, box.x1 + APART, box.y1))
         above[point.x] = (box.y0 + box.y1) / 2
 
@@ -229,8 +229,8 @@ def _label_lines(axis: Axes, points: Sequence[Point]) -> list[Bbox]:
             continue
         y = axis.transData.transform((1, point.y))[1]
         boxes.append(_rectangle(axis.bbox.x0, y - 2, axis.bbox.x1, y + 2))
-        at = ("axes fraction", "data")
-        boxes.append(_extent(axis, axis.annotate(name, (1, point.y), xytext=(-2, 3), xycoords=at, **style)))
+        axes_coordinates = ("axes fraction", "data")
+        boxes.append(_extent(axis, axis.annotate(name, (1, point.y), xytext=(-2, 3), xycoords=axes_coordinates, **style)))
     if far:
         corner = axis.annotate("; ".join(far), (1, 0), xytext=(-2, 4), xycoords="axes fraction", **style)
         boxes.append(_extent(axis, corner))
@@ -247,17 +247,17 @@ def _place(
     words: the text with its possible line breaks; at each distance all of them are tried on every side.
     """
     costs: list[tuple[float, int, int, int]] = []
-    own = axis.transData.transform(text.xy)
-    others = [mark for mark in marks if hypot(*(mark - own)) > NEAR]
+    anchor = axis.transData.transform(text.xy)
+    others = [mark for mark in marks if hypot(*(mark - anchor)) > NEAR]
     frame, ways = axis.bbox, list(product(REACHES, words, SIDES))
 
     def is_mistaken(box: Bbox, reach: float) -> bool:
         nearest = min((_distance(box, other) for other in others), default=float("inf"))
-        return nearest < (NEAR if reach > REACHES[0] else _distance(box, own) + NEAR)  # farther out a line leads to it
+        return nearest < (NEAR if reach > REACHES[0] else _distance(box, anchor) + NEAR)  # farther out a line leads to it
 
     sizes = {word: _moved(axis, text, 0, word, (1, 1)).size for word in words}  # measured once: drawing text is slow
     for number, way in enumerate(ways):
-        box = _box(own, way[0] * axis.figure.dpi / 72, sizes[way[1]], way[2])
+        box = _box(anchor, way[0] * axis.figure.dpi / 72, sizes[way[1]], way[2])
         beyond = (frame.x0 - box.x0, box.x1 - frame.x1, frame.y0 - box.y0, box.y1 - frame.y1)
         misread = ((box.y0 + box.y1) / 2 > below) + is_mistaken(box, way[0])
         costs.append((max(0.0, *beyond), sum(bool(box.overlaps(other)) for other in obstacles), misread, number))

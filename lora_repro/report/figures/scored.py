@@ -138,12 +138,12 @@ def printed_plots(pairs: Sequence[tuple[Scores, str]], over: str, axis: str) -> 
     return [replace(plot, title=title if len(plots) > 1 else "") for plot, title in plots]
 
 
-def statement(scores: Scores, over: str = "", axis: str = "", of: str = "") -> str:
+def statement(scores: Scores, over: str = "", axis: str = "", panel: str = "") -> str:
     """The figure's main finding as a sentence with numbers: LoRA beside the reference, or at its first and last amount.
 
-    of: the panel that these scores belong to, if the figure has several.
+    panel: the one that these scores belong to, if the figure has several.
     """
-    panel_scores = replace(scores, title=f"{scores.title}, {of}" if of else scores.title)
+    panel_scores = replace(scores, title=f"{scores.title}, {panel}" if panel else scores.title)
     label = scores.score if over else scores.compared.metric.label
     ours = [result for result in _ours(scores) if result.cells]
     lora = next((result for result in ours if result.method == LORA), None)

@@ -93,12 +93,12 @@ def _block(figure: Figure, words: str, width: float, **look: Any) -> Text:
     return text
 
 
-def _height(figure: Figure, what: Text | Legend) -> float:
+def _height(figure: Figure, artist: Text | Legend) -> float:
     """The height in inches; 0 without text."""
     from matplotlib.legend import Legend
 
-    shown = bool(what.get_texts()) if isinstance(what, Legend) else bool(what.get_text())
-    return float(what.get_window_extent().height) / figure.dpi if shown else 0.0
+    shown = bool(artist.get_texts()) if isinstance(artist, Legend) else bool(artist.get_text())
+    return float(artist.get_window_extent().height) / figure.dpi if shown else 0.0
 
 
 def wrapped(words: str, inches: float, size: float = 9, weight: str = "normal", **_: Any) -> str:
@@ -264,7 +264,7 @@ def style_of(method: str) -> MethodStyle:
 def assign_styles(curves: dict[str, str]) -> dict[str, MethodStyle]:
     """key -> look, given key -> method: the method's own, or one in turn if several keys have the same method or none."""
     methods = list(curves.values())
-    own = {key: style_of(method) for key, method in curves.items() if method and methods.count(method) == 1}
-    free = [colour for colour in COLOURS if colour not in {look.colour for look in own.values()}] or COLOURS
-    others = [key for key in curves if key not in own]
-    return own | {key: MethodStyle(free[i % len(free)], MARKERS[i % len(MARKERS)]) for i, key in enumerate(others)}
+    fixed = {key: style_of(method) for key, method in curves.items() if method and methods.count(method) == 1}
+    free = [colour for colour in COLOURS if colour not in {look.colour for look in fixed.values()}] or COLOURS
+    others = [key for key in curves if key not in fixed]
+    return fixed | {key: MethodStyle(free[i % len(free)], MARKERS[i % len(MARKERS)]) for i, key in enumerate(others)}

@@ -204,14 +204,14 @@ def _section(stem: str, exhibit: Exhibit | None, figures: Sequence[PageFigure], 
     parts: list[Part] = []
     sentences: dict[str, None] = {}  # sentences, commands and notes
     for table in tables:
-        own = [note for note in table.footnotes if note not in signs and note not in sentences]
+        other_notes = [note for note in table.footnotes if note not in signs and note not in sentences]
         facts = [fact for fact in table.facts[1:] if not isinstance(fact, Reproduce)]
         caption = f"{'. '.join(facts).rstrip('.')}." if facts else ""
         command = _command([table])
         if not unrun(table):
             page_table, missing_rows = beside(table)
             new = {key: "" if text in sentences else text for key, text in (("said", caption), ("command", command))}
-            parts.append(Part(page_table, gone=tuple(missing_rows), notes=tuple(map(inline, own)), **new))
+            parts.append(Part(page_table, gone=tuple(missing_rows), notes=tuple(map(inline, other_notes)), **new))
         sentences |= dict.fromkeys([*table.footnotes, caption, command])
     of_all = tuple(inline(note) for note in sentences if note in signs)
     run = not tables or not all(map(unrun, tables))

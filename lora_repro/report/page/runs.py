@@ -142,15 +142,15 @@ def _line(run: RecordedRun, machines: list[str], inputs: list[str], up: str) -> 
 
 
 def _measured(stem: str, measurement: dict[str, Any], machines: list[str]) -> list[str]:
-    where = measurement["where"]
+    environment = measurement["where"]
     return [
         stem,
         str(measurement["status"]),
-        _number(where.get("wall_seconds")),
-        _time(where),
-        code(str(where["git_sha"])[:9]),
-        str(machines.index(_machine(where)) + 1),
-        _number(where.get("load_before")),
+        _number(environment.get("wall_seconds")),
+        _time(environment),
+        code(str(environment["git_sha"])[:9]),
+        str(machines.index(_machine(environment)) + 1),
+        _number(environment.get("load_before")),
         code(measurement["signature"]),
         code(latency_command(measurement)),
     ]
@@ -160,18 +160,18 @@ def _number(value: float | None) -> str:
     return EMPTY if value is None else Number(str(value), value)
 
 
-def _time(where: dict[str, Any]) -> str:
-    return str(where["finished_at"]).replace("T", " ").removesuffix("Z")
+def _time(environment: dict[str, Any]) -> str:
+    return str(environment["finished_at"]).replace("T", " ").removesuffix("Z")
 
 
-def _machine(where: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    return f"{where['device']}; {where['precision']}; {versions}"
+def _machine(environment: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    return f"{environment['device']}; {environment['precision']}; {versions}"
 
 
-def _input(where: dict[str, Any]) -> str:
+def _input(environment: dict[str, Any]) -> str:
     """Backbone and data, with the first twelve digits of their hashes."""
-    backbone, data = where["backbone"], where["data"]
+    backbone, data = environment["backbone"], environment["data"]
     weights = f" (sha256 {backbone['sha256'][:12]})" if backbone.get("sha256") else ""
     hashes = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted((data.get("hashes") or {}).items()))
     return f"{backbone['label']}{weights}; {data['caption']}{f' (sha256: {hashes})' if hashes else ''}"

@@ -54,11 +54,11 @@ class RateQuotient(ClaimTest):
     @property
     def rule(self) -> str:
         names = "; ".join(" / ".join(f"`{cell.name}`" for cell in cells) for cells in self.comparisons)
-        at = f", at α = {self.alpha:g}" if self.alpha else ""
+        alpha_text = f", at α = {self.alpha:g}" if self.alpha else ""
         settings = f"at least {LEAST} settings with both searches bracketed and above chance, and settled cells"
         mean = f"the 95 % interval of the geometric mean over {settings}"
         grid = f"it allows for the grid of factor {STEP:g}"
-        return f"quotient of the best searched rates, {names}, on each task{at}: {mean}, lies {self.region.words}; {grid}"
+        return f"quotient of the best searched rates, {names}, on each task{alpha_text}: {mean}, lies {self.region.words}; {grid}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         settings: list[list[float]] = []
@@ -172,10 +172,10 @@ class EpochChoice(ClaimTest):
     @property
     def rule(self) -> str:
         names = ", ".join(f"`{cell.name}`" for cell in self.cells)
-        what = "one half of the held-out rows chooses the epoch; its score there minus the other half's, averaged over both ways"
+        text = "one half of the held-out rows chooses the epoch; its score there minus the other half's, averaged over both ways"
         cells = f"the rows and tasks with at least {LEAST} seeds of {EVALUATIONS} evaluations or more"
         mean = f"the 95 % interval of the mean over {cells}, over the seeds that they share"
-        return f"{names}: {what}: {mean}, lies {self.region.words} points; with searched rates and settled cells"
+        return f"{names}: {text}: {mean}, lies {self.region.words} points; with searched rates and settled cells"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         places: list[dict[int, Run]] = []
@@ -201,8 +201,8 @@ class EpochChoice(ClaimTest):
                  *left_out, *(doubt.note for doubt in wanting))  # fmt: skip
         sources = tuple(dict.fromkeys(evidence.source(run.signature) for run in runs))
         verdict = INCONCLUSIVE if wanting else judge(self.region, low, high, len(values))
-        what = "score of the half that chose the epoch − score of the other half"
-        return [Reading(what, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
+        quantity = "score of the half that chose the epoch − score of the other half"
+        return [Reading(quantity, "points", verdict, mean, low, high, len(values), 1, True, notes, sources,
                         is_generated([run.record for run in runs]), inside=inside(self.region, values), region=self.region,
                         reason=Doubt.reasons(wanting))]  # fmt: skip
 

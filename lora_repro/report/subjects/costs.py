@@ -66,9 +66,9 @@ def numbers(record: Found) -> list[dict[str, str]]:
 
     def line(entry: Found, quantity: str, value: object, **others: object) -> None:
         keys = ("backbone", "row", "label", "parameters", "batch", "length")
-        where = {"profile": record["profile"], "device": record["where"]["device"], **{key: entry.get(key, "") for key in keys}}
+        base = {"profile": record["profile"], "device": record["where"]["device"], **{key: entry.get(key, "") for key in keys}}
         ends = {key: others.get(key, "") for key in ("low", "high", "arithmetic", "n")}
-        lines.append({key: str(text) for key, text in {**where, "quantity": quantity, "value": value, **ends}.items()})
+        lines.append({key: str(text) for key, text in {**base, "quantity": quantity, "value": value, **ends}.items()})
 
     for entry in record["latency"]:
         n, slow = len(entry["ms"]), entry["slowdown"]

@@ -74,7 +74,7 @@ class ForgetsLess(ClaimTest):
         return readings
 
     def _reading(
-        self, what: str, task: str, sides: Sequence[dict[int, Run]], value: Value, region: Region, wanting: Sequence[Doubt],
+        self, quantity: str, task: str, sides: Sequence[dict[int, Run]], value: Value, region: Region, wanting: Sequence[Doubt],
         evidence: Evidence,
     ) -> Reading:  # fmt: skip
         seeds = sorted(sides[0].keys() & sides[1].keys())
@@ -88,14 +88,14 @@ class ForgetsLess(ClaimTest):
         differences = [(pair, a - b) for pair, (a, b) in losses if a is not None and b is not None]
         if not differences:
             verdict = INCONCLUSIVE if divergences else NOT_RUN
-            return Reading(what, f"nats per token, {task}", verdict, notes=(*notes, "not measured or not run"))
+            return Reading(quantity, f"nats per token, {task}", verdict, notes=(*notes, "not measured or not run"))
         runs = [run for pair, _ in differences for run in pair]
         check_same_origin([run.record for run in runs])
         values = [difference for _, difference in differences]
         mean, low, high = student(values)
         verdict = INCONCLUSIVE if wanting else judge(region, low, high, len(values))
         sources = tuple(evidence.source(run.signature) for run in runs)
-        return Reading(what, f"nats per token, {task}", verdict, mean, low, high, len(values), 3, True, notes, sources,
+        return Reading(quantity, f"nats per token, {task}", verdict, mean, low, high, len(values), 3, True, notes, sources,
                        is_generated([run.record for run in runs]), detectable=detectable_by(low, high),
                        inside=inside(region, values), region=region, reason=Doubt.reasons(wanting))  # fmt: skip
 
@@ -126,7 +126,7 @@ class AtEqualLoss(Probing):
         return declared_ranks(cells), probed_runs(runs(cells, evidence.store))
 
     def compared(
-        self, pairs: Sequence[Pair], array: str, what: str, unit: str, digits: int, evidence: Evidence
+        self, pairs: Sequence[Pair], array: str, quantity: str, unit: str, digits: int, evidence: Evidence
     ) -> list[Reading]:
         """The reading of the differences of `array` over the pairs, with both sides' means in its notes."""
         values, sides, gap = [], [], 0.0
@@ -143,10 +143,10 @@ class AtEqualLoss(Probing):
                      "λ: LoRA {:.2f}, full {:.2f}".format(*scales)]  # fmt: skip
         reason = f"λ lies between measured ones {gap:g} apart"
         notes += [reason] if gap > FINE else []
-        readings = of_values(what, unit, values, self.region, evidence, notes=notes, versus=True)
+        readings = of_values(quantity, unit, values, self.region, evidence, notes=notes, versus=True)
         if gap > FINE:
             readings = [replace(reading, verdict=INCONCLUSIVE, reason=reason) for reading in readings]
-        return readings or [Reading(what, unit, NOT_RUN)]
+        return readings or [Reading(quantity, unit, NOT_RUN)]
 
 
 def pairs_of(every: Sequence[ProbedRun], rank: int) -> list[Pair]:
@@ -199,9 +199,9 @@ class Intruders(AtEqualLoss):
 
     @property
     def rule(self) -> str:
-        what = "how many of the top 10 left singular vectors of a tuned matrix have no cosine of 0.5 with any of the base's"
+        text = "how many of the top 10 left singular vectors of a tuned matrix have no cosine of 0.5 with any of the base's"
         pair = f"LoRA of rank {self.most} at most − full fine-tuning of the same seed (others, and as trained: shown, not judged)"
-        return f"{what}: {pair}, {EQUAL}: {region_rule(self.region)}; and full fine-tuning's own count as trained lies " \
+        return f"{text}: {pair}, {EQUAL}: {region_rule(self.region)}; and full fine-tuning's own count as trained lies " \
                f"{self.full_region.words}"  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:
@@ -211,14 +211,14 @@ class Intruders(AtEqualLoss):
         every = [run for run in probed_runs(runs(cells, evidence.store)) if f"{self.kinds[0]}.intruders" in run.arrays]
         for kind in self.kinds:
             name = NAMES[kind]
-            own = [((run,), _as_trained(run, kind)) for run in every if run.row == "full"]
-            what = f"intruders, {name}, full"
-            readings += of_values(what, "of 10", own, self.full_region, evidence) or [Reading(what, "of 10", NOT_RUN)]
+            counts = [((run,), _as_trained(run, kind)) for run in every if run.row == "full"]
+            label = f"intruders, {name}, full"
+            readings += of_values(label, "of 10", counts, self.full_region, evidence) or [Reading(label, "of 10", NOT_RUN)]
             if not ranks:
                 readings.append(Reading(f"intruders at equal held-out loss, {name}", "of 10", NOT_RUN))
             for rank in ranks:
-                what = f"intruders at equal held-out loss, {name}, r = {rank} − full"
-                of_rank = self.compared(pairs_of(asked_runs, rank), f"{kind}.intruders_scaled", what, "of 10", 2, evidence)
+                label = f"intruders at equal held-out loss, {name}, r = {rank} − full"
+                of_rank = self.compared(pairs_of(asked_runs, rank), f"{kind}.intruders_scaled", label, "of 10", 2, evidence)
                 readings += of_rank if rank <= self.most else [replace(reading, verdict=BESIDE) for reading in of_rank]
             for rank in declared_ranks(cells):
                 values = [(pair, _as_trained(pair[0], kind) - _as_trained(pair[1], kind)) for pair in pairs_of(every, rank)]

@@ -87,9 +87,9 @@ def draw(groups: Sequence[Sequence[Run]], caption: Caption, stem: Path) -> list[
         maps.append(heatmap.Heatmap(title, mean, "adapter of", "layer", (0, len(names) - 1), (1, len(mean)), names))
     rows = [maps[start : start + 4] for start in range(0, len(maps), 4)]
     sources = shares(groups[0])[0]
-    own = []
+    own_shares = []
     for group in groups:
         name, means = group[0].cell.task, dict(zip(sources, shares(group)[1].mean(axis=(0, 1)).tolist(), strict=True))
-        own += [f"{means[name]:.2f} on {task_label(group[0].cell)}"] if name in means else []
-    title = f"A fusion's share for its own task's adapter: {', '.join(own)}; an equal share is {1 / len(sources):.2f}"
+        own_shares += [f"{means[name]:.2f} on {task_label(group[0].cell)}"] if name in means else []
+    title = f"A fusion's share for its own task's adapter: {', '.join(own_shares)}; an equal share is {1 / len(sources):.2f}"
     return heatmap.save(rows, title, "mean share", stem, None, caption.below_figure)

@@ -88,8 +88,8 @@ class DimensionSearch:
     @property
     def floor(self) -> float | None:
         """The score of the constant prediction, the most frequent answer of training, in per cent; None if no record has it."""
-        own = (record for cell in self.cells if (record := self.records[cell.folder]))  # other tasks' records have the same key
-        scores = (record["measured"].get("one_answer_scores", {}).get(self.cell.score) for record in own)
+        runs = (record for cell in self.cells if (record := self.records[cell.folder]))  # other tasks' records have the same key
+        scores = (record["measured"].get("one_answer_scores", {}).get(self.cell.score) for record in runs)
         return next((100 * value for value in scores if value is not None), None)
 
     @property
@@ -109,8 +109,8 @@ class DimensionSearch:
             values = {v: [c for c in cells if c.seed == seed] for v, cells in self.search.values.items()}
             values = {v: cells for v, cells in values.items() if cells}
             if values:
-                own = [cell for cell in self.search.reference if cell.seed == seed]
-                searches[seed] = replace(self, search=replace(self.search, values=values, reference=own))
+                reference_cells = [cell for cell in self.search.reference if cell.seed == seed]
+                searches[seed] = replace(self, search=replace(self.search, values=values, reference=reference_cells))
         return searches
 
     @property

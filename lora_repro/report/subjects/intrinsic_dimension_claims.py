@@ -70,10 +70,10 @@ class Dimension(ClaimTest):
 
     @property
     def rule(self) -> str:
-        what = f" / d90 of `{self.table}/{self.over}`" if self.over else ", in per cent of the model's values"
+        quantity = f" / d90 of `{self.table}/{self.over}`" if self.over else ", in per cent of the model's values"
         terms = ", both held to the threshold of the pre-trained weights, which the other weights must reach when trained in full"
-        what = f"d90 of `{self.table}/{self.row}`{what}{terms if self.over else ''}"
-        return f"{what}: {self.region.words} for every seed on every task, at searched rates and settled thresholds{KNOWN}"
+        quantity = f"d90 of `{self.table}/{self.row}`{quantity}{terms if self.over else ''}"
+        return f"{quantity}: {self.region.words} for every seed on every task, at searched rates and settled thresholds{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
@@ -121,16 +121,16 @@ class DimensionBySize(ClaimTest):
 
     @property
     def rule(self) -> str:
-        what = f"d90 of `{self.table}/{self.row}` on a backbone / on the next smaller one"
-        return f"{what}: {self.region.words} for every seed, at searched rates and settled thresholds{KNOWN}"
+        quantity = f"d90 of `{self.table}/{self.row}` on a backbone / on the next smaller one"
+        return f"{quantity}: {self.region.words} for every seed, at searched rates and settled thresholds{KNOWN}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = evidence.cells(self.table)
         searches = [search for search in find_searches(cells, evidence.store) if search.cell.row.name == self.row]
         sizes = {(search.cell.task, backbone_name(search.cell)) for search in searches}
-        own = [cell for cell in cells if cell.row.name == self.row]
+        row_cells = [cell for cell in cells if cell.row.name == self.row]
         # Without one of its backbones it is not known which is the next smaller one.
-        gaps = {cell.task for cell in own if (cell.task, backbone_name(cell)) not in sizes}
+        gaps = {cell.task for cell in row_cells if (cell.task, backbone_name(cell)) not in sizes}
         groups = [sorted(group, key=lambda search: search.moved) for group in grouped(searches, lambda search: search.cell.task)]
         pairs = [pair for group in groups for pair in pairwise(group) if pair[0].cell.task not in gaps]
         readings = [self._reading(*pair, evidence) for pair in pairs]
@@ -150,11 +150,11 @@ class DimensionBySize(ClaimTest):
         return _judged(quotients, self.region, facts, [small, large], notes)
 
 
-def _not_run(cells: Sequence[Cell], searches: Sequence[DimensionSearch], what: str) -> list[Reading]:
+def _not_run(cells: Sequence[Cell], searches: Sequence[DimensionSearch], quantity: str) -> list[Reading]:
     """A reading `not run` for each task of these cells without a search."""
     tasks = {search.cell.task for search in searches}
     absent = {cell.task: task_label(cell) for cell in cells if cell.task not in tasks}
-    return [Reading(verdict=NOT_RUN, what=what, unit=label, sources=(), generated=False) for label in absent.values()]
+    return [Reading(verdict=NOT_RUN, what=quantity, unit=label, sources=(), generated=False) for label in absent.values()]
 
 
 def _quotients(one: DimensionSearch, other: DimensionSearch) -> tuple[list[End], tuple[str, ...]]:

@@ -116,11 +116,11 @@ def _rows(
     for row, label in labels.items():
         method = label
         for source, entries in by_source.items():
-            own = {(entry["length"], entry["batch"]): entry for entry in entries if entry["row"] == row}
-            if own:
-                size = next(iter(own.values()))["parameters"]
+            by_size = {(entry["length"], entry["batch"]): entry for entry in entries if entry["row"] == row}
+            if by_size:
+                size = next(iter(by_size.values()))["parameters"]
                 parameters = millions(size) if size else EMPTY
-                lines.append((method, Source(source), parameters, *[cell_text(own.get(size)) for size in sizes]))
+                lines.append((method, Source(source), parameters, *[cell_text(by_size.get(size)) for size in sizes]))
                 method = ""
         paper = paper_rows.get(row, {}).get(PAPER[0], {})
         values = [paper.get(f"{batch}x{length}") for length, batch in sizes]
@@ -172,13 +172,13 @@ def _notes(measurements: Mapping[str, dict[str, Any]], by_source: Mapping[str, S
 
 def verdict(source: str, entries: Sequence[Entry], row: str) -> str:
     """For a row that should be as fast as the plain model: in how many cells it is, which cells differ, the widest interval."""
-    own = [entry for entry in entries if entry["row"] == row]
-    off = [entry for entry in own if not holds_zero(entry)]
-    label = own[0]["label"]
-    text = f"{label} ({source}): the interval contains 0 in {len(own) - len(off)} of {len(own)} cells"
+    row_entries = [entry for entry in entries if entry["row"] == row]
+    off = [entry for entry in row_entries if not holds_zero(entry)]
+    label = row_entries[0]["label"]
+    text = f"{label} ({source}): the interval contains 0 in {len(row_entries) - len(off)} of {len(row_entries)} cells"
     if off:
         text += "; not in " + ", ".join(f"{e['batch']} × {e['length']} ({signed(e['slowdown']['median'])} %)" for e in off)
-    widest = max(entry["slowdown"]["high"] - entry["slowdown"]["low"] for entry in own)
+    widest = max(entry["slowdown"]["high"] - entry["slowdown"]["low"] for entry in row_entries)
     return f"{text}. The widest interval spans {widest:.1f} points."
 
 
@@ -204,20 +204,20 @@ def _figure(measurement: dict[str, Any], entries: Sequence[Entry]) -> Figure:
     figure = blank(width * across + 1.1, len(backbones) * (height * lines + 0.3))
     parts = figure.subfigures(len(backbones), 1, squeeze=False)[:, 0]
     for part, backbone in zip(parts, backbones, strict=True):
-        own = [entry for entry in entries if entry["backbone"] == backbone]
+        backbone_entries = [entry for entry in entries if entry["backbone"] == backbone]
         part.suptitle(measurement["backbones"][backbone], fontsize=9)
         axes = part.subplots(lines, across, squeeze=False)
         for axis in axes.flat[len(methods) :]:
             axis.set_axis_off()
         for index, (axis, row) in enumerate(zip(axes.flat, methods, strict=False)):
-            _panel(axis, [entry for entry in own if entry["row"] == row], scale)
+            _panel(axis, [entry for entry in backbone_entries if entry["row"] == row], scale)
             axis.set_ylabel("length (tokens)" if index % across == 0 else "")
             axis.set_xlabel("batch size (sequences)" if index >= len(methods) - across else "")
         beyond = "both" if most > reach else "neither"
         bar = part.colorbar(ScalarMappable(scale, MAP), ax=list(axes.flat), label=SCALE, shrink=0.9, extend=beyond)
         bar.outline.set_visible(False)
-    where = f"Profile {measurement['profile']}, {measurement['where']['device']}, float32, random tokens"
-    add_title_caption(figure, _statement(entries), f"{where}; {READ.format(measurement['asked']['bench']['rounds'])}.")
+    conditions = f"Profile {measurement['profile']}, {measurement['where']['device']}, float32, random tokens"
+    add_title_caption(figure, _statement(entries), f"{conditions}; {READ.format(measurement['asked']['bench']['rounds'])}.")
     return figure
 
 
@@ -277,10 +277,10 @@ class Slowdown(ClaimTest):
 
     @property
     def rule(self) -> str:
-        of = {"all": "over all batch sizes", "least": "at the smallest batch"}
-        where = of.get(self.batches, "at the smallest batch minus that at the largest")
+        wording = {"all": "over all batch sizes", "least": "at the smallest batch"}
+        over = wording.get(self.batches, "at the smallest batch minus that at the largest")
         spans = f", where the largest is at least {SPAN} times the smallest" if self.batches == BATCHES[2] else ""
-        return (f"slow-down of {', '.join(self.methods)} relative to the plain model (%), mean over lengths, {where}: the 95 % "
+        return (f"slow-down of {', '.join(self.methods)} relative to the plain model (%), mean over lengths, {over}: the 95 % "
                 f"interval over rounds lies {self.region.words}{spans}")  # fmt: skip
 
     def read(self, evidence: Evidence) -> list[Reading]:

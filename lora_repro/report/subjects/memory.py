@@ -185,8 +185,8 @@ class TrainingMemory(ClaimTest):
             sides = [evidence.runs([cell for cell in group if cell.row.name == name]) for name in (self.row, self.other)]
             for seed in sorted(sides[0].keys() & sides[1].keys()):
                 pair = [side[seed].record for side in sides]
-                how = {(str(run["where"]["device"]), run["where"].get("batching", "padded")) for run in pair}
-                same = len(how) == 1  # a packed step takes less than a padded one, whatever the method
+                conditions = {(str(run["where"]["device"]), run["where"].get("batching", "padded")) for run in pair}
+                same = len(conditions) == 1  # a packed step takes less than a padded one, whatever the method
                 if same and all(side[seed].trained for side in sides):
                     quotients.append(pair[0]["measured"]["peak_memory_mb"] / pair[1]["measured"]["peak_memory_mb"])
                     seeds.add(seed)
@@ -234,8 +234,8 @@ class MeasuredMemory(ClaimTest):
                 notes = (str(measurement["where"]["device"]), *(str(measurement["backbones"][b]) for b in models))
                 verdict = judge(self.region, min(ratios), max(ratios), len(ratios), MODELS)
                 numbers = (float(np.median(ratios)), min(ratios), max(ratios), len(ratios), 2)
-                what = f"{self.row} / {self.other}, measured"
-                readings.append(Reading(what, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,),
+                quantity = f"{self.row} / {self.other}, measured"
+                readings.append(Reading(quantity, "peak memory of training", verdict, *numbers, notes=notes, sources=(path,),
                                      region=self.region))  # fmt: skip
         return readings
 
@@ -263,8 +263,8 @@ class MeasuredStep(ClaimTest):
                     n, model = entry["slowdown"]["n"], measurement["backbones"][entry["backbone"]]
                     verdict = judge(self.region, low, high, n)
                     notes = (str(measurement["where"]["device"]), *busy(measurement))
-                    what = f"{self.row} / full, {model}"
-                    readings.append(Reading(what, "time of a training step", verdict, value, low, high, n, 2, notes=notes,
+                    quantity = f"{self.row} / full, {model}"
+                    readings.append(Reading(quantity, "time of a training step", verdict, value, low, high, n, 2, notes=notes,
                                          sources=(path,), region=self.region))  # fmt: skip
         return readings
 

@@ -34,9 +34,9 @@ def tables(runs: Sequence[ProbedRun], facts: tuple[str, ...]) -> list[Table]:
         return []
     parts = [(name, part) for name in WORDS for part in sorted({float(item) for group in groups for item in _asked(group, name)})]
     header = ("Run", *(WORDS[name].format(f"{part:g}") for name, part in parts), "n")
-    what = {"held-out gain kept, %": (_kept, 1), "rise of the loss on general text, nats per token": (_rise, 3)}
+    quantities = {"held-out gain kept, %": (_kept, 1), "rise of the loss on general text, nats per token": (_rise, 3)}
     tables = []
-    for title, (values, digits) in what.items():
+    for title, (values, digits) in quantities.items():
         rows = []
         for group in groups:
             by_part = {
@@ -124,8 +124,8 @@ class TopDirection(ClaimTest):
 
     @property
     def rule(self) -> str:
-        what = "(L₀ − L of the top direction of every ΔW) / (L₀ − L of the trained model), L: held-out loss, L₀: the backbone's"
-        return f"{what}, at each rank from {self.least} on that was asked: {region_rule(self.region, layers=False)}"
+        share = "(L₀ − L of the top direction of every ΔW) / (L₀ − L of the trained model), L: held-out loss, L₀: the backbone's"
+        return f"{share}, at each rank from {self.least} on that was asked: {region_rule(self.region, layers=False)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         cells = [cell for cell in asked_for_parts(evidence.cells(self.table)) if 1 in cell.asked["probe"]["top"]]
@@ -133,9 +133,9 @@ class TopDirection(ClaimTest):
         shares = [float(gain_kept(run, "top")[list(run.arrays["top"]).index(1)]) for run in every]
         full = [share for run, share in zip(every, shares, strict=True) if run.row == "full"]
         notes = [f"of full fine-tuning: {np.mean(full):.2f}"] if full else []
-        what, unit, readings = "gain kept by the top direction", "of the gain", []
+        quantity, unit, readings = "gain kept by the top direction", "of the gain", []
         for rank in [rank for rank in declared_ranks(cells) if rank >= self.least]:
             values = [((run,), np.array([share])) for run, share in zip(every, shares, strict=True) if run.rank == rank]
-            of_rank = of_values(f"{what}, r = {rank}", unit, values, self.region, evidence, notes=notes)
-            readings += of_rank or [Reading(f"{what}, r = {rank}", unit, NOT_RUN)]
-        return readings or [Reading(what, unit, NOT_RUN)]
+            of_rank = of_values(f"{quantity}, r = {rank}", unit, values, self.region, evidence, notes=notes)
+            readings += of_rank or [Reading(f"{quantity}, r = {rank}", unit, NOT_RUN)]
+        return readings or [Reading(quantity, unit, NOT_RUN)]

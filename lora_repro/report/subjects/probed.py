@@ -132,7 +132,7 @@ class Probing(ClaimTest):
         return {self.table: {"lora"}}
 
     def absent(
-        self, evidence: Evidence, runs: Sequence[ProbedRun], which: str, what: str, unit: str, bases: bool = False
+        self, evidence: Evidence, runs: Sequence[ProbedRun], which: str, quantity: str, unit: str, bases: bool = False
     ) -> list[Reading]:
         """A reading `not run` for each rank that the test reads and that has no run: no other rank may stand in for it.
 
@@ -145,4 +145,4 @@ class Probing(ClaimTest):
         ends = {"smallest": ranks[:1], "largest": ranks[-1:]}
         selection = ranks if which == "each" else [rank for end in which.split("/") for rank in ends[end]]
         missing = [rank for rank in dict.fromkeys(selection) if rank not in {run.rank for run in runs}]
-        return [Reading(f"{what}, r = {rank}", unit, NOT_RUN) for rank in missing]
+        return [Reading(f"{quantity}, r = {rank}", unit, NOT_RUN) for rank in missing]

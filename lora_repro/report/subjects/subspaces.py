@@ -171,22 +171,22 @@ def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
     first = n // 8 or 1
     paths = []
     if pairs := len(between_ranks(lora, lora[0].kinds[0], lora[0].kept_layers[0])):
-        what = f"A of r = {m} (i, down) and, of another seed, r = {n} (j, across); {_mean(pairs)}"
+        description = f"A of r = {m} (i, down) and, of another seed, r = {n} (j, across); {_mean(pairs)}"
         zoom = f"j ≤ {m}"
 
         def of_ranks(kind: str, layer: int) -> Array:
             return np.asarray(np.mean(list(between_ranks(lora, kind, layer).values()), axis=0))
 
         title = f"Top directions of r = {m} and r = {n}, {middle}: φ(1, 1) is {_at(lora, of_ranks, 1)}"
-        paths += _drawn(lora, of_ranks, m, 1, zoom, title, "ranks", f"{what}. {caption}", stem)
+        paths += _drawn(lora, of_ranks, m, 1, zoom, title, "ranks", f"{description}. {caption}", stem)
     if pairs := len(between_seeds(lora, lora[0].kinds[0], lora[0].kept_layers[0])):
-        what, zoom = f"A of r = {n} of two seeds; {_mean(pairs)}", f"i, j ≤ {first}"
+        description, zoom = f"A of r = {n} of two seeds; {_mean(pairs)}", f"i, j ≤ {first}"
 
         def of_seeds(kind: str, layer: int) -> Array:
             return np.asarray(np.mean(between_seeds(lora, kind, layer), axis=0))
 
         title = f"Directions that two seeds share at r = {n}, {middle}: φ({first}, {first}) is {_at(lora, of_seeds, first)}"
-        paths += _drawn(lora, of_seeds, first, first, zoom, title, "seeds", f"{what}. {caption}", stem)
+        paths += _drawn(lora, of_seeds, first, first, zoom, title, "seeds", f"{description}. {caption}", stem)
     return [*paths, *_weight_figure(lora, caption, stem)]
 
 
@@ -269,11 +269,11 @@ def _weight_figure(lora: Sequence[ProbedRun], caption: str, stem: Path) -> list[
         random = similarity(np.eye(d), random_basis(d, grid.shape[1], seed=1))[index - 1]
         rows.append([*row, _weight_panel("Gaussian in A's place", random, index)])
     seeds = len({run.seed for run in lora})
-    what = f"Top i directions of W, i up to {100 * SHARE:.0f} % of d = {d}, and top j of A; mean over n = {seeds} seeds"
+    description = f"Top i directions of W, i up to {100 * SHARE:.0f} % of d = {d}, and top j of A; mean over n = {seeds} seeds"
     level = f"Chance, max(i, j)/d, is {i / d:.2f} at i = {i}, about d/10."
-    caption = f"Layer {layer + 1} of {lora[0].n_layers}. {what}. {caption} {PAPER['weight']} {level}"
-    where = f"layer {layer + 1} of {lora[0].n_layers}"
-    title = f"φ of the top {i} directions of W and the top 4 of ΔW, {where}: {', '.join(values)}"
+    caption = f"Layer {layer + 1} of {lora[0].n_layers}. {description}. {caption} {PAPER['weight']} {level}"
+    layer_text = f"layer {layer + 1} of {lora[0].n_layers}"
+    title = f"φ of the top {i} directions of W and the top 4 of ΔW, {layer_text}: {', '.join(values)}"
     return save(rows, title, PHI, stem.with_name(f"{stem.name}_weight"), 1.0, caption)
 
 
@@ -311,13 +311,13 @@ class Overlap(Probing):
     def read(self, evidence: Evidence) -> list[Reading]:
         off = "" if self.less == "nothing" else f" − {NAMES.get(self.less, self.less)}"
         runs = evidence.probed(self.table)
-        what = f"φ of {self._directions} between {WORDS[self.between].partition(',')[0]}{off}"
-        readings = self.absent(evidence, runs, OF[self.between], what, "φ")
+        quantity = f"φ of {self._directions} between {WORDS[self.between].partition(',')[0]}{off}"
+        readings = self.absent(evidence, runs, OF[self.between], quantity, "φ")
         for between, pairs in [] if readings and self.between != "seeds of each rank" else self._pairs(runs):
             for kind in self.kinds:
                 values = [(pair, np.array([self._value(pair, kind, layer) for layer in pair[0].kept_layers])) for pair in pairs]
-                what = f"φ of {self._directions} between {between}, {NAMES[kind]}{off}"
-                readings += of_values(what, "φ", values, self.region, evidence) or [Reading(what, "φ", NOT_RUN)]
+                quantity = f"φ of {self._directions} between {between}, {NAMES[kind]}{off}"
+                readings += of_values(quantity, "φ", values, self.region, evidence) or [Reading(quantity, "φ", NOT_RUN)]
         return readings
 
     def _pairs(self, runs: Sequence[ProbedRun]) -> Pairs:
@@ -367,8 +367,8 @@ class WithWeight(Probing):
             values = [(group, layers[:, 0] - layers[:, 1]) for group, layers in both]
             means = np.mean([layers.mean(axis=0) for _, layers in both], axis=0) if both else ()
             notes = ["φ {:.2f}, chance {:.2f}".format(*means)] if both else []
-            what = f"φ of the top {self.top} of A and {100 * self.share:g} % of W, {NAMES[kind]} − chance"
-            readings += of_values(what, "φ", values, self.region, evidence, notes=notes)
+            quantity = f"φ of the top {self.top} of A and {100 * self.share:g} % of W, {NAMES[kind]} − chance"
+            readings += of_values(quantity, "φ", values, self.region, evidence, notes=notes)
         return readings
 
     def _values(self, run: ProbedRun, kind: str, layer: int) -> tuple[float, float]:

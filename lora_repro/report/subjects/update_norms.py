@@ -164,8 +164,8 @@ def figures(runs: Sequence[ProbedRun], caption: str, stem: Path) -> list[Path]:
         ylabel = "amplification ‖ΔW‖ / ‖UᵀWV‖ (log scale)"
         ends = ("by layer, at the end", "layer", by_layer, random_layer)
         for name, xlabel, lines, random in (ends, ("median over layers", "training step", by_step, random_step)):
-            where = f"{NAMES[kind]}, {name}"
-            panels.append(Plot(where, xlabel, ylabel, tuple(lines), references=tuple(random),
+            matrix = f"{NAMES[kind]}, {name}"
+            panels.append(Plot(matrix, xlabel, ylabel, tuple(lines), references=tuple(random),
                                       scale="linear", log_y=True))  # fmt: skip
     caption = f"{caption} Dashed: an update of the same norm in random directions. {PAPER}"
     return save(panels, stem, columns=2, title=_statement(runs), caption=caption)
@@ -175,7 +175,7 @@ def _statement(runs: Sequence[ProbedRun]) -> str:
     """The figure's title: the median over layers for the first rank and matrix at the end of training, mean over seeds."""
     group, kind = groups_of(runs)[0], runs[0].kinds[0]
     r = directions(group[0])[0]
-    ours, random = (np.mean([np.median(of(run, kind, r)) for run in group]) for of in (update_factors, random_factors))
+    ours, random = (np.mean([np.median(factors(run, kind, r)) for run in group]) for factors in (update_factors, random_factors))
     return (
         f"‖Δ{NAMES[kind]}‖ of {group[0].label} is {ours:.1f} times the norm of {NAMES[kind]} in the update's top {r} directions, "
         f"and {random:.1f} times its norm in random directions"
@@ -243,8 +243,8 @@ class NormRatio(Probing):
             if (self.of, self.to) == ("norm", "inside") and runs:
                 null = np.median(np.concatenate([self._value(group, kind, "weight_random", not form) for group in runs]))
                 notes.append(f"random directions: {null:.2f}")
-            what = f"{WORDS[self.of]} / {WORDS[self.to]}{form}, {NAMES[kind]}, {name}"
-            readings += of_values(what, "ratio", values, self.region, evidence, notes=notes)
+            quantity = f"{WORDS[self.of]} / {WORDS[self.to]}{form}, {NAMES[kind]}, {name}"
+            readings += of_values(quantity, "ratio", values, self.region, evidence, notes=notes)
         return readings
 
     def _groups(self, runs: Sequence[ProbedRun]) -> list[tuple[str, Sequence[Sequence[ProbedRun]]]]:
@@ -288,8 +288,8 @@ class StableRank(Probing):
 
     @property
     def rule(self) -> str:
-        what = "stable rank ‖ΔW‖²_F / ‖ΔW‖²₂ over r, at each rank from"
-        return f"{what} {self.least} on: {region_rule(self.region)}"
+        quantity = "stable rank ‖ΔW‖²_F / ‖ΔW‖²₂ over r, at each rank from"
+        return f"{quantity} {self.least} on: {region_rule(self.region)}"
 
     def read(self, evidence: Evidence) -> list[Reading]:
         every = probed_runs(results.runs(evidence.cells(self.table), evidence.store))
@@ -301,9 +301,9 @@ class StableRank(Probing):
             notes = [f"stable rank: {np.mean([rank * layers for _, layers in values]):.2f}"] if values else []
             if full := [stable_rank(run, kind) for run in every if run.row == "full"]:
                 notes.append(f"of full fine-tuning: {np.mean(full):.2f}")
-            what = f"stable rank / r, {NAMES[kind]}, r = {rank}"
-            of_rank = of_values(what, "of r", values, self.region, evidence, notes=notes)
-            readings += of_rank or [Reading(what, "of r", NOT_RUN)]
+            quantity = f"stable rank / r, {NAMES[kind]}, r = {rank}"
+            of_rank = of_values(quantity, "of r", values, self.region, evidence, notes=notes)
+            readings += of_rank or [Reading(quantity, "of r", NOT_RUN)]
         return readings
 
 

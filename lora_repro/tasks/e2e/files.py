@@ -80,18 +80,18 @@ def refuse_cleaned(name: str) -> None:
         raise UserError(f"{name} {CLEANED_REASON}")
 
 
-def check(rows: list[Row], form: str, split: str, where: str) -> None:
+def check(rows: list[Row], form: str, split: str, location: str) -> None:
     """Raise UserError unless `rows` are the original split, by row count, distinct inputs and checksum."""
     expected = EXPECTED[form][split]
     if len(rows) == CLEANED_TRAIN_ROWS:
-        raise UserError(f"{where} ({len(rows):,} rows) {CLEANED_REASON}")
+        raise UserError(f"{location} ({len(rows):,} rows) {CLEANED_REASON}")
     if len(rows) != expected.rows:
-        raise UserError(f"{where}: {len(rows):,} rows, expected {expected.rows:,}; {MEND}")
+        raise UserError(f"{location}: {len(rows):,} rows, expected {expected.rows:,}; {MEND}")
     inputs = len({row[0] for row in rows})
     if inputs != expected.inputs:
-        raise UserError(f"{where}: {inputs:,} distinct MRs, expected {expected.inputs:,}; {MEND}")
+        raise UserError(f"{location}: {inputs:,} distinct MRs, expected {expected.inputs:,}; {MEND}")
     if (digest := json_lines_sha256(rows)) != expected.sha256:
-        raise UserError(f"{where}: checksum {digest[:12]}, expected {expected.sha256[:12]}; {MEND}")
+        raise UserError(f"{location}: checksum {digest[:12]}, expected {expected.sha256[:12]}; {MEND}")
 
 
 def linearise(mr: str) -> str:

@@ -46,8 +46,10 @@ class Mixture(AbstractTask):
             raise UserError(f"task {self.name}: {bad[0]} has a number but no scale to round it on; give {bad[0]} a scale")
         if tuple(self.metrics) != ("accuracy",):
             raise UserError(f"task {self.name} is scored by accuracy alone: task.metrics=[accuracy], not {list(self.metrics)}")
-        own = [replace(member, held_out=member.held_out or self.held_out) if self.held_out else member for member in self.members]
-        object.__setattr__(self, "members", own)
+        members = [*self.members]
+        if self.held_out:
+            members = [replace(member, held_out=member.held_out or self.held_out) for member in members]
+        object.__setattr__(self, "members", members)
         object.__setattr__(self, "labels", tuple(label for member in self.members for label in labels_of(member)))
 
     @property

@@ -67,8 +67,8 @@ class Audit:
             lines.append(f"training rows by class: {listing}{more}; {always}")
         for repeat in self.repeated:
             leak = repeat.split != repeat.other
-            what = f"{repeat.rows:,} {repeat.split} rows {f'also stand in {repeat.other}' if leak else 'repeat an input'}"
-            lines.append(f"{'LEAK: ' if leak else ''}{what}{self._at(repeat.split, repeat.places, repeat.rows)}")
+            finding = f"{repeat.rows:,} {repeat.split} rows {f'also stand in {repeat.other}' if leak else 'repeat an input'}"
+            lines.append(f"{'LEAK: ' if leak else ''}{finding}{self._at(repeat.split, repeat.places, repeat.rows)}")
         if self.contradicting:
             lines.append(f"{self.contradicting:,} training rows have an input that has another answer, too")
         for split, places in self.empty.items():
@@ -76,8 +76,8 @@ class Audit:
         if self.unseen:
             lines.append(f"after holding out no training row is left of: {', '.join(self.unseen[:SHOWN])}")
         if self.points is not None:
-            of = "accuracy" if self.classes else "exact match"
-            lines.append(f"{self.counts['test']:,} test rows can show a difference of about {self.points:.1f} points of {of} "
+            metric = "accuracy" if self.classes else "exact match"
+            lines.append(f"{self.counts['test']:,} test rows can show a difference of about {self.points:.1f} points of {metric} "
                          f"(if two methods disagree on {DISAGREE:.0%} of them)")  # fmt: skip
         return "\n".join(lines)
 

@@ -143,12 +143,12 @@ def _question(table: Table, fitting: Sequence[Columns], kind: str | None, column
         problem = f"could be read as {' or as '.join(candidate.said for candidate in fitting)}"
         items = [item for candidate in fitting for item in candidate.roles.items()]
         telling = [next((item for item in candidate.roles.items() if items.count(item) == 1), items[0]) for candidate in fitting]
-        how = " or ".join(f"--columns {role}={name} (of run: task.columns.{role}={name})" for role, name in telling)
+        advice = " or ".join(f"--columns {role}={name} (of run: task.columns.{role}={name})" for role, name in telling)
     else:
         clause = f" beside {', '.join(column_names)}" if column_names else ""
         problem = f"has the columns {', '.join(table.header)}, and which are meant{clause} is not clear"
-        how = prompt_hint if kind in WRITTEN else label_hint if kind else f"{label_hint} or {prompt_hint}"
-    return f"{table.name} {problem}: name them, {how}"
+        advice = prompt_hint if kind in WRITTEN else label_hint if kind else f"{label_hint} or {prompt_hint}"
+    return f"{table.name} {problem}: name them, {advice}"
 
 
 def _of_labels(table: Table, columns: Columns, kind: str | None) -> Columns:
@@ -164,15 +164,15 @@ def _of_labels(table: Table, columns: Columns, kind: str | None) -> Columns:
         place, bad = next((place, cell) for place, cell in cells if cell and not is_number(cell))
         raise UserError(f"{table.at(place)}: {columns.answer} is {bad[:40]!r}, not a number: correct it, or use task=own_labels")
     if label_kind == "class" and len(different) > min(MANY, max(CLASSES, len(values) // 2)):
-        how = (
+        advice = (
             "task=own_numbers"
             if numeric
             else f"name another column, or task=own_texts task.columns.completion={columns.answer}"
         )
         many = f"{len(different):,} different values in {len(values):,} rows"
-        raise UserError(f"{table.name}: {columns.answer} has {many}, which are no classes: {how}")
-    what = f"{len(different)} classes" if label_kind == "class" else "a number"
-    return Columns(label_kind, columns.input, columns.second, columns.answer, f"{columns.said} ({what})")
+        raise UserError(f"{table.name}: {columns.answer} has {many}, which are no classes: {advice}")
+    summary = f"{len(different)} classes" if label_kind == "class" else "a number"
+    return Columns(label_kind, columns.input, columns.second, columns.answer, f"{columns.said} ({summary})")
 
 
 def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:
@@ -195,21 +195,21 @@ def rows_of(table: Table, columns: Columns) -> tuple[list[Row], list[int]]:
     return rows, empty
 
 
-def _read(cells: Mapping[str, Cell], columns: Columns, inputs: Sequence[str], place: int, where: str) -> Row:
+def _read(cells: Mapping[str, Cell], columns: Columns, inputs: Sequence[str], place: int, location: str) -> Row:
     if columns.kind == "chat":
-        return _turns(cells.get(columns.input, ""), place, where)
+        return _turns(cells.get(columns.input, ""), place, location)
 
     def text(name: str) -> str:
         cell = cells.get(name, "")
         if isinstance(cell, list | dict):
-            raise UserError(f"{where}: {name} is {json.dumps(cell)[:40]}, not a text: write it as one")
+            raise UserError(f"{location}: {name} is {json.dumps(cell)[:40]}, not a text: write it as one")
         return cell.strip()
 
     second = text(columns.second) if columns.second else None
     return Row(place, "\n\n".join(filter(None, map(text, inputs))), second, text(columns.answer) if columns.answer else "")
 
 
-def _turns(cell: Cell, place: int, where: str) -> Row:
+def _turns(cell: Cell, place: int, location: str) -> Row:
     """A chat as what is asked (JSON of all messages but the last) and the assistant's last message."""
     value: Any = cell
     try:
@@ -218,8 +218,8 @@ def _turns(cell: Cell, place: int, where: str) -> Row:
         if not all(isinstance(turn["content"], str) for turn in turns):
             raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f'{where}: its messages are no list of {{"role": "user", "content": "..."}}: write them so') from None
+        raise UserError(f'{location}: its messages are no list of {{"role": "user", "content": "..."}}: write them so') from None
     if turns and (turns[-1]["role"] != "assistant" or len(turns) < 2):
-        raise UserError(f"{where}: a chat must end with an assistant's message after another one: add it, or remove the row")
+        raise UserError(f"{location}: a chat must end with an assistant's message after another one: add it, or remove the row")
     prompt, answer = turns[:-1], turns[-1]["content"].strip() if turns else ""
     return Row(place, json.dumps(prompt, ensure_ascii=False) if prompt else "", None, answer)

@@ -73,8 +73,8 @@ def divide(
         notes.append(f"no dev file: {len(dev):,} of the training rows are held out to choose epoch and rate by")
     if not train or not dev or not test:
         n = len({content(row) for row in files["train"]})
-        how = "give more, or --dev and --test (of run: task.dev and task.test)"
-        raise UserError(f"{n} different training inputs are too few to hold some out: {how}")
+        advice = "give more, or --dev and --test (of run: task.dev and task.test)"
+        raise UserError(f"{n} different training inputs are too few to hold some out: {advice}")
     return Parts(tuple(train), tuple(dev), tuple(test), tuple(notes))
 
 

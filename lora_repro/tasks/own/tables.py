@@ -137,25 +137,25 @@ def _objects(text: str, name: str, kind: str) -> list[tuple[int, dict[str, Cell]
         items = enumerate(_parsed(text, name), start=1)
         return [(place, _row(item, f"{name}, row {place}")) for place, item in items]
     lines = [(place, line) for place, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    return [(place, _row(_parsed(line, where), where)) for place, line in lines for where in [f"{name}, line {place}"]]
+    return [(place, _row(_parsed(line, location), location)) for place, line in lines for location in [f"{name}, line {place}"]]
 
 
-def _parsed(text: str, where: str) -> Any:
+def _parsed(text: str, location: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"{where} is not JSON ({reason}): correct it, or name the file by what it holds") from None
+        raise UserError(f"{location} is not JSON ({reason}): correct it, or name the file by what it holds") from None
 
 
-def _row(value: Any, where: str) -> dict[str, Cell]:
+def _row(value: Any, location: str) -> dict[str, Cell]:
     """A JSON object as a row of cells. Raises UserError for anything else, and for half of a surrogate pair."""
     if not isinstance(value, dict):
-        raise UserError(f"{where} is {json.dumps(value)[:40]}, not an object: write {{\"text\": ..., \"label\": ...}}")
+        raise UserError(f"{location} is {json.dumps(value)[:40]}, not an object: write {{\"text\": ..., \"label\": ...}}")
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{where} holds half of a surrogate pair: remove that character") from None
+        raise UserError(f"{location} holds half of a surrogate pair: remove that character") from None
     return {key: _cell(item) for key, item in value.items()}
 
 

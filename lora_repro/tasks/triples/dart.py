@@ -56,8 +56,8 @@ class DART(TriplesTask):
 
     def ready(self, folder: str | None) -> None:
         if self.source == "folder":
-            own = SPLITS if self.train_from == "dart" else ("test",)
-            files.find_files("dart", folder, own)
+            splits = SPLITS if self.train_from == "dart" else ("test",)
+            files.find_files("dart", folder, splits)
             if self.train_from == "webnlg":
                 files.find_files("webnlg", _beside(folder), ["train", "dev"])
 

@@ -146,17 +146,17 @@ def entries_sha256(entries: Iterable[Entry]) -> str:
     return hashlib.sha256("".join(row + "\n" for row in rows).encode("utf-8")).hexdigest()
 
 
-def check(which: str, split: str, entries: Sequence[Entry], where: str) -> None:
+def check(which: str, split: str, entries: Sequence[Entry], location: str) -> None:
     """Raise UserError unless `entries` are the original split, by counts and checksum."""
     original, expected = ORIGINALS[which], ORIGINALS[which].expected[split]
     mend = f"it is not {original.title}, which the paper used; take the original release"
     texts = sum(len(entry.texts) for entry in entries)
     if expected.entries is not None and len(entries) != expected.entries:
-        raise UserError(f"{where}: {len(entries):,} entries, expected {expected.entries:,}; {mend}")
+        raise UserError(f"{location}: {len(entries):,} entries, expected {expected.entries:,}; {mend}")
     if texts != expected.texts:
-        raise UserError(f"{where}: {texts:,} texts, expected {expected.texts:,}; {mend}")
+        raise UserError(f"{location}: {texts:,} texts, expected {expected.texts:,}; {mend}")
     if expected.sha256 is not None and (digest := entries_sha256(entries)) != expected.sha256:
-        raise UserError(f"{where}: checksum {digest[:12]}, expected {expected.sha256[:12]}; {mend}")
+        raise UserError(f"{location}: checksum {digest[:12]}, expected {expected.sha256[:12]}; {mend}")
 
 
 def _parse(data: bytes, path: Path) -> list[Entry]:
@@ -181,15 +181,15 @@ def _rows(text: str, path: Path) -> list[tuple[int, Any]]:
     return list(enumerate(document["entries"] if isinstance(document, dict) else document, start=1))
 
 
-def _entry(row: Any, where: str) -> Entry:
+def _entry(row: Any, location: str) -> Entry:
     """The entry of a JSON value. Raises UserError if it is none, or has something else than text where text belongs."""
     try:
         entry = _from_json(row)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{where} is not WebNLG 2017's or DART's ({error}); is it another edition?") from error
+        raise UserError(f"{location} is not WebNLG 2017's or DART's ({error}); is it another edition?") from error
     texts = (*entry.texts, *entry.notes, entry.category, *(part for triple in entry.triples for part in triple))
     if not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{where} has something else than text in a triple or a text: take the original release")
+        raise UserError(f"{location} has something else than text in a triple or a text: take the original release")
     return entry
 
 
